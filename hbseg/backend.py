@@ -1,0 +1,70 @@
+"""A backend runs tasks. The pipeline and the verbs know only this protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from hbseg.placement import Placement
+from hbseg.runs import Run
+from hbseg.steps import Task
+
+
+class Phase(StrEnum):
+    """State of a task as its backend sees it."""
+
+    ABSENT = "absent"
+    """The backend knows nothing of the task."""
+    PENDING = "pending"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+ENDED = (Phase.SUCCEEDED, Phase.FAILED, Phase.CANCELLED)
+
+
+@dataclass(frozen=True)
+class JobState:
+    """What a backend knows of a task's latest execution."""
+
+    phase: Phase
+    attempt: int = 0
+    """Number of the execution, from 1; 0 where there was none."""
+    exit_code: int | None = None
+    """Code of a failed execution; 128 + n for signal n."""
+    reason: str = ""
+    """Why it is pending, or failed: one line."""
+
+
+class Backend(Protocol):
+    """Runs tasks of one kind of place: processes here, or jobs of a cluster."""
+
+    name: str
+
+    def submit(self, run: Run, task: Task, placement: Placement, *, data: str) -> JobState:
+        """Start the task unless it already runs, and return its state.
+
+        `data` is the URL of the datasets. A task that failed or was cancelled starts as a new
+        attempt and goes on from what the last one left in storage.
+        """
+
+    def state(self, run: Run, task_name: str) -> JobState:
+        """Return the state of a task."""
+
+    def wait(self, run: Run, task_name: str, timeout: float | None = None) -> JobState:
+        """Return the state when the task has ended, or after `timeout` seconds as it is then."""
+
+    def logs(
+        self, run: Run, task_name: str, *, rank: int | None = None, follow: bool = False
+    ) -> Iterator[str]:
+        """Yield log lines of all ranks, or of one, without their line ends."""
+
+    def cancel(self, run: Run, task_name: str) -> bool:
+        """Ask a running task to stop and wait until it has; return whether it was running."""
+
+    def tasks(self, run: Run) -> list[str]:
+        """Return the names of the run's tasks that the backend knows, sorted."""

@@ -1,0 +1,238 @@
+"""Strict, typed documents: YAML or JSON in, validated model out, canonical digest.
+
+Every document that hbseg reads or writes carries `apiVersion: hbseg/v1` and `kind`. A key that is
+not known is refused with the nearest one that is.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, Literal, Self, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hbseg.errors import SpecError
+
+API_VERSION: Final = "hbseg/v1"
+
+
+class Block(BaseModel):
+    """A part of a document: frozen, without unknown keys, each field with its docstring."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
+        validate_default=True,
+    )
+
+
+class Document(Block):
+    """A whole document. Each subclass declares `kind: Literal["ItsName"] = "ItsName"`."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    api_version: Literal["hbseg/v1"] = Field(default=API_VERSION, alias="apiVersion")
+    """Version of the document's format."""
+
+    @classmethod
+    def from_mapping(cls, data: object, *, source: str) -> Self:
+        """Return the document in `data`; `source` names it in errors.
+
+        Raises:
+            SpecError: a key is unknown, a value is missing or of the wrong type or range.
+        """
+        if not isinstance(data, Mapping):
+            raise SpecError(f"{source}: expected keys and values, found {type(data).__name__}")
+        try:
+            return cls.model_validate(dict(data))
+        except ValidationError as error:
+            raise SpecError(f"{source}: {_first_problem(cls, error)}") from None
+
+    @classmethod
+    def from_text(cls, text: str | bytes, *, source: str) -> Self:
+        """Return the document in YAML or JSON `text`.
+
+        Raises:
+            SpecError: as `from_mapping`, or the text is not YAML.
+        """
+        return cls.from_mapping(load_yaml(text, source=source), source=source)
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Return plain dicts, lists, strings and numbers; `apiVersion` and `kind` come first."""
+        return self.model_dump(mode="json", by_alias=True)
+
+    def to_yaml(self) -> str:
+        """Return the document as YAML that every YAML reader reads alike."""
+        return dump_yaml(self.to_mapping())
+
+    def to_json(self) -> bytes:
+        """Return the document as indented JSON with a final newline."""
+        text = json.dumps(self.to_mapping(), indent=2, ensure_ascii=False, allow_nan=False)
+        return f"{text}\n".encode()
+
+    def digest(self) -> str:
+        """Return the sha256 (hex) of the canonical JSON; equal documents have equal digests."""
+        return canonical_digest(self.to_mapping())
+
+
+def canonical_digest(data: object) -> str:
+    """Return the sha256 (hex) of `data` as JSON with sorted keys and no spaces."""
+    text = json.dumps(
+        data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class _SafeLoader(yaml.SafeLoader):
+    """YAML without objects, duplicate keys or the implicit dates and base-60 numbers."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key_node, _ in node.value:
+            if key_node.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key_node.value!r} stands twice", key_node.start_mark
+                )
+            if isinstance(key_node.value, str):
+                seen.add(key_node.value)
+        return super().construct_mapping(node, deep)
+
+
+_SafeLoader.yaml_implicit_resolvers = {
+    first: [(tag, regexp) for tag, regexp in resolvers if not tag.endswith(":timestamp")]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+class _QuotingDumper(yaml.SafeDumper):
+    """YAML whose strings are quoted wherever any reader could take them for something else."""
+
+
+_PLAIN_FIRST = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ/")
+_YAML_WORDS = frozenset(
+    ("y", "n", "yes", "no", "on", "off", "true", "false", "null", "none", "nan", "inf", "infinity")
+)
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    # PyYAML writes "12e5678" plain, and YAML 1.2 readers make it infinity: quote what is no word.
+    plain = text[:1] in _PLAIN_FIRST and text.lower() not in _YAML_WORDS
+    style = None if plain else "'"
+    if "\n" in text:
+        style = "|"
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_QuotingDumper.add_representer(str, _represent_text)
+
+
+def load_yaml(text: str | bytes, *, source: str) -> Any:
+    """Return the plain data in one YAML document.
+
+    Raises:
+        SpecError: the text is not YAML, not UTF-8, or a key stands twice.
+    """
+    try:
+        return yaml.load(text, Loader=_SafeLoader)  # noqa: S506 - a subclass of SafeLoader
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise SpecError(f"{source}: not readable as YAML: {_one_line(error)}") from None
+
+
+def dump_yaml(data: object) -> str:
+    """Return `data` as YAML in its own key order."""
+    return yaml.dump(data, Dumper=_QuotingDumper, sort_keys=False, allow_unicode=True, width=100)
+
+
+def with_settings(data: Mapping[str, Any], settings: Iterable[str]) -> dict[str, Any]:
+    """Return `data` with each `a.b=value` of `settings` put in; values are read as YAML.
+
+    Raises:
+        SpecError: a setting has no `=`, or goes through something that is no block.
+    """
+    merged: dict[str, Any] = json.loads(json.dumps(data))
+    for setting in settings:
+        path, equals, value = setting.partition("=")
+        if not equals or not path.strip():
+            raise SpecError(f"--set {setting}: expected a.b=value")
+        *blocks, last = path.strip().split(".")
+        block = merged
+        for name in blocks:
+            inner = block.setdefault(name, {})
+            if not isinstance(inner, dict):
+                raise SpecError(f"--set {setting}: {name} is a value, not a block")
+            block = inner
+        block[last] = _number_or_plain(load_yaml(value, source=f"--set {setting}"))
+    return merged
+
+
+def _number_or_plain(value: Any) -> Any:
+    # YAML 1.1 reads 1e-3 as text (it wants 1.0e-3); people who type it mean the number.
+    if isinstance(value, str):
+        try:
+            return float(value) if "e" in value.lower() and value[:1] in "+-.0123456789" else value
+        except ValueError:
+            return value
+    return value
+
+
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `base` with `over` laid on it, block by block."""
+    result = dict(base)
+    for key, value in over.items():
+        old = result.get(key)
+        both_blocks = isinstance(old, Mapping) and isinstance(value, Mapping)
+        result[key] = merged(old, value) if both_blocks else value  # type: ignore[arg-type]
+    return result
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+def _first_problem(model: type[BaseModel], error: ValidationError) -> str:
+    problems = error.errors(include_url=False, include_context=False)
+    unknown = [p for p in problems if p["type"] == "extra_forbidden"]
+    problem = (unknown or problems)[0]
+    path = ".".join(str(part) for part in problem["loc"])
+    if unknown:
+        known = _known_keys(model, problem["loc"][:-1])
+        near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1, cutoff=0.5)
+        expected = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
+        return f"unknown key {path}; {expected}"
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "missing":
+        return f"{path}: missing"
+    return f"{path}: {message[:1].lower()}{message[1:]}, found {problem['input']!r:.80}"
+
+
+def _known_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    for part in location:
+        field = model.model_fields.get(str(part)) or next(
+            (f for f in model.model_fields.values() if f.alias == part), None
+        )
+        if field is None:
+            continue  # an index of a list or the tag of a union
+        inner = [field.annotation, *get_args(field.annotation)]
+        for nested in (a for i in inner for a in (i, *get_args(i))):
+            if isinstance(nested, type) and issubclass(nested, BaseModel):
+                model = nested
+                break
+    return sorted(field.alias or name for name, field in model.model_fields.items())
+
+
+__all__ = [
+    "API_VERSION",
+    "Block",
+    "Document",
+    "canonical_digest",
+    "dump_yaml",
+    "load_yaml",
+    "merged",
+    "with_settings",
+]

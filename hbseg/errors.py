@@ -1,0 +1,109 @@
+"""Errors that a user meets, each with its exit codes.
+
+Every error of this module is a message for a person: one line that says what is wrong, with which
+value, what was expected, and the next step. Anything else that is raised is a bug and keeps its
+traceback. Codes: the command's own in `exit_code`, a step's (in a pod or a local process) in
+`step_exit_code`; a step code below 128 is permanent, 128 and above may be tried again.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class HbsegError(Exception):
+    """Base of all errors that are no bug; `message` and `hint` make up its one line."""
+
+    exit_code: ClassVar[int] = 1
+    step_exit_code: ClassVar[int] = 70
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.hint}" if self.hint else self.message
+
+
+class UsageError(HbsegError):
+    """A command was called with arguments that do not go together."""
+
+    exit_code = 2
+    step_exit_code = 78
+
+
+class NotFoundError(HbsegError):
+    """A run, bucket, file or namespace does not exist."""
+
+    exit_code = 3
+    step_exit_code = 66
+
+
+class UnreachableError(HbsegError):
+    """Storage or cluster does not answer; trying again may help."""
+
+    exit_code = 4
+    step_exit_code = 170
+
+
+class DeniedError(HbsegError):
+    """Storage or cluster answers, but does not allow this."""
+
+    exit_code = 4
+    step_exit_code = 66
+
+
+class InvalidInput(HbsegError):
+    """Data, a name or a file from outside is not as it must be."""
+
+    exit_code = 5
+    step_exit_code = 65
+
+
+class SpecError(InvalidInput):
+    """A spec or a setting is not valid."""
+
+    step_exit_code = 78
+
+
+class ContractError(InvalidInput):
+    """A checkpoint or an engine does not fit what was asked of it."""
+
+    step_exit_code = 76
+
+
+class ConflictError(InvalidInput):
+    """Somebody else owns the name or is at work on it."""
+
+
+class Terminated(HbsegError):
+    """SIGTERM arrived; what can be kept has been."""
+
+    exit_code = 103
+    step_exit_code = 143
+
+
+class DiskFullError(HbsegError):
+    """A local disk has no room left."""
+
+    exit_code = 5
+    step_exit_code = 70
+
+
+class StepFailed(HbsegError):
+    """A step ended in failure."""
+
+    exit_code = 100
+
+
+class NotFinished(HbsegError):
+    """A step did not finish in the time that was given."""
+
+    exit_code = 101
+
+
+class Cancelled(HbsegError):
+    """A step was cancelled."""
+
+    exit_code = 103

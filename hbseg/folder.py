@@ -1,0 +1,184 @@
+"""A plain folder as object storage."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
+
+from hbseg.errors import DeniedError, DiskFullError, NotFoundError
+from hbseg.store import Entry, checked_key, joined
+
+_PRIVATE = ".hbseg-"
+"""Names of our own lock and temporary files start so; they are no objects."""
+
+
+class FolderStore:
+    """The objects are files; conditional writes go by link and rename, under a lock file."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = Path(os.path.abspath(root.expanduser()))
+
+    @property
+    def url(self) -> str:
+        """Absolute path of the folder."""
+        return str(self._root)
+
+    def folder(self, path: str) -> Self:
+        """Return the store of a folder below this one."""
+        return type(self)(self._root / checked_key(path.strip("/")))
+
+    def get(self, key: str) -> bytes:
+        """Return a file's bytes."""
+        with self._reading(key) as path:
+            return path.read_bytes()
+
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        """Return a part of a file."""
+        with self._reading(key) as path, path.open("rb") as file:
+            file.seek(start)
+            return file.read(length)
+
+    def get_tagged(self, key: str) -> tuple[bytes, str]:
+        """Return a file's bytes and their sha256."""
+        data = self.get(key)
+        return data, _tag(data)
+
+    def put(self, key: str, data: bytes) -> None:
+        """Write a file by rename."""
+        target = self._path(key)
+        with self._temporary(target) as temporary:
+            temporary.write_bytes(data)
+            os.replace(temporary, target)
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        """Write a file by link, which fails where one is there."""
+        target = self._path(key)
+        with self._temporary(target) as temporary:
+            temporary.write_bytes(data)
+            try:
+                os.link(temporary, target)
+            except FileExistsError:
+                return False
+        return True
+
+    def put_if_match(self, key: str, data: bytes, tag: str) -> bool:
+        """Write a file under the folder's lock if its bytes still have `tag`."""
+        with self._lock():
+            try:
+                unchanged = self.get_tagged(key)[1] == tag
+            except NotFoundError:
+                return False
+            if unchanged:
+                self.put(key, data)
+            return unchanged
+
+    def upload(self, key: str, path: Path) -> None:
+        """Copy a local file into the folder."""
+        target = self._path(key)
+        with self._temporary(target) as temporary:
+            shutil.copyfile(path, temporary)
+            os.replace(temporary, target)
+
+    def download(self, key: str, path: Path) -> None:
+        """Copy a file out of the folder."""
+        with self._reading(key) as source, self._temporary(path) as temporary:
+            shutil.copyfile(source, temporary)
+            os.replace(temporary, path)
+
+    def exists(self, key: str) -> bool:
+        """Return whether the file is there."""
+        return self._path(key).is_file()
+
+    def list(self, prefix: str = "") -> Iterator[Entry]:
+        """Yield all files below the folder whose key starts with `prefix`."""
+        above = prefix.rpartition("/")[0]
+        start = self._path(above) if above else self._root
+        yield from sorted(
+            (entry for entry in self._walk(start) if entry.key.startswith(prefix)),
+            key=lambda entry: entry.key,
+        )
+
+    def list_folders(self, prefix: str = "") -> Iterator[str]:
+        """Yield the folders directly below `prefix`."""
+        start = self._path(prefix) if prefix else self._root
+        if start.is_dir():
+            yield from sorted(entry.name for entry in os.scandir(start) if entry.is_dir())
+
+    def delete(self, key: str) -> None:
+        """Remove the file."""
+        self._path(key).unlink(missing_ok=True)
+
+    def _path(self, key: str) -> Path:
+        return self._root / checked_key(key)
+
+    def _walk(self, start: Path) -> Iterator[Entry]:
+        for folder, _, names in os.walk(start):
+            relative = os.path.relpath(folder, self._root)
+            above = "" if relative == "." else relative.replace(os.sep, "/")
+            for name in names:
+                if not name.startswith(_PRIVATE):
+                    size = os.path.getsize(os.path.join(folder, name))
+                    yield Entry(joined(above, name), size)
+
+    @contextmanager
+    def _reading(self, key: str) -> Iterator[Path]:
+        path = self._path(key)
+        try:
+            yield path
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            raise NotFoundError(f"not found: {path}") from None
+        except PermissionError:
+            raise DeniedError(f"no permission to read {path}") from None
+
+    @contextmanager
+    def _temporary(self, target: Path) -> Iterator[Path]:
+        """Yield a new file's path beside `target`; whatever is left of it is removed."""
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(prefix=f"{_PRIVATE}part-", dir=target.parent)
+            os.close(handle)
+            os.chmod(name, 0o644)
+        except OSError as error:
+            raise _write_error(error, target) from None
+        try:
+            yield Path(name)
+        except OSError as error:
+            raise _write_error(error, target) from None
+        finally:
+            Path(name).unlink(missing_ok=True)
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        self._root.mkdir(parents=True, exist_ok=True)
+        with (self._root / f"{_PRIVATE}lock").open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+
+def _tag(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _write_error(error: OSError, target: Path) -> Exception:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        free = shutil.disk_usage(_existing(target)).free
+        return DiskFullError(f"disk full while writing {target} ({free} bytes free)")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return DeniedError(f"no permission to write {target}")
+    if isinstance(error, NotADirectoryError | FileExistsError):
+        return DeniedError(f"cannot write {target}: a file stands where a folder must be")
+    return error
+
+
+def _existing(path: Path) -> Path:
+    while not path.exists():
+        path = path.parent
+    return path

@@ -1,0 +1,227 @@
+"""Checkpoints: what a training goes on from, and what later steps load.
+
+A checkpoint is a folder `checkpoints/<step>` with safetensors and, written last, `state.json`,
+which carries their sha256. No pickle is written or read. The finished network is in
+`checkpoints/final`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import safetensors.torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from torch import Tensor
+
+from hbseg.anatomy import BONES
+from hbseg.documents import Document
+from hbseg.errors import ContractError, InvalidInput, NotFoundError
+from hbseg.markers import check_outputs, read_marker, sha256_of, sha256_of_file, verified
+from hbseg.ml.model import Segmenter
+from hbseg.specs import ModelBlock
+from hbseg.store import Store
+
+FINAL = "checkpoints/final"
+CARD = f"{FINAL}/model.json"
+WEIGHTS = f"{FINAL}/weights.safetensors"
+STATE = "state.json"
+
+
+class ModelCard(Document):
+    """`model.json`: what the weights are of."""
+
+    kind: Literal["ModelCard"] = "ModelCard"
+    model: ModelBlock
+    image_size: int
+    """Side of the network's input, in pixels."""
+    classes: tuple[str, ...] = BONES
+    weights_sha256: str
+
+
+class TrainingState(Document):
+    """`state.json`: where a training stands; it is written when the rest is in storage."""
+
+    kind: Literal["TrainingState"] = "TrainingState"
+    identity: str
+    """Digest of spec and inputs; a checkpoint of another training is not gone on from."""
+    epoch: int
+    """Epoch that comes next, or is in work."""
+    step: int
+    """Optimiser steps done."""
+    position: int
+    """Batches done of that epoch."""
+    loss_sum: float
+    """Sum of their losses."""
+    best_step: int | None
+    """Checkpoint with the best validation Dice."""
+    best_dice: float
+    history: tuple[dict[str, Any], ...]
+    """Lines of metrics.jsonl."""
+    files: dict[str, str]
+    """File name: sha256."""
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A finished network, in evaluation mode, float32, on the CPU."""
+
+    model: Segmenter
+    card: ModelCard
+
+    @property
+    def weights_sha256(self) -> str:
+        """sha256 (hex) of the weights' file."""
+        return self.card.weights_sha256
+
+
+def load_model(stage: Store) -> LoadedModel:
+    """Return the finished network of a training stage.
+
+    Raises:
+        NotFoundError: the stage is not done.
+        ContractError: a file is damaged, or the weights are another architecture's.
+    """
+    card, weights = load_weights(stage)
+    model = Segmenter(card.model)
+    put_weights(model, weights, source=stage.url, block=card.model)
+    return LoadedModel(model.eval(), card)
+
+
+def load_weights(stage: Store) -> tuple[ModelCard, dict[str, Tensor]]:
+    """Return the card and the weights of a finished stage, verified. Raises as `load_model`."""
+    marker = read_marker(stage)
+    check_outputs(stage, marker, (CARD, WEIGHTS))
+    card_bytes = verified(stage.get(CARD), marker.outputs[CARD], source=f"{stage.url}/{CARD}")
+    try:
+        card = ModelCard.from_text(card_bytes, source=f"{stage.url}/{CARD}")
+    except InvalidInput as error:
+        raise ContractError(error.message) from None
+    if card.classes != BONES:
+        raise ContractError(f"{stage.url} was trained for other classes than the 29 bones")
+    data = verified(stage.get(WEIGHTS), card.weights_sha256, source=f"{stage.url}/{WEIGHTS}")
+    return card, _tensors(data, source=f"{stage.url}/{WEIGHTS}")
+
+
+def put_weights(
+    model: Segmenter, weights: Mapping[str, Tensor], *, source: str, block: ModelBlock
+) -> None:
+    """Put weights into a network. Raises ContractError where they are another architecture's."""
+    try:
+        model.load_state_dict(dict(weights))
+    except RuntimeError as error:
+        first = next((line.strip() for line in str(error).splitlines()[1:]), str(error))
+        raise ContractError(
+            f"the weights of {source} are not those of {block.architecture} with encoder "
+            f"{block.encoder}: {first[:200]}"
+        ) from None
+
+
+class CheckpointFolder:
+    """The checkpoints of one training stage in storage, written by rank 0 alone."""
+
+    def __init__(self, stage: Store, identity: str, work: Path) -> None:
+        self._stage = stage
+        self._identity = identity
+        self._work = work
+
+    def latest(self) -> TrainingState | None:
+        """Return the newest whole checkpoint of this very training, or None."""
+        for step in sorted(self.steps(), reverse=True):
+            state = self._state(step)
+            if state is not None and state.identity == self._identity:
+                return state
+        return None
+
+    def read(self, step: int) -> TrainingState:
+        """Return the state of one checkpoint. Raises ContractError where it is not whole."""
+        state = self._state(step)
+        if state is None:
+            raise ContractError(
+                f"{self._stage.url}/{_folder(step)} is not a whole checkpoint",
+                "delete the stage's folder and train it again",
+            )
+        return state
+
+    def steps(self) -> set[int]:
+        """Return the steps of which something is in storage."""
+        names = self._stage.list_folders("checkpoints")
+        return {int(name) for name in names if name.isdecimal()}
+
+    def load(self, state: TrainingState, name: str) -> dict[str, Tensor]:
+        """Return the tensors of one of a checkpoint's files.
+
+        Raises:
+            ContractError: the file is damaged.
+        """
+        key = f"{_folder(state.step)}/{name}"
+        source = f"{self._stage.url}/{key}"
+        return _tensors(verified(self._stage.get(key), state.files[name], source=source), source)
+
+    def save(
+        self, state: TrainingState, tensors: Mapping[str, Mapping[str, Tensor]]
+    ) -> TrainingState:
+        """Write a checkpoint: the files of `tensors` (name: tensors), then its state."""
+        files = {}
+        for name, content in tensors.items():
+            files[name] = self._upload(f"{_folder(state.step)}/{name}", content)
+        state = state.model_copy(update={"files": files})
+        self._stage.put(f"{_folder(state.step)}/{STATE}", state.to_json())
+        return state
+
+    def finish(
+        self, weights: Mapping[str, Tensor], block: ModelBlock, image_size: int
+    ) -> dict[str, str]:
+        """Write the finished network; returns its keys with their sha256."""
+        digest = self._upload(WEIGHTS, weights)
+        card = ModelCard(model=block, image_size=image_size, weights_sha256=digest).to_json()
+        self._stage.put(CARD, card)
+        return {WEIGHTS: digest, CARD: sha256_of(card)}
+
+    def keep(self, steps: set[int]) -> None:
+        """Remove all checkpoints but those of `steps`, each one's state first."""
+        for step in self.steps() - steps:
+            self._stage.delete(f"{_folder(step)}/{STATE}")
+            for entry in list(self._stage.list(f"{_folder(step)}/")):
+                self._stage.delete(entry.key)
+
+    def clear_foreign(self) -> None:
+        """Remove checkpoints that belong to another spec or to other inputs."""
+        own = {
+            step
+            for step in self.steps()
+            if (state := self._state(step)) is not None and state.identity == self._identity
+        }
+        self.keep(own)
+
+    def _state(self, step: int) -> TrainingState | None:
+        key = f"{_folder(step)}/{STATE}"
+        try:
+            return TrainingState.from_text(self._stage.get(key), source=key)
+        except (NotFoundError, InvalidInput, ValidationError):
+            return None  # cut while it was written, or of another version: an older one will do
+
+    def _upload(self, key: str, tensors: Mapping[str, Tensor]) -> str:
+        self._work.mkdir(parents=True, exist_ok=True)
+        path = self._work / "upload.safetensors"
+        plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        try:
+            safetensors.torch.save_file(plain, path)
+            self._stage.upload(key, path)
+            return sha256_of_file(path)
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _folder(step: int) -> str:
+    return f"checkpoints/{step:08d}"
+
+
+def _tensors(data: bytes, source: str) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load(data)
+    except SafetensorError as error:
+        raise ContractError(f"{source} is not readable as safetensors: {error}") from None

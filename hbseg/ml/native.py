@@ -1,0 +1,103 @@
+"""From logits at the network's size to runs at the picture's own size.
+
+The rule: logits are interpolated bilinearly with shared pixel centres (as
+`torch.nn.functional.interpolate(align_corners=False)` does, edges repeated), and a pixel belongs
+to the bone where the result is above the threshold's logit. An interpolated value lies between
+its four neighbours, so only the box around the bone's own logits need be looked at: the full-size
+planes of 29 bones (480 MB of floats at 2048) are never made.
+"""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from hbseg import rle
+from hbseg.ml.frame import Frame
+
+Logits = NDArray[np.float32]
+
+
+def native_runs(
+    logits_chw: Logits,
+    frame: Frame,
+    *,
+    threshold: float = 0.5,
+    largest_component: bool = False,
+) -> list[rle.Runs]:
+    """Return the runs of each bone in the picture of `frame`.
+
+    Args:
+        logits_chw: float32 [29, side, side]; the side may be any part of the network's input.
+        frame: place of the picture in the network's input.
+        threshold: probability, above 0 and below 1.
+        largest_component: keep only the largest 8-connected part of each bone.
+    """
+    level = math.log(threshold / (1 - threshold))
+    grid = Frame.of(frame.height, frame.width, logits_chw.shape[-1])
+    return [_bone_runs(plane, grid, level, largest_component) for plane in logits_chw]
+
+
+def _bone_runs(plane: Logits, frame: Frame, level: float, largest: bool) -> rle.Runs:
+    above = plane > level
+    rows, columns = np.flatnonzero(above.any(axis=1)), np.flatnonzero(above.any(axis=0))
+    if not rows.size:
+        return np.empty((0, 2), dtype=np.int64)
+    ys = _native_range(rows[0], rows[-1], frame, frame.top, frame.height)
+    xs = _native_range(columns[0], columns[-1], frame, frame.left, frame.width)
+    mask = _interpolated(plane, ys + frame.top, xs + frame.left, frame) > level
+    if largest:
+        mask = _largest(mask)
+    return (
+        rle.runs_in_box(mask, int(xs[0]), int(ys[0]), frame.width)
+        if mask.size
+        else (np.empty((0, 2), dtype=np.int64))
+    )
+
+
+def _native_range(first: int, last: int, frame: Frame, pad: int, length: int) -> NDArray[np.int64]:
+    """Return the picture's rows (or columns) that the network's `first` to `last` reach."""
+    scale = frame.side / frame.size
+    start = math.floor((first - 0.5) * scale - 0.5) - pad
+    stop = math.ceil((last + 1.5) * scale - 0.5) - pad
+    return np.arange(max(start, 0), min(stop + 1, length))
+
+
+def _interpolated(
+    plane: Logits, ys: NDArray[np.int64], xs: NDArray[np.int64], frame: Frame
+) -> Logits:
+    if not ys.size or not xs.size:
+        return np.empty((len(ys), len(xs)), dtype=np.float32)
+    low_y, high_y, weight_y = _neighbours(ys, frame)
+    low_x, high_x, weight_x = _neighbours(xs, frame)
+    part = plane[:, low_x[0] : high_x[-1] + 1]
+    lines = part[low_y] + weight_y[:, None] * (part[high_y] - part[low_y])
+    low, high = low_x - low_x[0], high_x - low_x[0]
+    left = np.take(lines, low, axis=1)
+    right = np.take(lines, high, axis=1)
+    right -= left
+    right *= weight_x[None, :]
+    right += left
+    return np.asarray(right, dtype=np.float32)
+
+
+def _neighbours(
+    positions: NDArray[np.int64], frame: Frame
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    source = np.clip((positions + 0.5) * (frame.size / frame.side) - 0.5, 0, frame.size - 1)
+    low = np.floor(source).astype(np.int64)
+    high = np.minimum(low + 1, frame.size - 1)
+    return low, high, (source - low).astype(np.float32)
+
+
+def _largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(
+        mask.astype(np.uint8), connectivity=8
+    )
+    if count <= 2:
+        return mask
+    biggest = 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
+    return np.asarray(labels == biggest)

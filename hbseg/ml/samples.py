@@ -1,0 +1,180 @@
+"""Training samples at the network's size: image and soft labels, computed once and kept on disk.
+
+Labels are coverage: the share of each network pixel that a bone covers at native size. Hard labels
+resampled by nearest neighbour are shifted against the image by up to a native pixel and a half.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hbseg.anatomy import BONES, NUM_BONES
+from hbseg.data.annotation import Polygons, bone_masks
+from hbseg.data.dataset import Dataset
+from hbseg.data.shards import Sample
+from hbseg.ml.frame import Frame
+
+BATCHES_AHEAD = 2
+"""Batches that are read while one trains."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples of one step of one process."""
+
+    images_bhw: Tensor
+    """uint8 [B, S, S]."""
+    coverage_bchw: Tensor
+    """uint8 [B, 29, S, S]; 255 is all of a pixel."""
+    indices: tuple[int, ...]
+    """Each sample's index in its split."""
+
+
+class SampleReader:
+    """Reads samples of one split at one size; safe to use from several threads."""
+
+    def __init__(self, dataset: Dataset, samples: Sequence[Sample], size: int, cache: Path) -> None:
+        self._dataset = dataset
+        self._samples = samples
+        self._size = size
+        self._cache = cache / f"{dataset.version}-{size}"
+        self._cache.mkdir(parents=True, exist_ok=True)
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def read(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Return an image, uint8 [S, S], and its coverage, uint8 [29, S, S]."""
+        sample = self._samples[index]
+        name = hashlib.sha256(sample.path.encode()).hexdigest()[:32]
+        path = self._cache / f"{name}.npz"
+        if not path.exists():
+            self._keep(path, sample)
+        return self._kept(path)
+
+    def _keep(self, path: Path, sample: Sample) -> None:
+        frame = Frame.of(sample.height, sample.width, self._size)
+        image = frame.to_network(self._dataset.picture(sample))
+        boxes, crops = coverage(self._dataset.polygons(sample), frame)
+        temporary = path.with_suffix(f".{os.getpid()}.part")
+        with temporary.open("wb") as file:
+            np.savez(file, image=image, boxes=boxes, crops=crops)
+        os.replace(temporary, path)
+
+    def _kept(self, path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        with np.load(path, allow_pickle=False) as arrays:
+            image, boxes, crops = arrays["image"], arrays["boxes"], arrays["crops"]
+        planes = np.zeros((NUM_BONES, self._size, self._size), dtype=np.uint8)
+        start = 0
+        for plane, (left, top, width, height) in zip(planes, boxes.tolist(), strict=True):
+            stop = start + width * height
+            plane[top : top + height, left : left + width] = crops[start:stop].reshape(
+                height, width
+            )
+            start = stop
+        return image, planes
+
+
+def coverage(polygons: Polygons, frame: Frame) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
+    """Return how much of each network pixel each bone covers, in boxes.
+
+    Returns:
+        boxes, int32 [29, 4]: left, top, width and height in network pixels; and the boxes' pixels
+        one after the other, uint8, where 255 is all of a pixel.
+    """
+    masks = bone_masks(polygons, (frame.height, frame.width))
+    boxes = np.zeros((NUM_BONES, 4), dtype=np.int32)
+    crops = [np.empty(0, dtype=np.uint8)]
+    for index, bone in enumerate(BONES):
+        mask = masks.get(bone)
+        if mask is None or mask.crop.size == 0:
+            continue
+        left, top, crop = _scaled_box(mask.crop, mask.x0, mask.y0, frame)
+        boxes[index] = (left, top, crop.shape[1], crop.shape[0])
+        crops.append(crop.ravel())
+    return boxes, np.concatenate(crops)
+
+
+def _scaled_box(
+    crop: NDArray[np.bool_], left: int, top: int, frame: Frame
+) -> tuple[int, int, NDArray[np.uint8]]:
+    """Return a mask's box at the network's size.
+
+    The box is widened to whole steps (the smallest number of native pixels that is a whole number
+    of network pixels), so that scaling the box alone gives what scaling the picture would.
+    """
+    native, network = frame.steps
+    left, top = left + frame.left, top + frame.top
+    first_x, first_y = left // native, top // native
+    last_x = -(-(left + crop.shape[1]) // native)
+    last_y = -(-(top + crop.shape[0]) // native)
+    wide = np.zeros(((last_y - first_y) * native, (last_x - first_x) * native), dtype=np.uint8)
+    y, x = top - first_y * native, left - first_x * native
+    wide[y : y + crop.shape[0], x : x + crop.shape[1]] = crop
+    wide *= 255
+    size = ((last_x - first_x) * network, (last_y - first_y) * network)
+    method = cv2.INTER_AREA if native >= network else cv2.INTER_LINEAR
+    scaled = cv2.resize(wide, size, interpolation=method)
+    return first_x * network, first_y * network, np.asarray(scaled, dtype=np.uint8)
+
+
+def epoch_batches(
+    *, count: int, global_batch_size: int, seed: int, epoch: int, rank: int, world_size: int
+) -> list[tuple[int, ...]]:
+    """Return this process's share of each batch of an epoch, as indices.
+
+    The order depends on seed, epoch and global batch size alone. What does not fill a batch is
+    left out of this epoch; fewer samples than one batch are repeated to fill it.
+    """
+    order = np.random.default_rng([seed, epoch]).permutation(count)
+    if count < global_batch_size:
+        order = np.resize(order, global_batch_size)
+    share = global_batch_size // world_size
+    batches = order[: len(order) // global_batch_size * global_batch_size].reshape(
+        -1, world_size, share
+    )
+    return [tuple(batch.tolist()) for batch in batches[:, rank]]
+
+
+def read_ahead(
+    reader: SampleReader, batches: Sequence[tuple[int, ...]], *, threads: int = 2
+) -> Iterator[Batch]:
+    """Yield the batches in order, reading the next ones meanwhile."""
+    with ThreadPoolExecutor(threads, thread_name_prefix="samples") as pool:
+        ahead: list[list[Future[tuple[NDArray[np.uint8], NDArray[np.uint8]]]]] = []
+        for number, indices in enumerate(batches):
+            while len(ahead) <= min(BATCHES_AHEAD, len(batches) - 1 - number):
+                later = batches[number + len(ahead)]
+                ahead.append([pool.submit(reader.read, index) for index in later])
+            images, planes = zip(*(future.result() for future in ahead.pop(0)), strict=True)
+            yield Batch(
+                torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(planes)), indices
+            )
+
+
+def log_odds(reader: SampleReader, *, most: int = 64) -> Tensor:
+    """Return the log-odds of each bone's share of the pixels, float32 [29].
+
+    Taken over at most `most` samples, evenly spread; a bone that never occurs counts as one pixel
+    of all that was looked at.
+    """
+    chosen = np.unique(np.linspace(0, len(reader) - 1, min(most, len(reader))).astype(int))
+    sums = np.zeros(NUM_BONES)
+    pixels = 0
+    for index in chosen.tolist():
+        _, planes = reader.read(index)
+        sums += planes.sum(axis=(1, 2), dtype=np.float64) / 255
+        pixels += planes[0].size
+    share = np.clip(sums, 1, pixels - 1) / pixels
+    return torch.from_numpy(np.log(share / (1 - share)).astype(np.float32))

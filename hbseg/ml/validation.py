@@ -1,0 +1,83 @@
+"""Validation as the leaderboard does it: Dice for each image and bone, at native size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hbseg import rle
+from hbseg.anatomy import BONES, NUM_BONES
+from hbseg.data.annotation import runs as true_runs
+from hbseg.data.dataset import Dataset
+from hbseg.data.shards import Sample
+from hbseg.ml.distributed import World
+from hbseg.ml.frame import Frame
+from hbseg.ml.model import Segmenter
+from hbseg.ml.native import native_runs
+
+
+@dataclass(frozen=True)
+class Truth:
+    """A validation picture as the network sees it, and its true runs at native size."""
+
+    image_hw: Tensor
+    frame: Frame
+    runs: list[rle.Runs]
+
+
+def dice_of_bones(predicted: Sequence[rle.Runs], truth: Sequence[rle.Runs]) -> NDArray[np.float64]:
+    """Return the Dice of each bone, float64 [29]."""
+    return np.array([rle.dice(mine, true) for mine, true in zip(predicted, truth, strict=True)])
+
+
+class Validation:
+    """Part of the validation fold that this process judges; no sample is counted twice."""
+
+    def __init__(
+        self, dataset: Dataset, samples: Sequence[Sample], size: int, world: World
+    ) -> None:
+        self._world = world
+        self._dataset = dataset
+        self._samples = samples[world.rank :: world.size]
+        self._size = size
+        self._truths: list[Truth] = []
+
+    def mean_dice(self, model: Segmenter, precision: torch.dtype) -> dict[str, float]:
+        """Return each bone's mean Dice over the whole fold, on every process."""
+        sums = torch.zeros(NUM_BONES + 1, dtype=torch.float64)
+        for truth in self._read():
+            logits = self._logits(model, truth.image_hw, precision)
+            predicted = native_runs(logits, truth.frame)
+            sums[:NUM_BONES] += torch.from_numpy(dice_of_bones(predicted, truth.runs))
+            sums[NUM_BONES] += 1
+        total = self._world.sum(sums)
+        means = (total[:NUM_BONES] / total[NUM_BONES]).tolist()
+        return dict(zip(BONES, means, strict=True))
+
+    def _logits(
+        self, model: Segmenter, image_hw: Tensor, precision: torch.dtype
+    ) -> NDArray[np.float32]:
+        device = self._world.device
+        image = image_hw[None, None].to(device).float()
+        image = image.contiguous(memory_format=torch.channels_last)
+        enabled = precision is not torch.float32
+        with torch.inference_mode(), torch.autocast(device.type, precision, enabled=enabled):
+            logits: NDArray[np.float32] = model(image)[0].float().cpu().numpy()
+        return logits
+
+    def _read(self) -> list[Truth]:
+        # Runs and the small picture: about 150 kB each, so that a fold of thousands still fits.
+        if not self._truths:
+            self._truths = [self._truth(sample) for sample in self._samples]
+        return self._truths
+
+    def _truth(self, sample: Sample) -> Truth:
+        frame = Frame.of(sample.height, sample.width, self._size)
+        image = torch.from_numpy(frame.to_network(self._dataset.picture(sample)))
+        shape = (sample.height, sample.width)
+        return Truth(image, frame, true_runs(self._dataset.polygons(sample), shape))

@@ -1,0 +1,115 @@
+"""Processes of this machine: tied to their parent, told from recycled ids, waited for, ended."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+_TIED = Path(__file__).parent / "local" / "tied.py"
+
+
+@dataclass(frozen=True)
+class ProcessId:
+    """A process that no later one with the same number is taken for."""
+
+    pid: int
+    birth: float
+    """Start: clock ticks since boot on Linux, where no change of the clock moves it; else the
+    time in seconds since 1970."""
+
+
+def tied(command: Sequence[str]) -> list[str]:
+    """Return `command` so that it dies with the thread that starts it (see `hbseg.local.tied`)."""
+    return [sys.executable, "-I", "-S", str(_TIED), str(os.getpid()), *command]
+
+
+def identified(pid: int) -> ProcessId | None:
+    """Return the living process with number `pid`, or none; a zombie lives no more."""
+    if sys.platform == "linux":
+        try:
+            after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except (OSError, UnicodeDecodeError):
+            return None
+        # proc(5): the third field, after the name, is the state; the 22nd the start
+        return None if after_name[0] in "ZX" else ProcessId(pid, float(after_name[19]))
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return None
+        return ProcessId(pid, process.create_time())
+    except psutil.Error:
+        return None
+
+
+def is_alive(process: ProcessId) -> bool:
+    """Return whether the very same process still runs."""
+    return identified(process.pid) == process
+
+
+def wait_for_end(process: ProcessId, timeout: float | None = None) -> bool:
+    """Return whether the process has ended within `timeout` seconds; none waits for ever."""
+    try:
+        descriptor = os.pidfd_open(process.pid)
+    except (OSError, AttributeError):
+        return _wait_by_psutil(process, timeout)
+    try:
+        if not is_alive(process):
+            return True
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        return bool(poll.poll(None if timeout is None else max(0.0, timeout) * 1000))
+    finally:
+        os.close(descriptor)
+
+
+def _wait_by_psutil(process: ProcessId, timeout: float | None) -> bool:
+    import psutil
+
+    if not is_alive(process):
+        return True
+    try:
+        psutil.Process(process.pid).wait(timeout)
+    except psutil.NoSuchProcess:
+        return True
+    except psutil.TimeoutExpired:
+        return not is_alive(process)
+    return True
+
+
+def send(process: ProcessId, signum: signal.Signals) -> None:
+    """Send a signal to the process, if it is still there."""
+    if is_alive(process):
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, signum)
+
+
+def stop(process: subprocess.Popen[bytes], grace: float) -> int:
+    """End a child: SIGTERM, after `grace` seconds SIGKILL. Return its exit code."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            return process.wait(grace)
+        except subprocess.TimeoutExpired:
+            process.kill()
+    return process.wait()
+
+
+def usable_cores() -> int:
+    """Return the number of CPU cores that this process may use: affinity and cgroup quota."""
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS
+        cores = os.cpu_count() or 1
+    with suppress(OSError, ValueError):
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        cores = min(cores, max(1, int(quota) // int(period)))
+    return cores

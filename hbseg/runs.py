@@ -1,0 +1,132 @@
+"""A run: a name claimed once in storage, and the places of all that belongs to it."""
+
+from __future__ import annotations
+
+import getpass
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Literal
+
+from hbseg.documents import Document
+from hbseg.errors import ConflictError, InvalidInput, NotFoundError
+from hbseg.store import Store
+
+CLAIM = "run.json"
+LONGEST_NAME = 40
+"""Characters of a run's name: pods and services add to it, and end at 63."""
+
+_NAME = re.compile(r"[a-z](?:[-a-z0-9]*[a-z0-9])?")
+
+
+class RunClaim(Document):
+    """`run.json`: who holds the name, and a summary for listings."""
+
+    kind: Literal["Run"] = "Run"
+    name: str
+    owner: str
+    """User who made the first submit."""
+    namespace: str = "local"
+    """Namespace of the cluster, or `local`."""
+    data: str
+    """URL of the datasets that the run reads."""
+    created: str
+    """ISO 8601, UTC."""
+    steps: dict[str, str] = {}
+    """Last known state of each step, for listings."""
+    dice: float | None = None
+    """Validation Dice of the latest finished stage."""
+
+
+class Run:
+    """The folder of a run in storage."""
+
+    def __init__(self, runs: Store, name: str) -> None:
+        self.name = checked_run_name(name)
+        self.folder = runs.folder(self.name)
+
+    def claim(self, *, data: str, namespace: str = "local", owner: str | None = None) -> RunClaim:
+        """Take the name, or return the claim that this owner already holds.
+
+        Raises:
+            ConflictError: somebody else holds it, or it reads another dataset folder.
+        """
+        wanted = RunClaim(
+            name=self.name,
+            owner=owner or current_user(),
+            namespace=namespace,
+            data=data,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        if self.folder.put_if_absent(CLAIM, wanted.to_json()):
+            return wanted
+        held = self.read()
+        if (held.owner, held.namespace) != (wanted.owner, wanted.namespace):
+            raise ConflictError(
+                f"run {self.name} belongs to {held.owner} in {held.namespace}",
+                "choose another name with --run",
+            )
+        if held.data != data:
+            raise ConflictError(
+                f"run {self.name} reads {held.data}, not {data}",
+                "choose another name with --run",
+            )
+        return held
+
+    def read(self) -> RunClaim:
+        """Return the claim. Raises NotFoundError where there is no such run."""
+        try:
+            data = self.folder.get(CLAIM)
+        except NotFoundError as error:
+            if "bucket" in error.message:
+                raise
+            raise NotFoundError(
+                f"no run {self.name} in {self.folder.url.removesuffix(self.name).rstrip('/')}",
+                "see: hbseg list",
+            ) from None
+        return RunClaim.from_text(data, source=f"{self.folder.url}/{CLAIM}")
+
+    def summarise(self, *, steps: dict[str, str], dice: float | None = None) -> None:
+        """Put the state of steps into the claim; somebody else's newer summary is kept."""
+        for _ in range(5):
+            data, tag = self.folder.get_tagged(CLAIM)
+            old = RunClaim.from_text(data, source=f"{self.folder.url}/{CLAIM}")
+            new = old.model_copy(
+                update={
+                    "steps": {**old.steps, **steps},
+                    "dice": old.dice if dice is None else dice,
+                }
+            )
+            if new == old or self.folder.put_if_match(CLAIM, new.to_json(), tag):
+                return
+
+
+def list_runs(runs: Store) -> Iterator[RunClaim]:
+    """Yield the claims of all runs by name; a folder without a claim is no run."""
+    for name in runs.list_folders():
+        try:
+            yield Run(runs, name).read()
+        except (NotFoundError, InvalidInput):
+            continue
+
+
+def checked_run_name(name: str) -> str:
+    """Return `name` if a run may be called so.
+
+    Raises:
+        InvalidInput: not lower-case letters, digits and `-`, or too long.
+    """
+    if not _NAME.fullmatch(name) or len(name) > LONGEST_NAME:
+        raise InvalidInput(
+            f"run name {name[:60]!r} is not valid",
+            f"use a letter, then up to {LONGEST_NAME - 1} of a-z, 0-9 and -",
+        )
+    return name
+
+
+def current_user() -> str:
+    """Return the user's name, or `unknown` where the system knows none."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"

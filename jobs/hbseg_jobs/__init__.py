@@ -1,0 +1,1 @@
+"""Entry points of the steps: what pods and local processes start."""

@@ -1,0 +1,204 @@
+"""What all entry points share: arguments in, documented exit codes out.
+
+A step is started as `python -m hbseg_jobs.<step> --spec FILE --spec-hash HASH ...`, by torchrun
+where it trains. It verifies the spec's hash, does its work, and writes its marker last. A failure
+is one line on stderr and a JSON record in the folder `HBSEG_FAILURES`, one file for each rank; the
+launcher takes the earliest for the root cause.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import errno
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from hbseg.documents import load_yaml
+from hbseg.errors import HbsegError, SpecError, Terminated
+from hbseg.markers import Marker, write_marker
+from hbseg.runs import Run
+from hbseg.specs import (
+    CompileSpec,
+    EfficiencySpec,
+    InferSpec,
+    PrepareSpec,
+    ReportSpec,
+    Spec,
+    TrainSpec,
+)
+from hbseg.steps import Input, Step, Task
+from hbseg.store import Store, open_store
+
+BUG = 70
+_SPECS: Mapping[str, type[Spec]] = {
+    "PrepareSpec": PrepareSpec,
+    "TrainSpec": TrainSpec,
+    "CompileSpec": CompileSpec,
+    "InferSpec": InferSpec,
+    "EfficiencySpec": EfficiencySpec,
+    "ReportSpec": ReportSpec,
+}
+
+
+@dataclass(frozen=True)
+class StepContext:
+    """All that a step is given."""
+
+    task: Task
+    run: Run
+    data: Store
+    """Folder of the datasets."""
+    work: Path
+    """Local folder of this task, kept between attempts; may be empty at any start."""
+    attempt: int
+
+    def input(self, name: str) -> Store:
+        """Return the folder of an input."""
+        for item in self.task.inputs:
+            if item.name == name:
+                return item.folder
+        raise SpecError(f"step {self.task.step} was started without --input {name}=URL")
+
+    def finish(
+        self,
+        outputs: Mapping[str, str],
+        *,
+        records: Mapping[str, str] | None = None,
+        metrics: Mapping[str, float] | None = None,
+        inputs: Mapping[str, str] | None = None,
+    ) -> Marker:
+        """Write the marker; `outputs` and `records` are keys in the task's folder: sha256.
+
+        `inputs` are the digests as they were when the step read them; default: as they are now.
+        """
+        return write_marker(
+            self.task.folder,
+            step=self.task.step,
+            spec_hash=self.task.spec.digest(),
+            inputs=self.task.input_digests() if inputs is None else inputs,
+            outputs=outputs,
+            records=records,
+            metrics=metrics,
+        )
+
+
+def run_step(
+    work: Callable[[StepContext], None], arguments: Sequence[str] | None = None
+) -> NoReturn:
+    """Do `work` and exit with its documented code."""
+    _die_with_parent()
+    signal.signal(signal.SIGTERM, _raise_terminated)
+    try:
+        work(context_of(arguments))
+    except HbsegError as error:
+        _fail(error.step_exit_code, str(error))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            _bug(error)
+        place = error.filename or os.getcwd()
+        free = shutil.disk_usage(Path(place).parent if error.filename else place).free
+        _fail(BUG, f"disk full while writing {place} ({free} bytes free)")
+    except Exception as error:
+        _bug(error)
+    sys.exit(0)
+
+
+def context_of(arguments: Sequence[str] | None) -> StepContext:
+    """Return the context that command-line `arguments` describe.
+
+    Raises:
+        SpecError: the spec is not valid or its hash is not the one that was submitted.
+    """
+    parser = argparse.ArgumentParser(description="One step of an hbseg run.")
+    parser.add_argument("--step", required=True, choices=[step.value for step in Step])
+    parser.add_argument("--spec", required=True, type=Path, help="file with the spec")
+    parser.add_argument("--spec-hash", required=True, help="digest that the spec must have")
+    parser.add_argument("--run-name", required=True, help="name of the run")
+    parser.add_argument("--runs", required=True, help="URL of the runs")
+    parser.add_argument("--data", required=True, help="URL of the datasets")
+    parser.add_argument("--prefix", required=True, help="folder of the outputs in the run")
+    parser.add_argument("--input", action="append", default=[], metavar="NAME=URL")
+    parser.add_argument("--work", required=True, type=Path, help="local folder for files")
+    parser.add_argument("--attempt", type=int, default=1)
+    options = parser.parse_args(arguments)
+    run = Run(open_store(options.runs), options.run_name)
+    task = Task(
+        step=Step(options.step),
+        spec=read_spec(options.spec, options.spec_hash),
+        folder=run.folder.folder(options.prefix),
+        prefix=options.prefix,
+        inputs=tuple(
+            Input(name, open_store(url))
+            for name, _, url in (item.partition("=") for item in options.input)
+        ),
+    )
+    options.work.mkdir(parents=True, exist_ok=True)
+    return StepContext(task, run, open_store(options.data), options.work, options.attempt)
+
+
+def read_spec(path: Path, expected_hash: str) -> Spec:
+    """Return the spec in a file.
+
+    Raises:
+        SpecError: unreadable, of an unknown kind, or with another digest than `expected_hash`.
+    """
+    try:
+        data = load_yaml(path.read_bytes(), source=str(path))
+    except OSError as error:
+        raise SpecError(f"spec {path} is not readable: {error.strerror}") from None
+    kind = data.get("kind") if isinstance(data, dict) else None
+    if not isinstance(kind, str) or kind not in _SPECS:
+        raise SpecError(f"{path}: kind is {kind!r}, expected one of {', '.join(_SPECS)}")
+    spec = _SPECS[kind].from_mapping(data, source=str(path))
+    if spec.digest() != expected_hash:
+        raise SpecError(
+            f"spec {path} has digest {spec.digest()[:12]}, submitted was {expected_hash[:12]}",
+            "submit with the same hbseg version as the image's",
+        )
+    return spec
+
+
+def _raise_terminated(signum: int, frame: object) -> None:
+    raise Terminated("ended by SIGTERM")
+
+
+def _die_with_parent() -> None:
+    """Have the kernel end this process when its parent ends, so that no orphan trains on."""
+    if sys.platform == "linux":
+        parent = os.getppid()
+        set_parent_death_signal = 1
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+        if os.getppid() != parent:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _bug(error: BaseException) -> NoReturn:
+    traceback.print_exc()
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{Path(last.filename).name}:{last.lineno}"
+    _fail(BUG, f"bug: {type(error).__name__} at {place}: {error}")
+
+
+def _fail(code: int, reason: str) -> NoReturn:
+    rank = os.environ.get("RANK", "0")
+    reason = " ".join(reason.split())[:2000]
+    print(f"error: {reason}", file=sys.stderr, flush=True)
+    folder = os.environ.get("HBSEG_FAILURES")
+    if folder:
+        record = {"code": code, "reason": reason, "rank": int(rank), "time": time.time()}
+        path = Path(folder) / f"{rank}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(record))
+    sys.stdout.flush()
+    # Peers may hang in a collective and native threads may hold on: leave without waiting.
+    os._exit(code)

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from hbseg import rle
+from hbseg.anatomy import BONES, NUM_BONES
+from hbseg.data.annotation import Polygons, full_masks
+from hbseg.ml.frame import Frame
+from hbseg.ml.native import native_runs
+from hbseg.ml.samples import coverage, epoch_batches
+
+
+def bones_of_a_hand(side: int) -> Polygons:
+    """Blobs of the bones' true size: 70 to 300 pixels across at 2048."""
+    rng = np.random.default_rng(0)
+    polygons: Polygons = {}
+    for bone in BONES:
+        centre = rng.uniform(0.15 * side, 0.85 * side, 2)
+        angle = np.sort(rng.uniform(0, 2 * np.pi, 40))
+        radius = side / 2048 * rng.uniform(35, 150) * rng.uniform(0.8, 1.2, 40)
+        points = centre + np.stack([np.cos(angle), np.sin(angle)], axis=1) * radius[:, None]
+        polygons[bone] = [np.round(points).astype(np.int32)]
+    return polygons
+
+
+def planes_of(polygons: Polygons, frame: Frame) -> NDArray[np.uint8]:
+    boxes, crops = coverage(polygons, frame)
+    planes = np.zeros((NUM_BONES, frame.size, frame.size), dtype=np.uint8)
+    start = 0
+    for plane, (left, top, width, height) in zip(planes, boxes.tolist(), strict=True):
+        part = crops[start : start + width * height].reshape(height, width)
+        plane[top : top + height, left : left + width] = part
+        start += width * height
+    return planes
+
+
+@pytest.mark.parametrize("size", [256, 384, 512])
+def test_coverage_in_boxes_is_the_area_average_of_the_whole_mask(size: int) -> None:
+    polygons = bones_of_a_hand(2048)
+    planes = planes_of(polygons, Frame.of(2048, 2048, size))
+    masks = full_masks(polygons, (2048, 2048))
+    for plane, mask in zip(planes, masks, strict=True):
+        whole = cv2.resize(mask.astype(np.uint8) * 255, (size, size), interpolation=cv2.INTER_AREA)
+        assert np.abs(plane.astype(int) - whole).max() <= 1
+
+
+@pytest.mark.parametrize(("size", "least"), [(512, 0.995), (1024, 0.998)])
+def test_labels_survive_the_way_to_the_network_and_back(size: int, least: float) -> None:
+    """A perfect network's logits, made of the labels alone, must give the native masks back."""
+    polygons = bones_of_a_hand(2048)
+    frame = Frame.of(2048, 2048, size)
+    share = planes_of(polygons, frame).astype(np.float32) / 255
+    runs = native_runs(share - 0.5, frame)
+    truth = [rle.runs_of(mask) for mask in full_masks(polygons, (2048, 2048))]
+    dice = [rle.dice(mine, true) for mine, true in zip(runs, truth, strict=True)]
+    assert np.mean(dice) >= least
+
+
+def test_a_mask_lies_where_the_image_shows_it() -> None:
+    """Image and labels go different ways through the code; their centres must agree."""
+    polygons = bones_of_a_hand(2048)
+    frame = Frame.of(2048, 2048, 256)
+    masks = full_masks(polygons, (2048, 2048))
+    for index in (0, 7, 20):
+        picture = masks[index].astype(np.uint8) * 255
+        image = frame.to_network(picture)
+        assert np.abs(image.astype(int) - planes_of(polygons, frame)[index]).max() <= 1
+
+
+def test_a_picture_that_is_no_square_keeps_image_and_labels_together() -> None:
+    polygons: Polygons = {
+        "Radius": [np.array([[10, 20], [80, 20], [80, 120], [10, 120]], np.int32)]
+    }
+    frame = Frame.of(150, 100, 64)
+    planes = planes_of(polygons, frame)
+    mask = full_masks(polygons, (150, 100))[BONES.index("Radius")]
+    image = frame.to_network(mask.astype(np.uint8) * 255)
+    assert np.abs(image.astype(int) - planes[BONES.index("Radius")]).max() <= 2
+
+
+def test_the_order_of_an_epoch_is_the_same_for_any_number_of_processes() -> None:
+    def batches(rank: int, world_size: int) -> list[tuple[int, ...]]:
+        return epoch_batches(
+            count=21, global_batch_size=4, seed=5, epoch=2, rank=rank, world_size=world_size
+        )
+
+    together = batches(0, 1)
+    halves = [first + second for first, second in zip(batches(0, 2), batches(1, 2), strict=True)]
+    assert together == halves
+    assert len(together) == 5
+    seen = [index for batch in together for index in batch]
+    assert len(set(seen)) == 20
+
+
+def test_another_epoch_has_another_order() -> None:
+    first, second = (
+        epoch_batches(count=16, global_batch_size=4, seed=0, epoch=e, rank=0, world_size=1)
+        for e in (0, 1)
+    )
+    assert first != second
+
+
+def test_fewer_samples_than_a_batch_are_repeated() -> None:
+    batches = epoch_batches(count=3, global_batch_size=8, seed=0, epoch=0, rank=0, world_size=1)
+    assert len(batches) == 1
+    assert len(batches[0]) == 8
+    assert set(batches[0]) == {0, 1, 2}
+
+
+def test_bilinear_logits_reach_the_same_place_as_torch() -> None:
+    logits = torch.randn(1, NUM_BONES, 32, 32)
+    frame = Frame.of(96, 96, 32)
+    full = F.interpolate(logits, (96, 96), mode="bilinear")[0].numpy() > 0
+    areas = [rle.area(runs) for runs in native_runs(logits[0].numpy(), frame)]
+    assert np.abs(np.array(areas) - full.sum(axis=(1, 2))).max() <= 2
