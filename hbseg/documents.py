@@ -124,8 +124,9 @@ def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     # PyYAML writes "12e5678" plain, and YAML 1.2 readers make it infinity: quote what is no word.
     plain = text[:1] in _PLAIN_FIRST and text.lower() not in _YAML_WORDS
     style = None if plain else "'"
-    if "\n" in text:
-        style = "|"
+    if not text.isprintable():
+        # Only double quotes escape; PyYAML folds control and separator characters elsewhere.
+        style = "|" if text.replace("\n", "").isprintable() and text.strip() == text else '"'
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 

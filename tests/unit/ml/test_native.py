@@ -25,7 +25,8 @@ def full_size_masks(logits: NDArray[np.float32], frame: Frame) -> NDArray[np.boo
 def smooth_logits(size: int, seed: int) -> NDArray[np.float32]:
     rng = np.random.default_rng(seed)
     coarse = torch.from_numpy(rng.standard_normal((1, NUM_BONES, 6, 6)).astype(np.float32))
-    return F.interpolate(coarse, (size, size), mode="bicubic")[0].numpy() - 0.8
+    planes = F.interpolate(coarse, (size, size), mode="bicubic")[0] - 0.8
+    return planes.numpy()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hbseg.documents import canonical_digest, dump_yaml, load_yaml, merged, with_settings
+from hbseg.errors import SpecError
+from hbseg.specs import CompileSpec, InferSpec, TrainSpec
+
+PLAIN = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(st.text(max_size=8), PLAIN, max_size=5))
+def test_what_is_written_is_read_back_alike(data: dict[str, object]) -> None:
+    assert load_yaml(dump_yaml(data), source="test") == data
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["12e5678", "0o17", "1_000", "on", "NO", "null", "~", "1:30", "0x1f", "2026-01-01", ".5"],
+)
+def test_texts_that_look_like_something_else_are_quoted(text: str) -> None:
+    assert f"'{text}'" in dump_yaml({"key": text})
+    assert yaml.safe_load(dump_yaml({"key": text})) == {"key": text}
+
+
+def test_a_key_that_stands_twice_is_refused() -> None:
+    with pytest.raises(SpecError, match="'lr' stands twice"):
+        load_yaml("lr: 1\nlr: 2\n", source="f.yaml")
+
+
+@pytest.mark.parametrize("text", ["a: [1", "a: !!python/object:os.system x", "\x00", "[" * 5000])
+def test_what_is_no_plain_yaml_is_refused_in_one_line(text: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        load_yaml(text, source="f.yaml")
+    assert str(caught.value).startswith("f.yaml: not readable as YAML")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"optim": {"learning_rate": 1}}, "unknown key optim.learning_rate"),
+        ({"optim": {"lrr": 1}}, "unknown key optim.lrr; did you mean lr?"),
+        ({"optims": {}}, "unknown key optims; did you mean optim?"),
+        ({"dataset": {"augment": {"rotations": 3}}}, "did you mean rotation?"),
+        ({"model": {"encoders": "x"}}, "unknown key model.encoders; did you mean encoder?"),
+        ({"optim": {"lr": "fast"}}, "optim.lr: input should be a valid number"),
+        ({"optim": {"lr": -1}}, "optim.lr: input should be greater than 0"),
+        ({"optim": {"lr": math.inf}}, "optim.lr: input should be a finite number"),
+        ({"dataset": {"image_size": 100}}, "dataset.image_size: input should be a multiple of 32"),
+        ({"kind": "CompileSpec"}, "kind: input should be 'TrainSpec'"),
+        ({"apiVersion": "hbseg/v9"}, "apiVersion: input should be 'hbseg/v1'"),
+        ({"stage": 1}, "stage 1 needs a model block"),
+        ({"stage": 1, "model": {}, "init_from": "x"}, "init_from is for stage 2"),
+        ([1], "expected keys and values, found list"),
+    ],
+)
+def test_a_wrong_spec_is_refused_by_the_name_of_its_key(data: object, message: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        TrainSpec.from_mapping(data, source="train.yaml")
+    assert str(caught.value).startswith("train.yaml: ")
+    assert message in str(caught.value)
+
+
+def test_equal_specs_have_equal_digests_and_others_others() -> None:
+    written_otherwise = TrainSpec.from_text("{model: {}, stage: 1}", source="a")
+    assert written_otherwise.digest() == TrainSpec(stage=1, model={}).digest()
+    assert CompileSpec(batch_size=4).digest() != CompileSpec(batch_size=8).digest()
+    assert CompileSpec().digest() != InferSpec().digest()
+
+
+def test_a_spec_survives_yaml() -> None:
+    spec = TrainSpec.from_text("{model: {encoder: '12e5678'}, stage: 1}", source="a")
+    assert TrainSpec.from_text(spec.to_yaml(), source="b") == spec
+    assert spec.to_yaml().startswith("apiVersion: hbseg/v1\nkind: TrainSpec\n")
+
+
+def test_settings_are_put_into_their_blocks() -> None:
+    data = with_settings(
+        {"optim": {"lr": 1.0, "decay": 2}}, ["optim.lr=3e-4", "run.epochs=5", "model.encoder=r=s"]
+    )
+    assert data == {
+        "optim": {"lr": 3e-4, "decay": 2},
+        "run": {"epochs": 5},
+        "model": {"encoder": "r=s"},
+    }
+
+
+@pytest.mark.parametrize("setting", ["optim.lr", "=3", "optim.lr.x=3"])
+def test_a_setting_that_cannot_be_put_in_is_refused(setting: str) -> None:
+    with pytest.raises(SpecError, match="--set"):
+        with_settings({"optim": {"lr": 1.0}}, [setting])
+
+
+def test_merging_goes_block_by_block() -> None:
+    assert merged({"a": {"b": 1, "c": 2}}, {"a": {"b": 3}, "d": 4}) == {
+        "a": {"b": 3, "c": 2},
+        "d": 4,
+    }
+
+
+def test_a_digest_does_not_depend_on_the_order_of_keys() -> None:
+    assert canonical_digest({"a": 1, "b": [1, 2]}) == canonical_digest({"b": [1, 2], "a": 1})

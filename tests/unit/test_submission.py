@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hbseg import submission
+from hbseg.anatomy import BONES, NUM_BONES
+from hbseg.submission import Image
+
+IMAGES = [
+    Image("test/DCM/ID001/b.png", 10, 10),
+    Image("test/DCM/ID002/a.png", 10, 10),
+]
+Lines = list[str]
+
+
+def good_lines() -> Lines:
+    text = submission.header() + "".join(
+        submission.rows(image, ["1 2 5 1"] * NUM_BONES) for image in IMAGES
+    )
+    return text.splitlines(keepends=True)
+
+
+def problems(path: Path, lines: Lines) -> list[str]:
+    path.write_text("".join(lines))
+    return submission.validate(path, IMAGES)
+
+
+def test_what_is_written_is_valid_and_read_back(tmp_path: Path) -> None:
+    path = tmp_path / "submission.csv"
+    assert problems(path, good_lines()) == []
+    rows = list(submission.read(path))
+    assert [bone for _, bone, _ in rows] == [*BONES, *BONES]
+    assert [name for name, _, _ in rows] == ["b.png"] * 29 + ["a.png"] * 29
+
+
+def test_images_may_be_given_in_any_order(tmp_path: Path) -> None:
+    path = tmp_path / "submission.csv"
+    path.write_text("".join(good_lines()))
+    assert submission.validate(path, reversed(IMAGES)) == []
+
+
+def missing_row(lines: Lines) -> Lines:
+    return lines[:5] + lines[6:]
+
+
+def missing_end(lines: Lines) -> Lines:
+    return lines[:-1]
+
+
+def swapped_rows(lines: Lines) -> Lines:
+    return [*lines[:3], lines[4], lines[3], *lines[5:]]
+
+
+def swapped_images(lines: Lines) -> Lines:
+    return [lines[0], *lines[30:], *lines[1:30]]
+
+
+def extra_row(lines: Lines) -> Lines:
+    return [*lines, lines[-1]]
+
+
+def overlapping_run(lines: Lines) -> Lines:
+    return [*lines[:7], lines[7].replace("1 2 5 1", "1 5 3 1"), *lines[8:]]
+
+
+def beyond_the_picture(lines: Lines) -> Lines:
+    return [*lines[:7], lines[7].replace("5 1", "99 3"), *lines[8:]]
+
+
+def other_header(lines: Lines) -> Lines:
+    return ["image,class,rle\n", *lines[1:]]
+
+
+def fields_too_few(lines: Lines) -> Lines:
+    return [*lines[:2], "b.png,finger-2\n", *lines[3:]]
+
+
+def nothing(lines: Lines) -> Lines:
+    return []
+
+
+@pytest.mark.parametrize(
+    ("spoil", "expected"),
+    [
+        (missing_row, "row 6: b.png finger-6, expected b.png finger-5"),
+        (missing_end, "row 59: missing, expected a.png Ulna; the file has 58 rows of 59"),
+        (swapped_rows, "row 4: b.png finger-4, expected b.png finger-3"),
+        (swapped_images, "row 2: a.png finger-1, expected b.png finger-1"),
+        (extra_row, "row 60: one too many, expected 59 rows with the header"),
+        (overlapping_run, "row 8 (b.png finger-7): run 3 1 overlaps the one before it"),
+        (beyond_the_picture, "row 8 (b.png finger-7): run 99 3 leaves the picture of 100 pixels"),
+        (other_header, "row 1: header is 'image,class,rle', expected 'image_name,class,rle'"),
+        (fields_too_few, "row 3: 2 fields, expected 3"),
+        (nothing, "row 1: header is '', expected 'image_name,class,rle'"),
+    ],
+)
+def test_the_first_wrong_row_is_named(
+    tmp_path: Path, spoil: Callable[[Lines], Lines], expected: str
+) -> None:
+    found = problems(tmp_path / "submission.csv", spoil(good_lines()))
+    assert found
+    assert found[0].startswith(expected)
+
+
+def test_a_file_of_bad_rows_gives_a_limited_list(tmp_path: Path) -> None:
+    lines = [line.replace("1 2 5 1", "x") for line in good_lines()]
+    assert len(problems(tmp_path / "s.csv", lines)) == submission.MOST_PROBLEMS + 1
+
+
+def test_a_missing_file_and_a_binary_file_are_problems_not_tracebacks(tmp_path: Path) -> None:
+    assert "no such file" in submission.validate(tmp_path / "none.csv", IMAGES)[0]
+    path = tmp_path / "binary.csv"
+    path.write_bytes(b"\xff\xfe\x00" * 100)
+    assert "not UTF-8" in submission.validate(path, IMAGES)[0]
+
+
+def test_a_text_stands_for_an_image_of_the_task(tmp_path: Path) -> None:
+    path = tmp_path / "s.csv"
+    image = Image("test/DCM/ID001/x.png")
+    codes = [f"{2048 * 2048} 1"] * NUM_BONES
+    path.write_text(submission.header() + submission.rows(image, codes))
+    assert submission.validate(path, ["test/DCM/ID001/x.png"]) == []
+
+
+def test_names_with_commas_and_quotes_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "s.csv"
+    image = Image('test/DCM/ID001/a,"b".png', 4, 4)
+    path.write_text(submission.header() + submission.rows(image, [""] * NUM_BONES))
+    assert submission.validate(path, [image]) == []
