@@ -15,7 +15,7 @@ from hbseg.documents import Block, Document
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 Count = Annotated[int, Field(ge=1)]
-ImageSize = Annotated[int, Field(ge=32, le=4096, multiple_of=32)]
+ImageSize = Annotated[int, Field(ge=64, le=4096, multiple_of=32)]
 
 
 class PrepareSpec(Document):

@@ -65,8 +65,9 @@ class SampleReader:
 
     def _keep(self, path: Path, sample: Sample) -> None:
         frame = Frame.of(sample.height, sample.width, self._size)
-        image = frame.to_network(self._dataset.picture(sample))
-        boxes, crops = coverage(self._dataset.polygons(sample), frame)
+        picture, polygons = self._dataset.load(sample)
+        image = frame.to_network(picture)
+        boxes, crops = coverage(polygons, frame)
         temporary = path.with_suffix(f".{os.getpid()}.part")
         with temporary.open("wb") as file:
             np.savez(file, image=image, boxes=boxes, crops=crops)

@@ -78,6 +78,6 @@ class Validation:
 
     def _truth(self, sample: Sample) -> Truth:
         frame = Frame.of(sample.height, sample.width, self._size)
-        image = torch.from_numpy(frame.to_network(self._dataset.picture(sample)))
-        shape = (sample.height, sample.width)
-        return Truth(image, frame, true_runs(self._dataset.polygons(sample), shape))
+        picture, polygons = self._dataset.load(sample)
+        image = torch.from_numpy(frame.to_network(picture))
+        return Truth(image, frame, true_runs(polygons, sample.shape))

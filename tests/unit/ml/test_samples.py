@@ -55,7 +55,7 @@ def test_labels_survive_the_way_to_the_network_and_back(size: int, least: float)
     polygons = bones_of_a_hand(2048)
     frame = Frame.of(2048, 2048, size)
     share = planes_of(polygons, frame).astype(np.float32) / 255
-    runs = native_runs(share - np.float32(0.5), frame)
+    runs = native_runs((share - 0.5).astype(np.float32), frame)
     truth = [rle.runs_of(mask) for mask in full_masks(polygons, (2048, 2048))]
     dice = [rle.dice(mine, true) for mine, true in zip(runs, truth, strict=True)]
     assert np.mean(dice) >= least

@@ -1,0 +1,1 @@
+"""Overlays, and the report of a run as one HTML file. Never imports torch."""

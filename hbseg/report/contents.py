@@ -1,0 +1,101 @@
+"""What a report shows, as plain values: read by the page, filled by `hbseg.report.build`.
+
+Dice is between 0 and 1; whatever could not be measured is None, never NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One line of `metrics.jsonl`."""
+
+    epoch: int
+    loss: float | None = None
+    dice: float | None = None
+    """Mean validation Dice; None where the epoch was not validated."""
+    dice_per_bone: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A training stage."""
+
+    name: str
+    """`stage 1` or `stage 2`."""
+    epochs: tuple[Epoch, ...] = ()
+    spec: str = ""
+    """YAML."""
+
+    @property
+    def best(self) -> Epoch | None:
+        """The epoch with the highest Dice, whose weights are the stage's result."""
+        validated = [epoch for epoch in self.epochs if epoch.dice is not None]
+        return max(validated, key=lambda epoch: epoch.dice or 0.0, default=None)
+
+    @property
+    def dice(self) -> float | None:
+        """Mean validation Dice of the best epoch."""
+        return self.best.dice if self.best else None
+
+    @property
+    def dice_per_bone(self) -> Mapping[str, float]:
+        """Dice per bone of the best epoch."""
+        return self.best.dice_per_bone if self.best else {}
+
+
+@dataclass(frozen=True)
+class Hand:
+    """A picture with its masks drawn on it."""
+
+    name: str
+    jpeg: bytes
+    width: int
+    height: int
+    missing: tuple[str, ...] = ()
+    """Bones with an empty mask."""
+
+
+@dataclass(frozen=True)
+class Latency:
+    """One row of the efficiency table; milliseconds and MiB."""
+
+    name: str
+    p50: float | None = None
+    p95: float | None = None
+    p99: float | None = None
+    memory: float | None = None
+
+
+@dataclass(frozen=True)
+class StepVersion:
+    """What the marker of a step says."""
+
+    step: str
+    finished: str
+    code_version: str
+    spec_hash: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class Contents:
+    """All of one report."""
+
+    run: str
+    stages: tuple[Stage, ...] = ()
+    validation: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    """Dice of the engine by image and bone, on the validation split."""
+    hands: tuple[Hand, ...] = ()
+    num_test_images: int | None = None
+    latencies: tuple[Latency, ...] = ()
+    efficiency_document: str = ""
+    """The efficiency document as text."""
+    versions: tuple[StepVersion, ...] = ()
+    finished: str = ""
+    """End of the latest step, ISO 8601."""
+    dataset: str = ""
+    """Hash of the dataset version."""

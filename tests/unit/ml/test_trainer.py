@@ -1,0 +1,227 @@
+"""One process trains a small network on drawn discs, with every part real but the pictures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from hbseg.anatomy import BONES
+from hbseg.data.dataset import Dataset
+from hbseg.errors import ContractError, NotFoundError, SpecError, Terminated
+from hbseg.folder import FolderStore
+from hbseg.markers import write_marker
+from hbseg.ml import trainer
+from hbseg.ml.checkpoint import WEIGHTS, CheckpointFolder, load_model, load_weights, put_weights
+from hbseg.ml.distributed import World
+from hbseg.ml.model import Segmenter
+from hbseg.ml.samples import Batch, read_ahead
+from hbseg.ml.trainer import Setting, Trained, learning_rate, train
+from hbseg.specs import DatasetBlock, ModelBlock, OptimBlock, RunBlock, TrainSpec
+
+ALONE = World(rank=0, size=1, device=torch.device("cpu"))
+BLOCK = ModelBlock(encoder="tu-test_resnet", decoder_channels=(16, 16, 8, 8, 8))
+SPEC = TrainSpec(
+    stage=1,
+    model=BLOCK,
+    dataset=DatasetBlock(image_size=64),
+    run=RunBlock(epochs=3, global_batch_size=3, precision="fp32"),
+    optim=OptimBlock(lr=5e-3),
+)
+
+
+def setting(dataset: Dataset, root: Path, spec: TrainSpec = SPEC, identity: str = "i") -> Setting:
+    return Setting(
+        spec=spec,
+        model_block=BLOCK,
+        dataset=dataset,
+        stage=FolderStore(root / "stage1"),
+        work=root / "work",
+        identity=identity,
+        initial=lambda model: False,
+        say=lambda line: None,
+    )
+
+
+def trained(given: Setting) -> Trained:
+    result = train(given, ALONE)
+    assert result is not None
+    return result
+
+
+class Cut(Exception):
+    """Stands for a kill."""
+
+
+@pytest.fixture
+def cut_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
+    """Makes the training end without a word before the step of a number."""
+    original = trainer._Training._step
+
+    def arrange(number: int) -> None:
+        def step(self: trainer._Training, batch: Batch) -> None:
+            if self.progress.step == number:
+                raise Cut
+            original(self, batch)
+
+        monkeypatch.setattr(trainer._Training, "_step", step)
+
+    yield arrange
+    monkeypatch.undo()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(drawn: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    torch.set_num_threads(1)
+    return trained(setting(drawn, tmp_path_factory.mktemp("undisturbed")))
+
+
+def test_a_stage_leaves_a_network_its_figures_and_its_spec(drawn: Dataset, tmp_path: Path) -> None:
+    given = setting(drawn, tmp_path)
+    result = trained(given)
+    lines = [json.loads(line) for line in given.stage.get("metrics.jsonl").splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2, 3]
+    assert lines[-1]["step"] == 9
+    assert lines[-1]["loss"] < lines[0]["loss"]
+    assert set(lines[-1]["dice_per_bone"]) == set(BONES)
+    assert result.metrics["dice"] == max(line["dice"] for line in lines)
+    assert TrainSpec.from_text(given.stage.get("spec.yaml"), source="s") == SPEC
+    with pytest.raises(NotFoundError):
+        load_model(given.stage)  # not before the marker is there
+    write_marker(given.stage, step="stage1", spec_hash="", inputs={}, outputs=result.outputs)
+    loaded = load_model(given.stage)
+    assert loaded.card.model == BLOCK
+    assert not loaded.model.training
+
+
+@pytest.mark.parametrize("step", [1, 3, 4, 8])
+def test_a_training_that_was_cut_goes_on_to_the_same_weights(
+    drawn: Dataset,
+    tmp_path: Path,
+    undisturbed: Trained,
+    cut_at: Callable[[int], None],
+    monkeypatch: pytest.MonkeyPatch,
+    step: int,
+) -> None:
+    cut_at(step)
+    with pytest.raises(Cut):
+        train(setting(drawn, tmp_path), ALONE)
+    monkeypatch.undo()
+    assert trained(setting(drawn, tmp_path)).outputs == undisturbed.outputs
+
+
+def test_sigterm_keeps_the_step_and_goes_on_to_the_same_weights(
+    drawn: Dataset, tmp_path: Path, undisturbed: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = trainer._Training._loss
+
+    def loss(self: trainer._Training, batch: Batch, chosen: slice) -> torch.Tensor:
+        self.terminated = self.progress.step == 4
+        return original(self, batch, chosen)
+
+    monkeypatch.setattr(trainer._Training, "_loss", loss)
+    given = setting(drawn, tmp_path)
+    with pytest.raises(Terminated, match="after step 5; it is kept"):
+        train(given, ALONE)
+    monkeypatch.undo()
+    state = CheckpointFolder(given.stage, "i", tmp_path).latest()
+    assert state is not None
+    assert (state.epoch, state.position, state.step) == (1, 2, 5)
+    assert trained(given).outputs == undisturbed.outputs
+
+
+def test_checkpoints_of_another_spec_are_not_gone_on_from(drawn: Dataset, tmp_path: Path) -> None:
+    first = trained(setting(drawn, tmp_path, identity="one"))
+    spec = SPEC.model_copy(update={"run": SPEC.run.model_copy(update={"seed": 1})})
+    second = trained(setting(drawn, tmp_path, spec, identity="two"))
+    assert first.outputs[WEIGHTS] != second.outputs[WEIGHTS]
+
+
+def test_only_the_last_and_the_best_checkpoints_are_kept(drawn: Dataset, tmp_path: Path) -> None:
+    given = setting(drawn, tmp_path)
+    trained(given)
+    folder = CheckpointFolder(given.stage, "i", tmp_path)
+    assert len(folder.steps()) <= SPEC.run.keep_checkpoints + 1
+    assert max(folder.steps()) == 9
+
+
+def test_a_damaged_checkpoint_is_refused_by_name(
+    drawn: Dataset, tmp_path: Path, cut_at: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = setting(drawn, tmp_path)
+    cut_at(4)
+    with pytest.raises(Cut):
+        train(given, ALONE)
+    monkeypatch.undo()
+    key = "checkpoints/00000003/training.safetensors"
+    data = bytearray(given.stage.get(key))
+    data[len(data) // 2] ^= 1
+    given.stage.put(key, bytes(data))
+    with pytest.raises(ContractError, match=f"{key} is damaged"):
+        train(given, ALONE)
+
+
+def test_micro_batches_give_the_gradients_of_the_whole_batch(
+    drawn: Dataset, tmp_path: Path
+) -> None:
+    """True without batch statistics, and for cross-entropy, which is a mean over images."""
+
+    def gradients(micro_batch_size: int | None) -> list[torch.Tensor]:
+        run = SPEC.run.model_copy(update={"micro_batch_size": micro_batch_size})
+        optim = SPEC.optim.model_copy(update={"dice_weight": 0.0})
+        spec = SPEC.model_copy(update={"run": run, "optim": optim})
+        training = trainer._Training(setting(drawn, tmp_path, spec), ALONE)
+        training._build()
+        training.network.eval()
+        for batch in read_ahead(training.reader, [(0, 1, 2)]):
+            training._accumulated_gradients(batch)
+        return [p.grad for p in training.model.parameters() if p.grad is not None]
+
+    for whole, parts in zip(gradients(None), gradients(1), strict=True):
+        torch.testing.assert_close(parts, whole, rtol=1e-3, atol=1e-7)
+
+
+def test_a_batch_that_does_not_divide_among_processes_is_refused(
+    drawn: Dataset, tmp_path: Path
+) -> None:
+    world = World(rank=0, size=2, device=torch.device("cpu"))
+    with pytest.raises(SpecError, match="global_batch_size 3 does not divide among 2 processes"):
+        train(setting(drawn, tmp_path), world)
+
+
+def test_a_loss_that_is_not_finite_ends_the_training_with_advice(
+    drawn: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        trainer, "segmentation_loss", lambda logits, *_, **__: logits.sum() * float("nan")
+    )
+    with pytest.raises(SpecError, match=r"loss is not finite at step 0; lower optim\.lr"):
+        train(setting(drawn, tmp_path), ALONE)
+
+
+def test_the_learning_rate_rises_and_then_falls_to_a_hundredth() -> None:
+    spec = SPEC.model_copy(update={"optim": OptimBlock(lr=1.0, warmup_fraction=0.1)})
+    rates = [learning_rate(spec, step, 100) for step in range(101)]
+    assert rates[0] == pytest.approx(0.1, rel=0.01)
+    assert max(rates) == pytest.approx(rates[9], rel=0.03)
+    assert rates[-1] == pytest.approx(0.01)
+
+
+def test_weights_of_another_architecture_are_refused_with_both_names(
+    drawn: Dataset, tmp_path: Path
+) -> None:
+    given = setting(drawn, tmp_path)
+    result = trained(given)
+    write_marker(given.stage, step="stage1", spec_hash="", inputs={}, outputs=result.outputs)
+    card, weights = load_weights(given.stage)
+    other = ModelBlock(architecture="FPN", encoder="resnet34")
+    with pytest.raises(ContractError, match=r"are not those of FPN with encoder resnet34"):
+        put_weights(Segmenter(other), weights, source=given.stage.url, block=other)
+    given.stage.put(WEIGHTS, safetensors.torch.save({"x": torch.zeros(1)}))
+    with pytest.raises(ContractError, match="is damaged"):
+        load_weights(given.stage)
+    assert card.image_size == 64

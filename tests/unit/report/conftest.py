@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+
+from hbseg.anatomy import BONES
+from hbseg.report.contents import Contents, Epoch, Hand, Latency, Stage, StepVersion
+
+Make = Callable[..., Contents]
+
+
+@pytest.fixture
+def contents() -> Make:
+    """Returns a maker of whole contents; keywords replace parts."""
+
+    def make(**parts: object) -> Contents:
+        whole: dict[str, object] = {
+            "run": "wrist-1",
+            "stages": (stage("stage 1", 6, 0.9), stage("stage 2", 3, 0.95)),
+            "validation": {
+                (f"image{hand}.png", bone): 0.9 + 0.003 * place - 0.01 * hand
+                for hand in range(4)
+                for place, bone in enumerate(BONES)
+            },
+            "hands": (Hand("image7.png", b"\xff\xd8jpeg", 900, 700, ("Pisiform",)),),
+            "num_test_images": 12,
+            "latencies": (Latency("eager", 120.0, 130, 140, 800), Latency("engine", 60.0)),
+            "efficiency_document": '{"eager": {"p50_ms": 120}}',
+            "versions": (StepVersion("stage1", "2026-01-02T03:04:05+00:00", "0.1", "ab", "cd"),),
+            "finished": "2026-01-02T03:04:05+00:00",
+            "dataset": "0123456789abcdef",
+        }
+        return Contents(**(whole | parts))  # type: ignore[arg-type]
+
+    return make
+
+
+def stage(name: str, epochs: int, dice: float) -> Stage:
+    def epoch(number: int) -> Epoch:
+        reached = dice * (1 - math.exp(-number))
+        per_bone = {bone: reached - 0.001 * place for place, bone in enumerate(BONES)}
+        return Epoch(number, 1 / number, reached, per_bone)
+
+    return Stage(name, tuple(epoch(number) for number in range(1, epochs + 1)), "kind: TrainSpec")

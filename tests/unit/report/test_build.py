@@ -1,0 +1,226 @@
+"""Reports of a real run's storage: a real dataset, real markers, figures made up."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from hbseg import submission
+from hbseg.anatomy import BONES
+from hbseg.data.dataset import open_version
+from hbseg.data.prepare import prepare
+from hbseg.data.synth.raw_set import write_raw_set
+from hbseg.errors import ContractError, NotFoundError
+from hbseg.folder import FolderStore
+from hbseg.markers import read_marker, sha256_of, write_marker
+from hbseg.report.build import INPUTS, as_jpeg, build_report, gather, spread_evenly
+from hbseg.rle import encode
+from hbseg.specs import ModelBlock, PrepareSpec, ReportSpec, TrainSpec
+from hbseg.store import Store
+
+TEST_HANDS = 4
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A dataset with one finished version."""
+    place = tmp_path_factory.mktemp("data")
+    write_raw_set(place / "raw", hands=4, test_hands=TEST_HANDS, seed=3)
+    store = FolderStore(place / "data")
+    prepare(place / "raw", store, PrepareSpec(folds=2), skip_bad=True)
+    return store
+
+
+@dataclass
+class RunFolders:
+    """A finished run."""
+
+    data: Store
+    work: Path
+    inputs: dict[str, Store]
+
+    def report(self, pictures: int = 2) -> bytes:
+        return build_report("hand-1", self.inputs, self.data, self.work, pictures=pictures)
+
+
+def finish(folder: Store, step: str, **files: bytes) -> Store:
+    named = {key.replace("_", "."): content for key, content in files.items()}
+    for key, content in named.items():
+        folder.put(key, content)
+    outputs = {key: sha256_of(content) for key, content in named.items()}
+    write_marker(folder, step=step, spec_hash="5" * 64, inputs={}, outputs=outputs)
+    return folder
+
+
+def metrics(*dice: float | None) -> bytes:
+    lines = []
+    for number, value in enumerate(dice, start=1):
+        line = {"epoch": number, "step": 9 * number, "loss": 1 / number, "dice": value}
+        lines.append(json.dumps(line | {"dice_per_bone": dict.fromkeys(BONES, value)}))
+    return "\n".join(lines).encode()
+
+
+@pytest.fixture
+def run(data: Store, tmp_path: Path) -> RunFolders:
+    store = FolderStore(tmp_path / "runs/hand-1")
+    dataset = open_version(data)
+    codes = [encode(square(place)) for place in range(len(BONES))]
+    images = [submission.Image(s.path, s.height, s.width) for s in dataset.samples("test")]
+    table = submission.header() + "".join(submission.rows(image, codes) for image in images)
+    dice = "image_name,class,dice\n" + "".join(f"v.png,{bone},0.75\n" for bone in BONES)
+    times = {"eager": {"p50_ms": 20.0}, "engine": {"p50_ms": 8.0}}
+    spec = TrainSpec(model=ModelBlock()).to_yaml().encode()
+    inputs = {
+        "dataset": dataset.folder,
+        "stage1": finish(
+            store.folder("stage1"), "stage1", metrics_jsonl=metrics(0.25, None, 0.5), spec_yaml=spec
+        ),
+        "stage2": finish(store.folder("stage2"), "stage2", metrics_jsonl=metrics(0.625)),
+        "valid": finish(store.folder("valid"), "infer", dice_csv=dice.encode()),
+        "infer": finish(store.folder("infer"), "infer", submission_csv=table.encode()),
+        "efficiency": finish(
+            store.folder("efficiency/ab"), "efficiency", efficiency_json=json.dumps(times).encode()
+        ),
+    }
+    work = tmp_path / "work"
+    work.mkdir()
+    return RunFolders(data, work, inputs)
+
+
+def square(place: int) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+    mask = np.zeros((2048, 2048), dtype=bool)
+    if BONES[place] != "Pisiform":
+        mask[60 * place : 60 * place + 90, 100 : 60 * place + 300] = True
+    return mask
+
+
+def test_a_report_gathers_what_all_steps_left(run: RunFolders) -> None:
+    found = gather("hand-1", run.inputs, run.data, run.work, pictures=2)
+    assert [stage.dice for stage in found.stages] == [0.5, 0.625]
+    assert "kind: TrainSpec" in found.stages[0].spec
+    assert set(found.validation.values()) == {0.75}
+    assert found.num_test_images == TEST_HANDS
+    assert [(row.name, row.p50) for row in found.latencies] == [("eager", 20.0), ("engine", 8.0)]
+    assert [version.step for version in found.versions] == [
+        "dataset", "stage1", "stage2", "valid (infer)", "infer", "efficiency",
+    ]  # fmt: skip
+    assert found.dataset == open_version(run.data).version
+    assert [hand.missing for hand in found.hands] == [("Pisiform",)] * 2
+
+
+def test_pictures_of_test_hands_are_in_the_page_at_reduced_size(run: RunFolders) -> None:
+    page = run.report().decode()
+    names = [sample.path.rpartition("/")[2] for sample in open_version(run.data).samples("test")]
+    assert [name in page for name in names] == [True, False, False, True]
+    pictures = re.findall(r"data:image/jpeg;base64,([A-Za-z0-9+/=]+)", page)
+    assert len(pictures) == 2
+    shown = cv2.imdecode(np.frombuffer(base64.b64decode(pictures[0]), np.uint8), 1)
+    assert shown is not None
+    assert shown.shape == (900, 900, 3)
+    assert np.ptp(shown, axis=2).max() > 60  # colours: masks are drawn
+    assert list(run.work.iterdir()) == []
+
+
+def test_a_report_without_pictures_has_no_pixel_and_no_test_image(run: RunFolders) -> None:
+    page = run.report(pictures=0).decode()
+    samples = open_version(run.data).samples("test")
+    assert "data:image" not in page
+    assert not any(sample.path.rpartition("/")[2] in page for sample in samples)
+    assert "This report has no pictures." in page
+
+
+def test_equal_inputs_give_equal_bytes(run: RunFolders) -> None:
+    assert run.report() == run.report()
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_each_input_may_be_missing(run: RunFolders, name: str) -> None:
+    del run.inputs[name]
+    assert run.report(pictures=1).endswith(b"</html>\n")
+
+
+def test_an_input_without_marker_is_refused(run: RunFolders) -> None:
+    run.inputs["stage2"].delete("_SUCCESS")
+    with pytest.raises(NotFoundError, match="_SUCCESS"):
+        run.report()
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("stage1", "metrics.jsonl"),
+        ("valid", "dice.csv"),
+        ("infer", "submission.csv"),
+        ("efficiency", "efficiency.json"),
+    ],
+)
+def test_a_file_that_is_not_the_one_of_its_marker_is_refused(
+    run: RunFolders, name: str, key: str
+) -> None:
+    run.inputs[name].put(key, run.inputs[name].get(key) + b"\n")
+    with pytest.raises(ContractError, match=f"{key} is damaged"):
+        run.report()
+    run.inputs[name].delete(key)
+    with pytest.raises(NotFoundError, match=key):
+        run.report()
+
+
+def test_a_code_that_leaves_its_picture_is_refused_with_the_image(run: RunFolders) -> None:
+    sample = open_version(run.data).samples("test")[0]
+    rows = submission.rows(submission.Image(sample.path), ["4194304 2"] * len(BONES))
+    finish(run.inputs["infer"], "infer", submission_csv=(submission.header() + rows).encode())
+    with pytest.raises(ContractError, match=r"image\d+\.png: run 4194304 2 leaves the picture"):
+        run.report()
+
+
+def test_hands_are_spread_over_the_test_split(run: RunFolders) -> None:
+    samples = open_version(run.data).samples("test")
+    assert spread_evenly(samples, 2) == [samples[0], samples[-1]]
+    assert spread_evenly(samples, 99) == samples
+    assert spread_evenly(samples, 1) == samples[:1]
+    assert spread_evenly([], 3) == []
+
+
+def test_pictures_keep_to_their_share_even_where_they_are_noise() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (1200, 1000, 3), dtype=np.uint8)
+    jpeg, (height, width) = as_jpeg(noise, 50_000)
+    assert len(as_jpeg(noise, 100_000)[0]) <= 100_000
+    assert len(jpeg) <= 100_000
+    assert (height, width) == (360, 300)
+    assert as_jpeg(noise[:300, :200], 10**7)[1] == (300, 200)  # never enlarged
+
+
+def test_the_step_writes_the_page_and_a_marker_that_lists_it_as_a_record(
+    run: RunFolders, tmp_path: Path
+) -> None:
+    spec = ReportSpec(pictures=1)
+    (tmp_path / "spec.yaml").write_text(spec.to_yaml())
+    arguments = [
+        *("--step", "report", "--spec", str(tmp_path / "spec.yaml")),
+        *("--spec-hash", spec.digest(), "--run-name", "hand-1", "--runs", str(tmp_path / "runs")),
+        *("--data", run.data.url, "--prefix", "report", "--work", str(run.work)),
+        *(f"--input={name}={folder.url}" for name, folder in run.inputs.items()),
+    ]
+    command = [sys.executable, "-m", "hbseg_jobs.report", *arguments]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    folder = FolderStore(tmp_path / "runs/hand-1/report")
+    marker = read_marker(folder)
+    assert marker.records == {"report.html": sha256_of(folder.get("report.html"))}
+    assert marker.outputs == {}
+    assert set(marker.inputs) == set(INPUTS)
+    assert b"hand-1" in folder.get("report.html")
+
+
+def test_the_report_never_imports_torch() -> None:
+    code = "import sys, hbseg.report.build; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

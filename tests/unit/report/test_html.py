@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+
+from hbseg.anatomy import BONES, GROUPS
+from hbseg.report.charts import boxes, curve, histogram
+from hbseg.report.contents import Contents, Epoch, Hand, Latency, Stage, StepVersion
+from hbseg.report.html import SECTIONS, render
+from hbseg.report.legend import FULL_NAMES
+from hbseg.report.markup import Element, document, tag
+
+Make = Callable[..., Contents]
+
+VOID = {"meta", "link", "img"}
+HOSTILE = """<script>alert("1")</script> & 'quoted' "손목" ]]> -- \x00\x1b \ud800"""
+
+
+class Page(HTMLParser):
+    """All tags with their attributes, all texts; refuses a page that is not well formed."""
+
+    def __init__(self, page: bytes) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.feed(page.decode())
+        self.close()
+        assert self.open == [], f"never closed: {self.open}"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert len(dict(attrs)) == len(attrs), f"an attribute stands twice: {tag} {attrs}"
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.texts.append(data)
+
+    def count(self, name: str) -> int:
+        return sum(tag == name for tag, _ in self.tags)
+
+    def attributes(self, name: str) -> list[dict[str, str | None]]:
+        return [attributes for tag, attributes in self.tags if tag == name]
+
+    @property
+    def text(self) -> str:
+        return " ".join(self.texts)
+
+
+def test_a_whole_report_is_well_formed_and_has_all_its_parts(contents: Make) -> None:
+    page = Page(render(contents()))
+    assert [page.count(name) for name in ("h1", "main", "header", "footer", "nav")] == [1] * 5
+    for title in SECTIONS.values():
+        assert title in page.texts
+    assert len([a for a in page.attributes("svg") if a.get("role") == "img"]) == 4
+    for bone in BONES:
+        assert bone in page.texts
+        assert FULL_NAMES[bone] in page.texts
+    for group in GROUPS:
+        assert group in page.texts
+    assert "Research software, not a medical device." in page.texts
+    assert "Dice on synthetic hands is optimistic" in page.text
+
+
+def test_the_page_loads_nothing_and_runs_no_script(contents: Make) -> None:
+    text = render(contents()).decode()
+    assert re.findall(r"https?:|//[a-z]|@import|url\(|javascript:|<script", text) == []
+    page = Page(text.encode())
+    for _, attributes in page.tags:
+        assert not [name for name in attributes if name.startswith("on")]
+        for link in ("src", "href"):
+            assert (attributes.get(link) or "#").startswith(("#", "data:"))
+
+
+def test_every_link_and_label_has_its_target(contents: Make) -> None:
+    page = Page(render(contents()))
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(set(ids)) == len(ids)
+    wanted = [a["href"] for a in page.attributes("a")]
+    wanted += [attributes.get("aria-labelledby") for attributes in page.attributes("section")]
+    assert {link.removeprefix("#") for link in wanted if link} <= set(ids)
+
+
+def test_pictures_have_texts_and_table_heads_their_scope(contents: Make) -> None:
+    page = Page(render(contents()))
+    (image,) = page.attributes("img")
+    assert image["alt"] == "Radiograph image7.png with the masks of 28 bones"
+    assert all("scope" in attributes for attributes in page.attributes("th"))
+    assert page.count("caption") == page.count("table")
+    for svg in page.attributes("svg"):
+        assert svg.get("aria-hidden") == "true" or svg.get("aria-label")
+    assert "empty: Pisiform" in page.text
+
+
+def test_hostile_texts_appear_as_they_are_and_never_as_markup(contents: Make) -> None:
+    given = contents(
+        run=HOSTILE,
+        stages=(Stage(HOSTILE, (Epoch(1, 1.0, 0.5, {"Ulna": 0.5}),), HOSTILE),),
+        validation={(HOSTILE, "Radius"): 0.5},
+        hands=(Hand(HOSTILE, b"x", 9, 9, (HOSTILE,)),),
+        latencies=(Latency(HOSTILE, 1.0),),
+        efficiency_document=HOSTILE,
+        versions=(StepVersion(HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE),),
+        finished=HOSTILE,
+        dataset=HOSTILE,
+    )
+    raw = render(given)
+    page = Page(raw)
+    shown = HOSTILE.replace("\x00\x1b", "\ufffd\ufffd").replace("\ud800", "?")
+    assert page.count("script") == 0
+    assert b"<script" not in raw
+    assert page.texts.count(shown) >= 5
+    assert shown in (page.attributes("img")[0]["alt"] or "")
+
+
+@pytest.mark.parametrize(
+    ("part", "nothing", "said"),
+    [
+        ("stages", (), "No metrics of a training."),
+        ("stages", (Stage("stage 1"), Stage("stage 2")), "No metrics of a training."),
+        ("validation", {}, "hbseg submit-infer --mode valid"),
+        ("hands", (), "This report has no pictures."),
+        ("latencies", (), "All that was measured"),
+        ("num_test_images", None, "Training"),
+        ("versions", (), "Training"),
+    ],
+)
+def test_what_is_missing_is_said(contents: Make, part: str, nothing: object, said: str) -> None:
+    assert said in Page(render(contents(**{part: nothing}))).text
+
+
+def test_a_run_of_which_nothing_is_known_has_a_report_too() -> None:
+    page = Page(render(Contents("empty")))
+    assert "Efficiency was not measured." in page.texts
+    assert page.count("img") == 0
+
+
+def test_equal_contents_give_equal_bytes(contents: Make) -> None:
+    assert render(contents()) == render(contents())
+
+
+def test_the_best_epoch_stands_for_its_stage(contents: Make) -> None:
+    epochs = (
+        Epoch(1, 1.0, 0.8125, {"Ulna": 0.8125}),
+        Epoch(2, 1.0, 0.5, {"Ulna": 0.5}),
+        Epoch(3, 1.0),
+    )
+    page = Page(render(contents(stages=(Stage("stage 1", epochs),), validation={})))
+    assert page.texts.count("0.812") >= 3  # card, bone and its group
+    assert "0.500" not in page.texts
+
+
+def test_the_latency_card_compares_engine_and_eager(contents: Make) -> None:
+    text = Page(render(contents())).text
+    assert "60 ms" in text
+    assert "2.0 times as fast as eager" in text
+
+
+@pytest.mark.parametrize("dice", [0.0, 0.5, 0.999999, 1.0])
+def test_charts_stay_in_their_frame_whatever_the_dice(dice: float) -> None:
+    stages = [Stage("stage 1", (Epoch(1, 0.0, dice), Epoch(4, 1e9, dice))), Stage("stage 2")]
+    validation = {(f"{hand}.png", bone): dice for hand in range(3) for bone in BONES}
+    charts = [
+        curve("Dice", stages, lambda epoch: epoch.dice, top=1.0),
+        curve("Loss", stages, lambda epoch: epoch.loss, top=None),
+        boxes(validation),
+        histogram([dice] * 3),
+    ]
+    for chart in charts:
+        _, _, width, height = (float(part) for part in chart.attrib["viewBox"].split())
+        for x, y in coordinates(chart):
+            assert -1 <= x <= width + 1
+            assert -1 <= y <= height + 1
+
+
+def coordinates(chart: Element) -> list[tuple[float, float]]:
+    found = []
+    for mark in chart.iter():
+        if "cx" in mark.attrib:
+            found.append((float(mark.attrib["cx"]), float(mark.attrib["cy"])))
+        if "y1" in mark.attrib:
+            found += [(float(mark.attrib[f"x{n}"]), float(mark.attrib[f"y{n}"])) for n in "12"]
+        if mark.tag == "rect":
+            x, y, wide, tall = (float(mark.attrib[k]) for k in ("x", "y", "width", "height"))
+            assert wide >= 0
+            assert tall >= 0
+            found += [(x, y), (x + wide, y + tall)]
+    assert found
+    return found
+
+
+def test_a_curve_leaves_out_epochs_without_the_figure_and_puts_stage_2_after_stage_1() -> None:
+    first = Stage("stage 1", (Epoch(1, 1.0, 0.2), Epoch(2, 1.0), Epoch(3, 1.0, 0.4)))
+    second = Stage("stage 2", (Epoch(1, 1.0, 0.5), Epoch(2, 1.0, 0.6)))
+    chart = curve("Dice", [first, second], lambda epoch: epoch.dice, top=1.0)
+    lines = [line.attrib["points"].split() for line in chart.iter("polyline")]
+    assert [len(line) for line in lines] == [2, 2]
+    places = [float(point.split(",")[0]) for line in lines for point in line]
+    assert places == sorted(places)
+    assert chart.attrib["aria-label"] == (
+        "Dice by epoch: stage 1 from 0.200 to 0.400; stage 2 from 0.500 to 0.600"
+    )
+
+
+def test_a_box_spans_the_quartiles_of_its_bone() -> None:
+    validation = {(f"{hand}.png", "Lunate"): hand / 100 for hand in range(101)}
+    told = [title.text for title in boxes(validation).iter("title")]
+    assert told == ["Lunate (Lunate): median 0.500, 5 % below 0.050"]
+
+
+def test_a_histogram_counts_every_hand_once() -> None:
+    values = [0.5, 0.61, 0.62, 0.9, 1.0]
+    counts = [int((title.text or "").split()[0]) for title in histogram(values).iter("title")]
+    assert sum(counts) == len(values)
+
+
+def test_markup_keeps_texts_between_elements_in_order() -> None:
+    page = document(tag("p", "a", tag("b", "c"), "d", None, "e", tag("i"), "f", class_="x", w=1.5))
+    assert page == b'<!doctype html>\n<p class="x" w="1.5">a<b>c</b>de<i></i>f</p>\n'
+
+
+def test_bars_show_differences_between_high_figures(contents: Make) -> None:
+    stage = contents().stages[1]
+    page = Page(render(contents(stages=(replace(stage, name="stage 2"),), validation={})))
+    widths = {a["style"] for a in page.attributes("i")}
+    assert len(widths) > 20

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from hbseg.errors import ContractError
+from hbseg.report import sources
+from hbseg.report.contents import Latency
+
+
+def lines(*values: object) -> bytes:
+    return b"".join(json.dumps(value).encode() + b"\n" for value in values)
+
+
+def test_epochs_are_read_in_order_and_the_last_line_of_an_epoch_counts() -> None:
+    text = lines(
+        {"epoch": 2, "loss": 0.5},
+        {"epoch": 1, "loss": 0.9, "dice": 0.1, "dice_per_bone": {"Ulna": 0.1}},
+        {"epoch": 2, "step": 9, "loss": 0.4, "lr": 1e-3, "dice": 0.7},
+    )
+    first, second = sources.epochs(text)
+    assert (first.epoch, first.dice, first.dice_per_bone) == (1, 0.1, {"Ulna": 0.1})
+    assert (second.epoch, second.loss, second.dice) == (2, 0.4, 0.7)
+
+
+def test_figures_that_are_no_finite_numbers_count_as_not_measured() -> None:
+    text = b'{"epoch": 1, "loss": NaN, "dice": Infinity, "dice_per_bone": {"Ulna": NaN}}\n'
+    (epoch,) = sources.epochs(text)
+    assert (epoch.loss, epoch.dice, epoch.dice_per_bone) == (None, None, {})
+
+
+@pytest.mark.parametrize(
+    "broken", [b"", b"\n\n", b'{"epoch": 3, "lo', b"[1, 2]\n", b"\xff\xfe\n", b'{"loss": 1}\n']
+)
+def test_lines_that_cannot_be_read_are_passed_over(broken: bytes) -> None:
+    assert [epoch.epoch for epoch in sources.epochs(lines({"epoch": 1}) + broken)] == [1]
+
+
+def test_dice_of_images_and_bones_is_read() -> None:
+    text = b'image_name,class,dice\na.png,Ulna,0.5\n"b,c.png",Radius,nan\na.png,Tibia,0.1\n'
+    assert sources.validation(text, source="dice.csv") == {("a.png", "Ulna"): 0.5}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b"", "header is None, expected image_name,class,dice"),
+        (b"image,bone,dice\n", "header is"),
+        (b"image_name,class,dice\na.png,Ulna\n", "dice.csv, line 2: not image, bone and Dice"),
+        (b"image_name,class,dice\na.png,Ulna,good\n", "line 2"),
+    ],
+)
+def test_a_table_that_is_no_dice_table_is_refused(text: bytes, said: str) -> None:
+    with pytest.raises(ContractError, match=said):
+        sources.validation(text, source="dice.csv")
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {
+            "kind": "Efficiency",
+            "engine": {"p50_ms": 6.0, "p95_ms": 7.0, "p99_ms": 8.0, "peak_resident_mib": 40.0},
+            "eager": {"p50_ms": 12.0, "p95_ms": 13.0, "p99_ms": 14.0, "peak_resident_mib": 80.0},
+        },
+        {
+            "eager": {
+                "latency_ms": {"p50": 12, "p95": 13, "p99": 14},
+                "peak_memory_bytes": 80 << 20,
+            },
+            "engine": {
+                "latency_ms": {"p50": 6, "p95": 7, "p99": 8},
+                "peak_memory_bytes": 40 << 20,
+            },
+        },
+    ],
+)
+def test_latencies_are_found_under_the_names_that_a_writer_may_choose(document: object) -> None:
+    eager = Latency("eager", 12.0, 13.0, 14.0, 80.0)
+    assert sources.latencies(document) == (eager, Latency("engine", 6.0, 7.0, 8.0, 40.0))
+
+
+def test_a_document_without_names_is_one_network_and_one_without_times_none() -> None:
+    assert sources.latencies({"p50": 3, "p95": None}) == (Latency("network", 3.0),)
+    nothings: list[object] = [
+        {},
+        [],
+        None,
+        {"eager": {"p50": "soon"}},
+        {"eager": {"p50": math.nan}},
+    ]
+    for nothing in nothings:
+        assert sources.latencies(nothing) == ()
