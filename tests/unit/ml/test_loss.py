@@ -13,7 +13,7 @@ def plain_loss(logits: Tensor, targets: Tensor, bce_weight: float, dice_weight: 
     probabilities = torch.sigmoid(logits)
     cross_entropy = F.binary_cross_entropy_with_logits(logits, targets)
     shared = (probabilities * targets).sum(dim=(0, 2, 3))
-    total = probabilities.sum(dim=(0, 2, 3)) + targets.sum(dim=(0, 2, 3))
+    total = probabilities.square().sum(dim=(0, 2, 3)) + targets.square().sum(dim=(0, 2, 3))
     dice = (2 * shared + DICE_SMOOTH) / (total + DICE_SMOOTH)
     return bce_weight * cross_entropy + dice_weight * (1 - dice).mean()
 
@@ -42,3 +42,11 @@ def test_a_perfect_prediction_costs_next_to_nothing() -> None:
     targets[:, :, 2:6, 2:6] = 1
     loss = segmentation_loss(targets * 60 - 30, targets, bce_weight=1.0, dice_weight=1.0)
     assert 0 <= loss.item() < 1e-5
+
+
+def test_the_best_prediction_of_a_soft_target_is_the_target_itself() -> None:
+    targets = torch.full((1, 29, 4, 4), 0.3)
+    logits = torch.full_like(targets, torch.logit(torch.tensor(0.3)).item()).requires_grad_()
+    segmentation_loss(logits, targets, bce_weight=1.0, dice_weight=1.0).backward()  # type: ignore[no-untyped-call]
+    assert logits.grad is not None
+    assert logits.grad.abs().max() < 1e-5

@@ -1,0 +1,1 @@
+"""Hand radiographs and their annotations, from raw folders to datasets."""

@@ -1,0 +1,196 @@
+"""Size, depth and wholeness of a picture file, read from its bytes before anything is decoded.
+
+OpenCV (some versions) returns what it could decode of a cut-off file, and believes the size that a
+header claims. So the structure is walked here first: PNG chunks with their checksums to IEND,
+JPEG segments and scans to EOI, TIFF strips, BMP rows and RIFF sizes that must lie in the file.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from hbseg.errors import InvalidInput
+
+MOST_PIXELS: Final = 100_000_000
+"""Largest picture that is decoded, in pixels (10,000 x 10,000): a guard against bombs."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a picture file says of itself."""
+
+    format: str
+    """`PNG`, `JPEG`, `TIFF`, `BMP` or `WebP`."""
+    height: int
+    """Rows as stored, before any rotation that EXIF asks for."""
+    width: int
+    bits: int
+    """Bits per channel."""
+    channels: int
+    """Channels with alpha; a palette counts as 3."""
+
+
+MOST_PARTS: Final = 1_000_000
+"""Most PNG chunks or JPEG segments that are walked, about a second's work."""
+
+
+class _BrokenError(Exception):
+    """The bytes are not a whole file of their format."""
+
+
+def inspect(data: bytes, *, source: str) -> Header:
+    """Return the header of a whole PNG, JPEG, TIFF, BMP or WebP file; `source` names it in errors.
+
+    Raises:
+        InvalidInput: another format, cut off or damaged, or of more than `MOST_PIXELS` pixels.
+    """
+    if not data:
+        raise InvalidInput(f"{source}: the file is empty")
+    read = next((reader for magic, reader in _READERS if magic.match(data)), None)
+    if read is None:
+        raise InvalidInput(f"{source}: not a PNG, JPEG, TIFF, BMP or WebP picture")
+    try:
+        header = read(data)
+    except _BrokenError as error:
+        raise InvalidInput(f"{source}: {error}") from None
+    except (struct.error, IndexError, KeyError):
+        raise InvalidInput(f"{source}: the picture is cut off or damaged") from None
+    if header.height < 1 or header.width < 1 or header.height * header.width > MOST_PIXELS:
+        raise InvalidInput(
+            f"{source}: {header.width} x {header.height} pixels, "
+            f"expected 1 to {MOST_PIXELS:,} in all"
+        )
+    return header
+
+
+_PNG_CHANNELS: Final = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
+
+
+def _png(data: bytes) -> Header:
+    width, height, bits, colour = struct.unpack_from(">IIBB", data, 16)
+    view, position = memoryview(data), 8
+    for _ in range(MOST_PARTS):
+        if position + 12 > len(data):
+            raise _BrokenError("cut off: the PNG has no end (IEND)")
+        length, kind = struct.unpack_from(">I4s", data, position)
+        end = position + 8 + length
+        if end + 4 > len(data):
+            raise _BrokenError(f"cut off in the middle: {len(data)} bytes of the PNG are there")
+        if zlib.crc32(view[position + 4 : end]) != struct.unpack_from(">I", data, end)[0]:
+            raise _BrokenError(f"damaged: wrong PNG checksum at byte {position}")
+        position = end + 4
+        if kind == b"IEND":
+            break
+    else:
+        raise _BrokenError("damaged: the PNG has too many chunks")
+    return Header("PNG", height, width, 8 if colour == 3 else bits, _PNG_CHANNELS[colour])
+
+
+_JPEG_SIZES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_JPEG_AFTER_SCAN: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+
+
+def _jpeg(data: bytes) -> Header:
+    # What follows the EOI (zeros, previews of phones) is no part of the picture.
+    header, position = None, 2
+    for _ in range(MOST_PARTS):
+        position = _jpeg_marker(data, position)
+        marker = data[position + 1]
+        if marker == 0xD9:
+            break
+        (length,) = struct.unpack_from(">H", data, position + 2)
+        if marker in _JPEG_SIZES:
+            bits, height, width, channels = struct.unpack_from(">BHHB", data, position + 4)
+            header = Header("JPEG", height, width, bits, channels)
+        position += 2 + length
+    if header is None:
+        raise _BrokenError("damaged: the JPEG states no size")
+    return header
+
+
+def _jpeg_marker(data: bytes, position: int) -> int:
+    """Return where the next marker stands; in a scan, escaped and restart bytes are passed by."""
+    found = _JPEG_AFTER_SCAN.search(data, position)
+    if found is None:
+        raise _BrokenError("cut off: the JPEG has no end (EOI)")
+    return found.start()
+
+
+_TIFF_TYPES: Final = {1: "B", 3: "H", 4: "I"}
+
+
+def _tiff(data: bytes) -> Header:
+    order = "<" if data[:2] == b"II" else ">"
+    tags = _tiff_tags(data, order)
+    for offsets, lengths in ((273, 279), (324, 325)):
+        for offset, length in zip(tags.get(offsets, ()), tags.get(lengths, ()), strict=False):
+            if offset + length > len(data):
+                raise _BrokenError(f"cut off: {len(data)} bytes of the TIFF are there")
+    bits = max(tags.get(258, (1,)))
+    return Header("TIFF", tags[257][0], tags[256][0], bits, tags.get(277, (1,))[0])
+
+
+def _tiff_tags(data: bytes, order: str) -> dict[int, tuple[int, ...]]:
+    """Return the whole-number tags of the first picture in the file."""
+    (start,) = struct.unpack_from(f"{order}I", data, 4)
+    (count,) = struct.unpack_from(f"{order}H", data, start)
+    tags: dict[int, tuple[int, ...]] = {}
+    for position in range(start + 2, start + 2 + 12 * count, 12):
+        tag, kind, number = struct.unpack_from(f"{order}HHI", data, position)
+        if kind not in _TIFF_TYPES:
+            continue
+        size = number * struct.calcsize(_TIFF_TYPES[kind])
+        where = position + 8
+        if size > 4:
+            (where,) = struct.unpack_from(f"{order}I", data, position + 8)
+        if where + size > len(data):
+            raise _BrokenError(f"cut off: {len(data)} bytes of the TIFF are there")
+        tags[tag] = struct.unpack_from(f"{order}{number}{_TIFF_TYPES[kind]}", data, where)
+    return tags
+
+
+def _bmp(data: bytes) -> Header:
+    start, size = struct.unpack_from("<II", data, 10)
+    packed = 0
+    if size == 12:
+        width, height, _, depth = struct.unpack_from("<HHHH", data, 18)
+    else:
+        width, height, _, depth, packed = struct.unpack_from("<iiHHI", data, 18)
+    height = abs(height)
+    needed = struct.unpack_from("<I", data, 2)[0]
+    if packed in (0, 3):
+        needed = start + (width * depth + 31) // 32 * 4 * height
+    if needed > len(data):
+        raise _BrokenError(f"cut off: {len(data)} of {needed} bytes of the BMP are there")
+    return Header("BMP", height, width, 8, {32: 4, 16: 3}.get(depth, 3))
+
+
+def _webp(data: bytes) -> Header:
+    needed = struct.unpack_from("<I", data, 4)[0] + 8
+    if needed > len(data):
+        raise _BrokenError(f"cut off: {len(data)} of {needed} bytes of the WebP are there")
+    kind = data[12:16]
+    if kind == b"VP8X":
+        width = int.from_bytes(data[24:27], "little") + 1
+        height = int.from_bytes(data[27:30], "little") + 1
+        return Header("WebP", height, width, 8, 4 if data[20] & 0x10 else 3)
+    if kind == b"VP8L":
+        (packed,) = struct.unpack_from("<I", data, 21)
+        height, width = (packed >> 14 & 0x3FFF) + 1, (packed & 0x3FFF) + 1
+        return Header("WebP", height, width, 8, 3 + (packed >> 28 & 1))
+    width, height = struct.unpack_from("<HH", data, 26)
+    return Header("WebP", height & 0x3FFF, width & 0x3FFF, 8, 3)
+
+
+_READERS: Final[tuple[tuple[re.Pattern[bytes], Callable[[bytes], Header]], ...]] = (
+    (re.compile(rb"\x89PNG\r\n\x1a\n", re.DOTALL), _png),
+    (re.compile(rb"\xff\xd8\xff", re.DOTALL), _jpeg),
+    (re.compile(rb"II\x2a\x00|MM\x00\x2a", re.DOTALL), _tiff),
+    (re.compile(rb"BM", re.DOTALL), _bmp),
+    (re.compile(rb"RIFF....WEBP", re.DOTALL), _webp),
+)

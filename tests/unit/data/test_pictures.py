@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import struct
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hbseg.data.formats import inspect
+from hbseg.data.pictures import encode_png, read_gray
+from hbseg.errors import InvalidInput
+
+FORMATS = (".png", ".jpg", ".tiff", ".bmp", ".webp")
+
+
+def gray_picture() -> np.ndarray:
+    across = np.linspace(0, 255, 80).astype(np.uint8)
+    return np.add.outer(np.arange(60, dtype=np.uint8), across // 2).astype(np.uint8)
+
+
+def encoded(pixels: np.ndarray, suffix: str, *options: int) -> bytes:
+    done, data = cv2.imencode(suffix, pixels, options)
+    assert done
+    return data.tobytes()
+
+
+def three(pixels: np.ndarray) -> np.ndarray:
+    return cv2.merge([pixels, pixels, pixels])
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tiff", ".bmp"])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_lossless_gray_is_read_exactly_from_1_3_and_4_channels(suffix: str, channels: int) -> None:
+    gray = gray_picture()
+    alpha = np.full_like(gray, 100)
+    pixels = gray if channels == 1 else cv2.merge([gray] * 3 + [alpha] * (channels - 3))
+    np.testing.assert_array_equal(read_gray(encoded(pixels, suffix), source="x"), gray)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".webp"])
+def test_lossy_formats_are_read_nearly_so(suffix: str) -> None:
+    gray = gray_picture()
+    found = read_gray(encoded(three(gray), suffix), source="x")
+    assert found.shape == gray.shape
+    assert np.abs(found.astype(int) - gray).mean() < 3
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tiff"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_sixteen_bits_are_stretched_from_their_own_range(suffix: str, channels: int) -> None:
+    gray = gray_picture()
+    deep = (1000 + gray.astype(np.uint16) * 7).astype(np.uint16)
+    pixels = deep if channels == 1 else three(deep)
+    least, greatest = int(gray.min()), int(gray.max())
+    expected = np.rint((gray.astype(float) - least) * 255 / (greatest - least))
+    found = read_gray(encoded(pixels, suffix), source="x")
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_a_flat_sixteen_bit_picture_is_black() -> None:
+    data = encoded(np.full((20, 20), 40_000, dtype=np.uint16), ".png")
+    assert not read_gray(data, source="x").any()
+
+
+def test_a_rotation_in_exif_is_applied() -> None:
+    jpeg = encoded(gray_picture(), ".jpg")
+    tiff = (
+        b"MM\x00*\x00\x00\x00\x08\x00\x01\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00"
+        + bytes(4)
+    )
+    app1 = b"Exif\x00\x00" + tiff
+    turned = jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(app1) + 2) + app1 + jpeg[2:]
+    found = read_gray(turned, source="x")
+    plain = read_gray(jpeg, source="x")
+    np.testing.assert_array_equal(found, np.rot90(plain, -1))
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.99])
+def test_a_cut_off_file_is_refused(suffix: str, share: float) -> None:
+    data = encoded(three(gray_picture()), suffix)
+    with pytest.raises(InvalidInput, match=r"^hand: .*(cut off|damaged|not a PNG)"):
+        read_gray(data[: int(len(data) * share)], source="hand")
+
+
+def test_the_header_tells_size_depth_and_channels() -> None:
+    for suffix in FORMATS:
+        header = inspect(encoded(three(gray_picture()), suffix), source="x")
+        assert (header.height, header.width, header.bits, header.channels) == (60, 80, 8, 3)
+    deep = inspect(encoded(gray_picture().astype(np.uint16), ".png"), source="x")
+    assert (deep.bits, deep.channels) == (16, 1)
+
+
+def test_zeros_and_a_preview_after_a_jpegs_end_do_no_harm() -> None:
+    data = encoded(gray_picture(), ".jpg")
+    expected = read_gray(data, source="x")
+    for tail in (bytes(5000), data[: len(data) // 2]):
+        np.testing.assert_array_equal(read_gray(data + tail, source="x"), expected)
+
+
+def test_a_progressive_jpeg_is_whole_only_with_all_its_scans() -> None:
+    data = encoded(gray_picture(), ".jpg", cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
+    assert read_gray(data, source="x").shape == (60, 80)
+    with pytest.raises(InvalidInput, match="cut off"):
+        read_gray(data[:-40], source="x")
+
+
+def test_a_changed_byte_in_a_png_is_found_by_its_checksum() -> None:
+    data = bytearray(encoded(gray_picture(), ".png"))
+    data[len(data) // 2] ^= 1
+    with pytest.raises(InvalidInput, match="wrong PNG checksum"):
+        read_gray(bytes(data), source="x")
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    return (
+        struct.pack(">I", len(content))
+        + kind
+        + content
+        + struct.pack(">I", zlib.crc32(kind + content))
+    )
+
+
+def png(width: int, height: int, pixels: bytes) -> bytes:
+    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    )
+
+
+def test_a_bomb_is_refused_before_it_is_decoded() -> None:
+    with pytest.raises(InvalidInput, match="60000 x 60000 pixels"):
+        read_gray(png(60_000, 60_000, zlib.compress(b"")), source="x")
+
+
+def test_millions_of_empty_parts_are_refused_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hbseg.data.formats.MOST_PARTS", 1000)
+    head = png(4, 4, b"")[:33]
+    with pytest.raises(InvalidInput, match="too many chunks"):
+        read_gray(head + chunk(b"IDAT", b"") * 2000, source="x")
+    with pytest.raises(InvalidInput, match="no size"):
+        read_gray(b"\xff\xd8" + b"\xff\xe0\x00\x02" * 2000, source="x")
+
+
+def test_half_the_pixels_behind_sound_checksums_are_refused() -> None:
+    half = zlib.compress(bytes(51 * 25))
+    with pytest.raises(InvalidInput, match="cannot be decoded"):
+        read_gray(png(50, 50, half), source="x")
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"hello", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM", b"GIF89a"]
+)
+def test_what_is_no_picture_is_refused(data: bytes) -> None:
+    with pytest.raises(InvalidInput, match=r"^hand: "):
+        read_gray(data, source="hand")
+
+
+def test_floating_point_pictures_are_refused() -> None:
+    with pytest.raises(InvalidInput, match="float32 values"):
+        read_gray(encoded(np.ones((9, 9), dtype=np.float32), ".tiff"), source="x")
+
+
+@given(st.sampled_from(FORMATS), st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 255))))
+@settings(max_examples=200, deadline=None)
+def test_damaged_bytes_give_pixels_or_a_refusal(
+    suffix: str, changes: list[tuple[int, int]]
+) -> None:
+    data = bytearray(encoded(three(gray_picture()), suffix))
+    for position, value in changes:
+        data[position % len(data)] = value
+    try:
+        found = read_gray(bytes(data), source="x")
+    except InvalidInput:
+        return
+    assert found.dtype == np.uint8
+    assert found.ndim == 2
+
+
+def test_png_round_trip_keeps_gray_and_rgb() -> None:
+    gray = gray_picture()
+    np.testing.assert_array_equal(read_gray(encode_png(gray), source="x"), gray)
+    colour = np.dstack([gray, gray // 2, 255 - gray])
+    found = cv2.imdecode(np.frombuffer(encode_png(colour), np.uint8), cv2.IMREAD_COLOR)
+    np.testing.assert_array_equal(found, colour[:, :, ::-1])
+
+
+def test_other_arrays_are_no_picture() -> None:
+    with pytest.raises(ValueError, match="expected uint8"):
+        encode_png(np.zeros((4, 4, 2), dtype=np.uint8))
