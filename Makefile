@@ -42,3 +42,8 @@ test-long: ## soaks and slow drills, by hand
 
 clean: ## remove what was built; .venv stays
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+
+.PHONY: docs
+docs: ## regenerate docs/cli.md from the parser
+	@.ci/setup dev
+	$(BIN)/typer hbseg_cli.main utils docs --name hbseg --output docs/cli.md

@@ -163,7 +163,7 @@ def _attempt(launch: Launch, stop: _StopRequest) -> Ending:
     try:
         code = _run(
             [*_command(launch, torchrun_files), "--attempt", str(number)],
-            step_environment(launch.placement, failures),
+            step_environment(launch.step, launch.placement, failures),
             logs,
             stop,
         )
@@ -190,9 +190,9 @@ def _command(launch: Launch, torchrun_files: Path) -> list[str]:
     ]
 
 
-def step_environment(placement: Placement, failures: Path) -> dict[str, str]:
+def step_environment(step: Step, placement: Placement, failures: Path) -> dict[str, str]:
     """Return the environment of a step's processes; threads are shared out between them."""
-    processes = placement.processes_per_node
+    processes = placement.processes_per_node if step in TRAINING else 1
     threads = str(placement.threads_per_process or max(1, usable_cores() // processes))
     environment = {
         **os.environ,

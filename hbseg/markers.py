@@ -14,7 +14,7 @@ from typing import Literal
 
 from hbseg import __version__
 from hbseg.documents import Document, canonical_digest
-from hbseg.errors import ContractError
+from hbseg.errors import ContractError, SpecError
 from hbseg.store import Store
 
 MARKER = "_SUCCESS"
@@ -57,9 +57,7 @@ def read_marker(folder: Store) -> Marker:
     data = folder.get(MARKER)
     try:
         return Marker.from_text(data, source=f"{folder.url}/{MARKER}")
-    except ContractError:
-        raise
-    except Exception as error:
+    except SpecError as error:
         raise ContractError(f"unreadable marker: {error}", "run the step again") from None
 
 

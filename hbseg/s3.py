@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from hbseg.errors import (
+    ContractError,
     DeniedError,
     HbsegError,
     InvalidInput,
@@ -46,6 +47,7 @@ _DENIED = frozenset(
         "AuthorizationHeaderMalformed",
     }
 )
+_SHORT = frozenset({"InvalidRange", "416"})
 _CONFLICT = frozenset({"PreconditionFailed", "412", "ConditionalRequestConflict", "409"})
 
 
@@ -224,6 +226,10 @@ class S3Store:
             return _BucketMissing(f"no such bucket: {self._bucket}", "create it or correct the URL")
         if code in _MISSING:
             return NotFoundError(f"not found: {place}")
+        if code in _SHORT:
+            return ContractError(
+                f"{place} is shorter than its table says", "run the step that wrote it again"
+            )
         if code in _CONFLICT:
             return _ConditionFailed(f"changed by somebody else: {place}")
         if code in _DENIED:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from hbseg.anatomy import BONES, INDEX, NUM_BONES
 from hbseg.errors import InvalidInput, NotFoundError
-from hbseg.rle import Runs
+from hbseg.rle import Runs, runs_in_box
 
 Polygon = NDArray[np.int32]
 """Points of one outline, [N, 2] of x, y in pixels; not closed."""
@@ -157,19 +157,7 @@ def runs(polygons: Polygons, shape: tuple[int, int]) -> list[Runs]:
 
 def crop_runs(mask: BoneMask, width: int) -> Runs:
     """Return the runs of one bone in a picture `width` pixels wide."""
-    height, columns = mask.crop.shape
-    padded = np.zeros((height, columns + 2), dtype=np.int8)
-    padded[:, 1:-1] = mask.crop
-    rows, edges = np.nonzero(padded[:, 1:] != padded[:, :-1])
-    flat = (rows + mask.y0) * width + edges + mask.x0
-    starts, stops = flat[0::2], flat[1::2]
-    if not len(starts):
-        return np.empty((0, 2), dtype=np.int64)
-    # A run up to the picture's right border goes on at the left border of the next row.
-    apart = starts[1:] != stops[:-1]
-    starts = starts[np.concatenate(([True], apart))]
-    stops = stops[np.concatenate((apart, [True]))]
-    return np.stack([starts, stops - starts], axis=1).astype(np.int64)
+    return runs_in_box(mask.crop, mask.x0, mask.y0, width)
 
 
 def _drawn(outlines: Sequence[Polygon], shape: tuple[int, int]) -> BoneMask | None:

@@ -26,9 +26,11 @@ def work(context: StepContext) -> None:
     spec = context.task.spec
     if not isinstance(spec, TrainSpec):
         raise SpecError(f"a training stage needs a TrainSpec, not a {spec.kind}")
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    threads = int(os.environ.get("OMP_NUM_THREADS", "1"))
+    torch.set_num_threads(threads)
     inputs = context.task.input_digests()
     with world(spec.run.process_group) as here:
+        print_line(f"rank {here.rank} of {here.size} on {here.device}, {threads} CPU threads")
         trained = train(_setting(context, spec, identity(spec.digest(), inputs), here), here)
         if trained is not None:
             context.finish(

@@ -280,7 +280,10 @@ prepare(Path(sys.argv[1]), FolderStore(Path(sys.argv[2])), PrepareSpec(folds=4, 
 
 def test_a_killed_prepare_goes_on_where_it_was(raw_set: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
-    process = subprocess.Popen([sys.executable, "-c", KILLED, str(raw_set), str(data)])
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(raw_set), str(data)],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
     deadline = time.monotonic() + 60
     while not list(data.glob("versions/*/shards/train-00001.json")):
         assert time.monotonic() < deadline

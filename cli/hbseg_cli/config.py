@@ -1,0 +1,70 @@
+"""`hbseg config`: which settings and defaults apply, and where they come from."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from hbseg_cli import options
+from hbseg_cli.output import Format, Result, document
+from hbseg_cli.session import CONFIGS, Session, default_config
+
+app = typer.Typer(help="Show settings and default specs.", no_args_is_help=True)
+
+
+def add_to(parent: typer.Typer) -> None:
+    """Add the commands."""
+    parent.add_typer(app, name="config")
+
+
+@app.callback()
+def _group() -> None:
+    """Show settings and default specs."""
+
+
+@app.command()
+def show(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[SPEC]", help=f"A default spec: {', '.join(CONFIGS)}."),
+    ] = None,
+    backend: options.Backend = None,
+    data: options.Data = None,
+    runs: options.Runs = None,
+    output: options.Output = Format.TABLE,
+) -> Result:
+    """Show every setting with its source, or a default spec with all its values."""
+    if name is not None:
+        return _spec(name, output)
+    found = Session({"backend": backend, "data": data, "runs": runs}).settings.found
+    rows = [
+        {"name": name, "value": setting.value, "source": setting.source}
+        for name, setting in sorted(found.items())
+    ]
+    return Result(document("Settings", items=rows), rows, sorted(found), output)
+
+
+def _spec(name: str, output: Format) -> Result:
+    import difflib
+
+    from hbseg.errors import UsageError
+    from hbseg.specs import (
+        CompileSpec,
+        EfficiencySpec,
+        InferSpec,
+        PrepareSpec,
+        ReportSpec,
+        TrainSpec,
+    )
+
+    if name not in CONFIGS:
+        near = difflib.get_close_matches(name, CONFIGS, n=1)
+        expected = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(CONFIGS)}"
+        raise UsageError(f"no default spec {name!r:.60}; {expected}")
+    kinds = (PrepareSpec, TrainSpec, CompileSpec, InferSpec, EfficiencySpec, ReportSpec)
+    mapping = default_config(name)
+    kind = next(kind for kind in kinds if kind.__name__ == mapping["kind"])
+    spec = kind.from_mapping(mapping, source=f"{name}.yaml")
+    form = Format.YAML if output == Format.TABLE else output
+    return Result(spec.to_mapping(), names=[name], format=form)

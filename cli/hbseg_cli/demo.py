@@ -1,0 +1,85 @@
+"""`hbseg demo`: the whole chain on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hbseg_cli import options
+from hbseg_cli.output import Format, Result, document, progress, say
+from hbseg_cli.pipeline import tell
+from hbseg_cli.session import chain_specs, spec_of
+
+VARIANT = "demo"
+"""Folder of the demo's configs."""
+
+
+def add_to(parent: typer.Typer) -> None:
+    """Add the command."""
+    parent.command()(demo)
+
+
+def demo(
+    folder: Annotated[
+        Path, typer.Option("--dir", metavar="DIR", help="Folder for all that the demo makes.")
+    ] = Path("hbseg-demo"),
+    hands: Annotated[
+        int | None, typer.Option("--hands", help="Synthetic training pictures; an even number.")
+    ] = None,
+    test_hands: Annotated[
+        int | None, typer.Option("--test-hands", help="Synthetic test pictures; an even number.")
+    ] = None,
+    raw: Annotated[
+        Path | None, typer.Option("--raw", metavar="RAW", help="A set in the raw layout instead.")
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option("--images", metavar="DIR", help="Also make masks of these hand pictures."),
+    ] = None,
+    output: options.Output = Format.TABLE,
+) -> Result:
+    """Run the whole chain here, against a real S3 server that the demo starts and stops."""
+    from hbseg.demo import HANDS, TEST_HANDS, Listener, run_demo
+    from hbseg.errors import UsageError
+    from hbseg.specs import PrepareSpec
+
+    if raw is not None and (hands is not None or test_hands is not None):
+        raise UsageError("--raw does not go with --hands or --test-hands", "leave one out")
+    with progress() as show:
+        result = run_demo(
+            folder,
+            chain_specs(variant=VARIANT),
+            spec_of(PrepareSpec, "prepare", variant=VARIANT),
+            Listener(say, tell, show),
+            hands=HANDS if hands is None else hands,
+            test_hands=TEST_HANDS if test_hands is None else test_hands,
+            raw=raw,
+            images=images,
+        )
+    content = {
+        "submission": str(result.submission),
+        "report": str(result.report),
+        "dice": result.dice,
+    }
+    if result.images is not None:
+        content |= {"images": str(result.images), "overlays": str(result.overlays)}
+    _tell_figures(result.dice, result.dice_by_bone)
+    say(f"done in {result.seconds:.0f} s")
+    say(f"next: open {result.report}; hbseg demo --dir {folder} --images FOLDER for your own hands")
+    full = {**content, "diceByBone": result.dice_by_bone}
+    return Result(document("DemoResult", **full), [content], [str(result.submission)], output)
+
+
+def _tell_figures(dice: float | None, by_bone: dict[str, float]) -> None:
+    from hbseg.anatomy import GROUPS
+
+    if dice is None:
+        say("the truth of the test hands is not known here: no Dice")
+        return
+    say(f"mean Dice on the unseen test hands: {dice:.4f}")
+    for group, bones in GROUPS.items():
+        mean = sum(by_bone[bone] for bone in bones) / len(bones)
+        worst = min(bones, key=lambda bone: by_bone[bone])
+        say(f"  {group:<18} {mean:.4f}  (lowest: {worst} {by_bone[worst]:.4f})")

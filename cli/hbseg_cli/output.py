@@ -1,0 +1,151 @@
+"""What commands return, and the one place that prints it.
+
+Only what a machine may read goes to stdout; progress, hints and errors go to stderr. Nothing heavy
+is imported here: `hbseg --help` loads this module.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+API_VERSION = "hbseg/v1"
+
+
+class Format(StrEnum):
+    """Forms of a command's result."""
+
+    TABLE = "table"
+    JSON = "json"
+    YAML = "yaml"
+    NAME = "name"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command returns."""
+
+    document: Mapping[str, Any]
+    """For JSON and YAML, with `apiVersion` and `kind`."""
+    rows: Sequence[Mapping[str, object]] = ()
+    """For the table; the keys of the first row are the headings."""
+    names: Sequence[str] = ()
+    """For the form `name`, one a line."""
+    format: Format = Format.TABLE
+    exit_code: int = 0
+
+
+@dataclass
+class Verbosity:
+    """How much is told on stderr: -1 errors only, 0 as usual, 1 more."""
+
+    level: int = field(default=0)
+
+
+verbosity = Verbosity()
+
+
+def document(kind: str, **content: Any) -> dict[str, Any]:
+    """Return a document of our format."""
+    return {"apiVersion": API_VERSION, "kind": kind, **content}
+
+
+def render(result: Result) -> str:
+    """Return the result's text in its form, with a final line end unless it is empty."""
+    match result.format:
+        case Format.JSON:
+            text = json.dumps(result.document, indent=2, ensure_ascii=False, allow_nan=False)
+        case Format.YAML:
+            from hbseg.documents import dump_yaml
+
+            return dump_yaml(result.document)
+        case Format.NAME:
+            text = "\n".join(result.names)
+        case Format.TABLE:
+            text = table(result.rows)
+    return f"{text}\n" if text else ""
+
+
+def table(rows: Sequence[Mapping[str, object]]) -> str:
+    """Return rows in aligned columns under headings in capitals."""
+    if not rows:
+        return ""
+    names = list(rows[0])
+    cells = [[name.upper() for name in names]]
+    cells += [[_cell(row.get(name)) for name in names] for row in rows]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(names))]
+    return "\n".join(
+        "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
+        for line in cells
+    )
+
+
+def _cell(value: object) -> str:
+    if value is None or value == "":
+        return "-"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def write(text: str) -> None:
+    """Write a result to stdout, in UTF-8 whatever the locale is."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(text.encode())
+    sys.stdout.flush()
+
+
+def say(text: str, *, level: int = 0) -> None:
+    """Tell a person something, on stderr."""
+    if verbosity.level >= level:
+        data = f"{text}\n".encode(sys.stderr.encoding or "utf-8", "backslashreplace")
+        sys.stderr.buffer.write(data)
+        sys.stderr.flush()
+
+
+def error_document(code: int, message: str, hint: str | None) -> str:
+    """Return the JSON of an error."""
+    content = document("Error", code=code, message=message, hint=hint)
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Yield a function to call with what is done, how much of it and of how much.
+
+    Draws bars where stderr is a terminal, and nothing elsewhere.
+    """
+    if verbosity.level < 0 or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+        yield lambda what, done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        tasks: dict[str, Any] = {}
+
+        def show(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done, total=total)
+
+        yield show

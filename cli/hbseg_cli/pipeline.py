@@ -1,0 +1,116 @@
+"""`hbseg pipeline`: the whole chain of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hbseg_cli import options
+from hbseg_cli.output import Format, Result, progress, say
+from hbseg_cli.runs import status_result
+from hbseg_cli.session import Session, chain_specs, placement_of, spec_of
+
+if TYPE_CHECKING:
+    from hbseg.pipeline import Event
+
+app = typer.Typer(help="Run the whole chain of a run.", no_args_is_help=True)
+
+
+def add_to(parent: typer.Typer) -> None:
+    """Add the commands."""
+    parent.add_typer(app, name="pipeline")
+
+
+@app.command("run")
+def run_pipeline(
+    run: options.OptionalRunName = None,
+    raw: Annotated[
+        Path | None, typer.Option("--raw", metavar="RAW", help="Prepare this raw set first.")
+    ] = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="With --raw: leave out pictures with errors.")
+    ] = False,
+    shape: options.Shape = None,
+    config: options.Config = None,
+    settings: options.Set = None,
+    retries: options.Retries = None,
+    pending_timeout: options.PendingTimeout = None,
+    backend: options.Backend = None,
+    namespace: options.Namespace = None,
+    context: options.Context = None,
+    data: options.Data = None,
+    runs: options.Runs = None,
+    output: options.Output = Format.TABLE,
+) -> Result:
+    """Do what is not done yet: stage1, stage2, compile, infer, efficiency, report."""
+    from hbseg.pipeline import Pipeline
+
+    flags = {
+        "backend": backend,
+        "namespace": namespace,
+        "context": context,
+        "data": data,
+        "runs": runs,
+    }
+    session = Session(flags)
+    specs = chain_specs(config=config, settings=settings)
+    where = session.backend()
+    of, store = session.run(run), session.data()
+    if raw is not None:
+        of.claim(data=store.url)
+        _prepare(raw, session, skip_bad=skip_bad)
+    placement = placement_of(shape, retries, pending_timeout)
+    Pipeline(where, of, store, specs, placement=placement, on_event=tell).run()
+    say(f"next: hbseg fetch-submission {of.name}; hbseg fetch-report {of.name}")
+    return status_result(where, of, output)
+
+
+@app.command()
+def status(
+    run: options.RunName,
+    backend: options.Backend = None,
+    namespace: options.Namespace = None,
+    context: options.Context = None,
+    runs: options.Runs = None,
+    output: options.Output = Format.TABLE,
+) -> Result:
+    """Show how far the chain of a run is."""
+    flags = {"backend": backend, "namespace": namespace, "context": context, "runs": runs}
+    session = Session(flags)
+    return status_result(session.backend(), session.run(run), output, whole_chain=True)
+
+
+def _prepare(raw: Path, session: Session, *, skip_bad: bool) -> None:
+    from hbseg.data.prepare import prepare
+    from hbseg.processes import usable_cores
+    from hbseg.specs import PrepareSpec
+
+    spec = spec_of(PrepareSpec, "prepare")
+    with progress() as show:
+        prepared = prepare(
+            raw,
+            session.data(),
+            spec,
+            skip_bad=skip_bad,
+            workers=usable_cores(),
+            progress=show,
+        )
+    for problem in prepared.left_out:
+        say(f"left out {problem.image}: {problem.message}")
+    what = "unchanged" if prepared.unchanged else "done"
+    say(f"{'prepare':<24} {what}  version {prepared.version}")
+
+
+def tell(event: Event) -> None:
+    """Tell a person what happens in a pipeline, a line for each thing."""
+    figures = ", ".join(f"{name} {value:.4g}" for name, value in sorted(event.metrics.items())[:4])
+    words = {
+        "skipped": "skipped: done and up to date",
+        "started": "started",
+        "joined": "running already, waiting for it",
+        "done": f"done in {event.seconds:.0f} s",
+        "failed": f"failed after {event.seconds:.0f} s: {event.reason}",
+    }[event.happening]
+    say(f"{event.task.prefix:<24} {words}" + (f"  ({figures})" if figures else ""))

@@ -1,0 +1,183 @@
+"""What the commands work on: settings, stores, runs, backends, specs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from hbseg.documents import Document
+    from hbseg.pipeline import ChainBackend, ChainSpecs
+    from hbseg.placement import Placement
+    from hbseg.runs import Run, RunClaim
+    from hbseg.settings import Settings
+    from hbseg.store import Store
+
+Kind = TypeVar("Kind", bound="Document")
+
+CONFIGS = ("prepare", "train_stage1", "train_stage2", "compile", "infer", "efficiency", "report")
+"""Names of the default configs."""
+
+
+@dataclass
+class Globals:
+    """The flags that stand before the command."""
+
+    profile: str | None = None
+
+
+globals_ = Globals()
+
+
+@dataclass(frozen=True)
+class Session:
+    """The settings of one command, and what they lead to."""
+
+    flags: dict[str, str | None] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> Settings:
+        """The settings: flag, environment, files, built in."""
+        from hbseg.settings import load_settings
+
+        return load_settings(self.flags, profile=globals_.profile)
+
+    def runs(self) -> Store:
+        """Return the folder of the runs."""
+        return self._store("runs")
+
+    def data(self, claim: RunClaim | None = None) -> Store:
+        """Return the folder of the datasets; a run's claim names it where nothing else does."""
+        from hbseg.store import open_store
+
+        if claim is not None and self.settings.get("data") is None:
+            return open_store(claim.data)
+        return self._store("data")
+
+    def run(self, name: str | None) -> Run:
+        """Return a run by name; none takes the one of the settings."""
+        from hbseg.runs import Run
+
+        return Run(self.runs(), name or self.settings.need("run"))
+
+    def backend(self) -> ChainBackend:
+        """Return the backend."""
+        from hbseg.backends import open_backend
+
+        settings = self.settings
+        state = settings.get("state")
+        return open_backend(settings.need("backend"), state=None if state is None else Path(state))
+
+    def _store(self, name: str) -> Store:
+        from hbseg.store import open_store
+
+        return open_store(self.settings.need(name))
+
+
+def placement_of(
+    shape: str | None, retries: int | None, pending_timeout: float | None = None
+) -> Placement:
+    """Return the placement that flags describe."""
+    from hbseg.placement import Placement
+
+    values = {"retries": retries, "pending_timeout": pending_timeout}
+    given = {name: value for name, value in values.items() if value is not None}
+    return Placement(**given).with_shape(shape)
+
+
+def default_config(name: str, variant: str = "") -> dict[str, Any]:
+    """Return a default config by its name (see `CONFIGS`).
+
+    A variant is a folder of configs; what is not in it is the default one.
+    """
+    from hbseg.documents import load_yaml
+
+    folder = resources.files("hbseg_jobs.configs")
+    file = folder.joinpath(variant, f"{name}.yaml") if variant else folder.joinpath(f"{name}.yaml")
+    if variant and not file.is_file():
+        file = folder.joinpath(f"{name}.yaml")
+    loaded: dict[str, Any] = load_yaml(file.read_bytes(), source=f"{name}.yaml")
+    return loaded
+
+
+def spec_of(
+    kind: type[Kind],
+    name: str,
+    *,
+    config: Path | None = None,
+    settings: list[str] | None = None,
+    flags: dict[str, Any] | None = None,
+    variant: str = "",
+) -> Kind:
+    """Return a spec: the default config, `config` on it, then `--set`, then a command's flags."""
+    from hbseg.documents import merged, with_settings
+
+    mapping = default_config(name, variant)
+    if config is not None:
+        mapping = merged(mapping, read_config(config))
+    mapping = with_settings(mapping, settings or [])
+    mapping.update({key: value for key, value in (flags or {}).items() if value is not None})
+    return kind.from_mapping(mapping, source=str(config or f"{name}.yaml"))
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Return the mapping in a user's YAML file."""
+    from hbseg.documents import load_yaml
+    from hbseg.errors import DeniedError, NotFoundError, SpecError
+
+    try:
+        loaded = load_yaml(path.read_bytes(), source=str(path))
+    except FileNotFoundError:
+        raise NotFoundError(f"no such file: {path}", "correct --config") from None
+    except OSError as error:
+        raise DeniedError(f"{path} cannot be read ({error.strerror})") from None
+    if not isinstance(loaded, dict):
+        raise SpecError(f"{path}: expected keys and values")
+    return loaded
+
+
+def chain_specs(
+    *, config: Path | None = None, settings: list[str] | None = None, variant: str = ""
+) -> ChainSpecs:
+    """Return the specs of a whole chain.
+
+    `config` has a block for each step that differs from the default (`stage1: {run: {epochs: 3}}`),
+    and each of `settings` begins with the step (`stage1.run.epochs=3`).
+    """
+    from hbseg.documents import merged, with_settings
+    from hbseg.pipeline import ChainSpecs
+    from hbseg.specs import CompileSpec, EfficiencySpec, InferSpec, ReportSpec, TrainSpec
+
+    names = dict(zip(("stage1", "stage2"), CONFIGS[1:3], strict=True))
+    names |= {name: name for name in CONFIGS[3:]}
+    mapping = {step: default_config(name, variant) for step, name in names.items()}
+    if config is not None:
+        mapping = merged(mapping, read_config(config))
+    mapping = with_settings(mapping, settings or [])
+    _check_steps(mapping, names, config)
+
+    def spec(kind: type[Kind], step: str) -> Kind:
+        return kind.from_mapping(mapping[step], source=f"{config or 'specs'}: {step}")
+
+    return ChainSpecs(
+        stage1=spec(TrainSpec, "stage1"),
+        stage2=spec(TrainSpec, "stage2"),
+        compile=spec(CompileSpec, "compile"),
+        infer=spec(InferSpec, "infer"),
+        efficiency=spec(EfficiencySpec, "efficiency"),
+        report=spec(ReportSpec, "report"),
+    )
+
+
+def _check_steps(mapping: dict[str, Any], names: dict[str, str], config: Path | None) -> None:
+    import difflib
+
+    from hbseg.errors import SpecError
+
+    for step in mapping:
+        if step not in names:
+            near = difflib.get_close_matches(step, names, n=1, cutoff=0.5)
+            expected = f"did you mean {near[0]}?" if near else f"known here: {', '.join(names)}"
+            raise SpecError(f"{config or '--set'}: unknown step {step}; {expected}")

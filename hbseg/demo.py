@@ -1,0 +1,337 @@
+"""The demo: the whole chain on this machine, against a real S3 server that it starts and stops.
+
+Everything lies in one folder. What is done is skipped, so the same command goes on where an
+earlier one was ended, by whatever; nothing that it started outlives it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from hbseg import rle
+from hbseg.anatomy import BONES, INDEX
+from hbseg.errors import ConflictError, DeniedError, InvalidInput, StepFailed
+from hbseg.fetch import download_csv, fetch_report, fetch_submission
+from hbseg.local.backend import LocalBackend
+from hbseg.local.s3server import EmbeddedS3
+from hbseg.pipeline import (
+    ChainSpecs,
+    Event,
+    Pipeline,
+    dataset_version,
+    find_engine,
+    images_prefix,
+    infer_task,
+)
+from hbseg.placement import Placement
+from hbseg.processes import usable_cores
+from hbseg.runs import Run
+from hbseg.specs import PrepareSpec
+from hbseg.store import Store, open_store
+from hbseg.submission import read as read_submission
+
+if TYPE_CHECKING:
+    from hbseg.data.dataset import Dataset
+    from hbseg.data.shards import Sample
+
+HANDS: Final = 64
+TEST_HANDS: Final = 8
+"""Synthetic hands where no number is given."""
+SEED: Final = 0
+RUN: Final = "demo"
+BUCKET: Final = "hbseg"
+MOST_PROCESSES: Final = 2
+
+_OTHERS_AWS: Final = (
+    "AWS_PROFILE",
+    "AWS_DEFAULT_PROFILE",
+    "AWS_SESSION_TOKEN",
+    "AWS_ENDPOINT_URL_S3",
+)
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What a demo leaves."""
+
+    submission: Path
+    report: Path
+    dice: float | None
+    """Mean Dice of all bones and test hands at native size; none where their truth is unknown."""
+    dice_by_bone: dict[str, float] = field(default_factory=dict)
+    images: Path | None = None
+    """CSV of the masks of the user's own pictures."""
+    overlays: Path | None = None
+    """Folder with those pictures and their masks drawn on them."""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Where a demo tells what it does."""
+
+    say: Callable[[str], None]
+    """One line for a person."""
+    on_event: Callable[[Event], None]
+    """Steps of the pipeline."""
+    progress: Callable[[str, int, int], None]
+    """What is being done, how many are done, how many there are."""
+
+
+def run_demo(
+    folder: Path,
+    specs: ChainSpecs,
+    prepare_spec: PrepareSpec,
+    listener: Listener,
+    *,
+    hands: int = HANDS,
+    test_hands: int = TEST_HANDS,
+    raw: Path | None = None,
+    images: Path | None = None,
+) -> DemoResult:
+    """Run the chain in `folder` and return what it left there.
+
+    Call it in the main thread: what it starts ends with the thread that calls it.
+
+    Raises:
+        ConflictError: another demo is at work in the folder.
+        HbsegError: a step failed, the raw set has errors, SeaweedFS is not installed.
+    """
+    began = time.monotonic()
+    folder = Path(os.path.abspath(folder))
+    images = None if images is None else Path(os.path.abspath(images))
+    with _alone_in(folder):
+        source = folder / "raw" if raw is None else Path(os.path.abspath(raw))
+        if raw is None:
+            _make_hands(source, hands, test_hands, listener)
+        with EmbeddedS3(folder / "s3") as server, _environment(server.environment):
+            listener.say(f"S3 server at {server.environment['AWS_ENDPOINT_URL']}")
+            server.create_bucket(BUCKET)
+            demo = _Demo(folder, source, specs, prepare_spec, listener)
+            return demo.run(images, began)
+
+
+class _Demo:
+    """The chain, while the server runs."""
+
+    def __init__(
+        self,
+        folder: Path,
+        raw: Path,
+        specs: ChainSpecs,
+        prepare_spec: PrepareSpec,
+        listener: Listener,
+    ) -> None:
+        self._folder, self._raw = folder, raw
+        self._prepare_spec = prepare_spec
+        self._listener = listener
+        self._data = open_store(f"s3://{BUCKET}/data")
+        self._run = Run(open_store(f"s3://{BUCKET}/runs"), RUN)
+        self._backend = LocalBackend(folder / "state", tied=True)
+        self._specs = specs
+        self._pipeline = Pipeline(
+            self._backend,
+            self._run,
+            self._data,
+            specs,
+            placement=Placement(processes_per_node=min(MOST_PROCESSES, usable_cores())),
+            on_event=listener.on_event,
+        )
+
+    def run(self, images: Path | None, began: float) -> DemoResult:
+        self._prepare()
+        try:
+            self._pipeline.run()
+            picture_csv = None if images is None else self._images(images)
+        except KeyboardInterrupt:
+            self._listener.say("stopping; the same command goes on from here")
+            for name in self._backend.tasks(self._run):
+                self._backend.cancel(self._run, name)
+            raise
+        except StepFailed as error:
+            state = self._backend.folder(self._run)
+            raise StepFailed(error.message, f"see the logs in {state}") from None
+        submission, report = self._folder / "submission.csv", self._folder / "report.html"
+        fetch_submission(self._run, self._data, submission)
+        fetch_report(self._run, report)
+        by_bone = self._score(submission)
+        return DemoResult(
+            submission=submission,
+            report=report,
+            dice=sum(by_bone.values()) / len(by_bone) if by_bone else None,
+            dice_by_bone=by_bone,
+            images=picture_csv,
+            overlays=None if picture_csv is None else self._folder / "overlays",
+            seconds=time.monotonic() - began,
+        )
+
+    def _prepare(self) -> None:
+        from hbseg.data.prepare import prepare
+
+        began = time.monotonic()
+        prepared = prepare(
+            self._raw,
+            self._data,
+            self._prepare_spec,
+            workers=usable_cores(),
+            progress=self._listener.progress,
+        )
+        what = "skipped: done and up to date" if prepared.unchanged else "done"
+        self._listener.say(
+            f"{'prepare':<24} {what} in {time.monotonic() - began:.0f} s  "
+            f"(version {prepared.version})"
+        )
+
+    def _images(self, images: Path) -> Path:
+        """Make masks and overlays of the user's own pictures; return the path of the CSV."""
+        pictures = open_store(images)
+        spec = self._specs.infer.model_copy(update={"mode": "images", "images": pictures.url})
+        engine = find_engine(self._run, spec.batch_size)
+        prefix = images_prefix(pictures)
+        task = infer_task(self._run, self._data, spec, engine, prefix=prefix)
+        self._pipeline.do(task)
+        target = self._folder / "images.csv"
+        download_csv(task.folder, target)
+        self._draw(task.folder, pictures, target)
+        return target
+
+    def _draw(self, folder: Store, pictures: Store, csv: Path) -> None:
+        import cv2
+
+        from hbseg.data.pictures import read_gray
+        from hbseg.report.overlay import draw_overlay
+
+        overlays = self._folder / "overlays"
+        overlays.mkdir(exist_ok=True)
+        listed = json.loads(folder.get("pictures.json"))["pictures"]
+        by_name = {picture["path"].rpartition("/")[2]: picture["path"] for picture in listed}
+        wanted = {f"{Path(path).with_suffix('').name}.png" for path in by_name.values()}
+        for done, (name, codes) in enumerate(_codes(csv), start=1):
+            key = by_name[name]
+            gray = read_gray(pictures.get(key), source=key)
+            runs = [rle.from_text(code, gray.size) for code in codes]
+            drawn = cv2.cvtColor(draw_overlay(gray, runs), cv2.COLOR_RGB2BGR)
+            encoded, png = cv2.imencode(".png", drawn)
+            if not encoded:
+                raise InvalidInput(f"the overlay of {key} cannot be written as PNG")
+            _write(overlays / f"{Path(name).stem}.png", png.tobytes())
+            self._listener.progress("overlays", done, len(by_name))
+        for old in overlays.glob("*.png"):
+            if old.name not in wanted:
+                old.unlink()
+
+    def _score(self, submission: Path) -> dict[str, float]:
+        """Return the mean Dice of each bone over the test hands; empty without their truth."""
+        from hbseg.data import annotation
+        from hbseg.data.dataset import open_version
+
+        dataset = open_version(self._data, dataset_version(self._run))
+        truth = _truth(self._raw, dataset)
+        if truth is None:
+            return {}
+        sums: dict[str, float] = defaultdict(float)
+        for name, codes in _codes(submission):
+            sample, path = truth[name]
+            expected = annotation.runs(
+                annotation.read(path.read_bytes(), source=str(path)), sample.shape
+            )
+            for bone, code, right in zip(BONES, codes, expected, strict=True):
+                found = rle.from_text(code, sample.height * sample.width)
+                sums[bone] += rle.dice(found, right) / len(truth)
+        return dict(sums)
+
+
+def _truth(raw: Path, dataset: Dataset) -> dict[str, tuple[Sample, Path]] | None:
+    """Return sample and truth file of each test image by its name; none where one is unknown."""
+    found: dict[str, tuple[Sample, Path]] = {}
+    for sample in dataset.samples("test"):
+        name = sample.path.rpartition("/")[2]
+        folder = raw / "test_truth" / "outputs_json" / sample.person
+        path = folder / f"{Path(name).stem}.json"
+        if not path.is_file():
+            return None
+        found[name] = (sample, path)
+    return found or None
+
+
+def _codes(submission: Path) -> Iterator[tuple[str, list[str]]]:
+    """Yield each image's name and its 29 codes in class order, image by image."""
+    name, codes = "", [""] * len(BONES)
+    for image, bone, code in read_submission(submission):
+        if image != name and name:
+            yield name, codes
+            codes = [""] * len(BONES)
+        name = image
+        codes[INDEX[bone]] = code
+    if name:
+        yield name, codes
+
+
+def _make_hands(raw: Path, hands: int, test_hands: int, listener: Listener) -> None:
+    from hbseg.data.synth import write_raw_set
+
+    began = time.monotonic()
+    write_raw_set(
+        raw,
+        hands=hands,
+        test_hands=test_hands,
+        seed=SEED,
+        workers=usable_cores(),
+        progress=lambda done, total: listener.progress("hands", done, total),
+    )
+    listener.say(
+        f"{'synthetic hands':<24} {hands} + {test_hands} in {time.monotonic() - began:.0f} s"
+    )
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / ".lock").open("a")
+    except OSError as error:
+        raise DeniedError(
+            f"folder {folder} cannot be written ({error.strerror})", "choose another --dir"
+        ) from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConflictError(
+                f"another demo is at work in {folder}", "choose another --dir or wait"
+            ) from None
+        yield
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Lead boto3, here and in the steps, to the embedded server and past any proxy."""
+    before = dict(os.environ)
+    for name in _OTHERS_AWS:
+        os.environ.pop(name, None)
+    os.environ.update(values)
+    for name in ("NO_PROXY", "no_proxy"):
+        os.environ[name] = ",".join(filter(None, (os.environ.get(name), "127.0.0.1")))
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _write(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_bytes(data)
+    os.replace(temporary, path)
+
+
+__all__ = ["HANDS", "TEST_HANDS", "DemoResult", "Listener", "run_demo"]

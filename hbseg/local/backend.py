@@ -1,0 +1,444 @@
+"""The local backend: each task is a launcher process of this machine.
+
+    <state>/<runs>/<run>/<task>/job.json     who executes it: process, placement, start
+                               /spec.yaml    its spec, as the step reads it
+                               /exit.json    how it ended
+                               /cancelled    it was told to stop
+                               /logs/<attempt>/<rank>.log, /work/, /failures/, /launcher.log
+
+`<runs>` is a short hash of the URL of the runs. The state says what runs here; what was achieved
+is in storage alone, so the folder may be deleted while nothing runs.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import heapq
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Literal
+
+from hbseg.attempts import Ending, latest_attempt, log_folder, now, step_of
+from hbseg.backend import JobState, Phase
+from hbseg.documents import Document
+from hbseg.errors import ConflictError, DeniedError, HbsegError, NotFoundError, UsageError
+from hbseg.launcher import STOP_SECONDS
+from hbseg.placement import Placement
+from hbseg.processes import ProcessId, identified, is_alive, send, tied, wait_for_end
+from hbseg.runs import Run
+from hbseg.steps import SHORT, Step, Task
+from hbseg.store import Store
+
+CANCEL_SECONDS = STOP_SECONDS + 10.0
+"""From a cancel's SIGTERM to the launcher's SIGKILL."""
+FOLLOW_SECONDS = 0.2
+"""Between two looks for new log lines."""
+KILLED = 128 + signal.SIGKILL
+
+MODULES: Mapping[Step, str] = {
+    Step.STAGE1: "hbseg_jobs.train",
+    Step.STAGE2: "hbseg_jobs.train",
+    Step.COMPILE: "hbseg_jobs.compile",
+    Step.INFER: "hbseg_jobs.infer",
+    Step.EFFICIENCY: "hbseg_jobs.efficiency",
+    Step.REPORT: "hbseg_jobs.report",
+}
+"""Entry point of each step."""
+
+
+class Job(Document):
+    """`job.json`: the launcher of a task."""
+
+    kind: Literal["Job"] = "Job"
+    task: str
+    step: Step
+    spec_hash: str
+    pid: int
+    birth: float
+    """Start of the process, as `hbseg.processes` tells it."""
+    tied: bool
+    """Whether it ends with the process that started it."""
+    placement: Placement
+    started: str
+    """ISO 8601, UTC."""
+
+    @property
+    def process(self) -> ProcessId:
+        """The launcher's process."""
+        return ProcessId(self.pid, self.birth)
+
+
+class LocalBackend:
+    """Runs tasks as processes of this machine.
+
+    With `tied`, what it starts ends with the thread that called `submit`, whatever ends that;
+    without, it runs on by itself.
+    """
+
+    name = "local"
+
+    def __init__(
+        self,
+        state: Path | None = None,
+        *,
+        tied: bool = False,
+        modules: Mapping[Step, str] = MODULES,
+    ) -> None:
+        self._state = Path(os.path.abspath(state or default_state()))
+        self._tied = tied
+        self._modules = modules
+
+    def submit(self, run: Run, task: Task, placement: Placement, *, data: str) -> JobState:
+        """Start the task unless it already runs, and return its state.
+
+        Raises:
+            UsageError: the placement has more than one node.
+            DeniedError: the state folder cannot be written.
+        """
+        if placement.nodes > 1:
+            raise UsageError(
+                f"the local backend has one node, asked for {placement.nodes}",
+                f"use -j 1x{placement.nodes * placement.processes_per_node}",
+            )
+        job = self._job(run, task.name)
+        with self._locked(run):
+            if self._is_running(job):
+                return self.state(run, task.name)
+            _clear(job)
+            (job / "spec.yaml").write_text(task.spec.to_yaml(), encoding="utf-8")
+            self._start(run, task, placement, data, job)
+        return self.state(run, task.name)
+
+    def state(self, run: Run, task_name: str) -> JobState:
+        """Return the state of a task."""
+        job = self._job(run, task_name)
+        if _read_job(job) is None:
+            return JobState(Phase.ABSENT)
+        attempt = max(_attempts(job), default=0)
+        if self._is_running(job):
+            return JobState(Phase.RUNNING, attempt)
+        ending = _read_ending(job)
+        if ending is not None and ending.code == 0:
+            return JobState(Phase.SUCCEEDED, ending.attempt, 0)
+        if (job / "cancelled").exists():
+            return JobState(Phase.CANCELLED, attempt, 128 + signal.SIGTERM, "cancelled")
+        if ending is None:
+            return JobState(Phase.FAILED, attempt, KILLED, "killed, with its launcher")
+        return JobState(Phase.FAILED, ending.attempt, ending.code, ending.reason)
+
+    def wait(self, run: Run, task_name: str, timeout: float | None = None) -> JobState:
+        """Return the state when the task has ended, or after `timeout` seconds as it is then."""
+        job = _read_job(self._job(run, task_name))
+        if job is not None:
+            wait_for_end(job.process, timeout)
+        return self.state(run, task_name)
+
+    def logs(
+        self, run: Run, task_name: str, *, rank: int | None = None, follow: bool = False
+    ) -> Iterator[str]:
+        """Yield `<time> <text>` of the latest attempt, `[rank] ` before the text of several ranks.
+
+        With `follow`, goes on until the task has ended, over its further attempts. Where this
+        machine knows nothing of the task, the logs come from storage.
+
+        Raises:
+            NotFoundError: there are no logs.
+        """
+        job = self._job(run, task_name)
+        running = self._is_running(job)
+        number = max(_attempts(job), default=0)
+        if number or running:
+            if follow:
+                yield from self._followed(run, task_name, job, rank)
+            else:
+                texts = {
+                    name: path.read_text(encoding="utf-8", errors="replace")
+                    for name, path in _log_files(job / "logs" / str(number), rank).items()
+                }
+                yield from _merged(texts)
+            return
+        yield from _stored_logs(run, task_name, rank)
+
+    def cancel(self, run: Run, task_name: str) -> bool:
+        """Ask a running task to stop and wait until it has; return whether it was running."""
+        folder = self._job(run, task_name)
+        job = _read_job(folder)
+        if job is None or not is_alive(job.process):
+            return False
+        (folder / "cancelled").touch()
+        send(job.process, signal.SIGTERM)
+        if not wait_for_end(job.process, CANCEL_SECONDS):
+            send(job.process, signal.SIGKILL)
+            wait_for_end(job.process)
+        return True
+
+    def tasks(self, run: Run) -> list[str]:
+        """Return the names of the run's tasks that this machine knows, sorted."""
+        folder = self._run(run)
+        if not folder.is_dir():
+            return []
+        return sorted(path.name for path in folder.iterdir() if _read_job(path) is not None)
+
+    def folder(self, run: Run) -> Path:
+        """Return the folder with what this machine keeps of a run: logs, specs, states."""
+        return self._run(run)
+
+    def forget(self, run: Run) -> None:
+        """Remove what this machine keeps of a run.
+
+        Raises:
+            ConflictError: one of its tasks runs.
+        """
+        with self._locked(run):
+            for name in self.tasks(run):
+                if self._is_running(self._job(run, name)):
+                    raise ConflictError(
+                        f"{name} of run {run.name} is running", f"run: hbseg cancel {run.name}"
+                    )
+            shutil.rmtree(self._run(run), ignore_errors=True)
+
+    @contextmanager
+    def exclusive(self, run: Run) -> Iterator[None]:
+        """Keep other pipelines off the run while the context is open.
+
+        Raises:
+            ConflictError: another one is at work on it.
+        """
+        path = self._run(run).with_name(f"{run.name}.pipeline")
+        with _state_file(path) as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ConflictError(
+                    f"another pipeline is at work on run {run.name}",
+                    f"see: hbseg pipeline status {run.name}",
+                ) from None
+            yield
+
+    def _start(self, run: Run, task: Task, placement: Placement, data: str, job: Path) -> None:
+        """Start the launcher; it goes on only once `job.json` names it, so none is ever lost."""
+        command = [
+            *(sys.executable, "-m", "hbseg_jobs.launch", "--claimed", "--job", str(job)),
+            *("--module", self._modules[task.step]),
+            *("--placement", placement.model_dump_json()),
+            "--",
+            *_step_arguments(run, task, data, job),
+        ]
+        with (job / "launcher.log").open("ab") as log:
+            launcher = subprocess.Popen(
+                tied(command) if self._tied else command,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        _STARTED.append(launcher)
+        process = identified(launcher.pid)
+        if process is not None:
+            document = Job(
+                task=task.name,
+                step=task.step,
+                spec_hash=task.spec.digest(),
+                pid=process.pid,
+                birth=process.birth,
+                tied=self._tied,
+                placement=placement,
+                started=now(),
+            )
+            temporary = job / "job.json.tmp"
+            temporary.write_bytes(document.to_json())
+            os.replace(temporary, job / "job.json")
+        if launcher.stdin is not None:
+            launcher.stdin.close()
+
+    def _is_running(self, job: Path) -> bool:
+        _reap()
+        document = _read_job(job)
+        return document is not None and is_alive(document.process)
+
+    def _followed(self, run: Run, task_name: str, job: Path, rank: int | None) -> Iterator[str]:
+        offsets: dict[Path, int] = {}
+        first = max(_attempts(job), default=0)
+        ended = False
+        while True:
+            for number in (n for n in _attempts(job) if n >= first):
+                files = _log_files(job / "logs" / str(number), rank)
+                several = sum(name.isdigit() for name in files) > 1
+                for name, path in files.items():
+                    for line in _new_lines(path, offsets):
+                        yield _marked(line, name) if several else line
+            if ended:
+                return
+            ended = self.wait(run, task_name, FOLLOW_SECONDS).phase != Phase.RUNNING
+
+    def _run(self, run: Run) -> Path:
+        digest = hashlib.sha256(_runs_url(run).encode()).hexdigest()[:SHORT]
+        return self._state / digest / run.name
+
+    def _job(self, run: Run, task_name: str) -> Path:
+        return self._run(run) / task_name
+
+    @contextmanager
+    def _locked(self, run: Run) -> Iterator[None]:
+        """Hold the run's lock, for the time of a submit."""
+        folder = self._run(run)
+        with _state_file(folder.with_name(f"{run.name}.lock")) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+
+def default_state() -> Path:
+    """Return the folder of the local backend's state: `HBSEG_STATE`, else the user's.
+
+    Where there is no home, or one that cannot be written, a private folder for temporary files.
+    """
+    if named := os.environ.get("HBSEG_STATE"):
+        return Path(named)
+    with suppress(RuntimeError, OSError):
+        base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+        folder = Path(base) / "hbseg"
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return folder
+    folder = Path(tempfile.gettempdir()) / f"hbseg-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise DeniedError(f"{folder} belongs to somebody else", "set HBSEG_STATE to a folder")
+    return folder
+
+
+_STARTED: list[subprocess.Popen[bytes]] = []
+"""Launchers that this process started: reaped here, and never waited for."""
+
+
+def _reap() -> None:
+    _STARTED[:] = [process for process in _STARTED if process.poll() is None]
+
+
+def _step_arguments(run: Run, task: Task, data: str, job: Path) -> list[str]:
+    work = job / "work"
+    return [
+        *("--step", task.step, "--spec", str(job / "spec.yaml")),
+        *("--spec-hash", task.spec.digest()),
+        *("--run-name", run.name, "--runs", _runs_url(run), "--data", data),
+        *("--prefix", task.prefix, "--work", str(work)),
+        *(f"--input={item.name}={item.folder.url}" for item in task.inputs),
+    ]
+
+
+def _runs_url(run: Run) -> str:
+    return run.folder.url.removesuffix(f"/{run.name}")
+
+
+def _clear(job: Path) -> None:
+    """Make the job's folder ready for another execution; the step's own files in `work` stay."""
+    try:
+        job.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DeniedError(
+            f"state folder {job} cannot be made ({error.strerror})", "set HBSEG_STATE to a folder"
+        ) from None
+    for name in ("job.json", "cancelled", "exit.json"):
+        (job / name).unlink(missing_ok=True)
+    for name in ("logs", "failures"):
+        shutil.rmtree(job / name, ignore_errors=True)
+
+
+@contextmanager
+def _state_file(path: Path) -> Iterator[int]:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise DeniedError(
+            f"state file {path} cannot be written ({error.strerror})",
+            "set HBSEG_STATE to a folder",
+        ) from None
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _read_job(job: Path) -> Job | None:
+    with suppress(OSError, HbsegError):
+        return Job.from_mapping(json.loads((job / "job.json").read_bytes()), source=str(job))
+    return None
+
+
+def _read_ending(job: Path) -> Ending | None:
+    with suppress(OSError, ValueError, HbsegError):
+        return Ending.from_mapping(json.loads((job / "exit.json").read_bytes()), source=str(job))
+    return None
+
+
+def _attempts(job: Path) -> list[int]:
+    """Return the numbers of the attempts whose logs are here, ascending."""
+    with suppress(OSError):
+        return sorted(int(path.name) for path in (job / "logs").iterdir() if path.name.isdigit())
+    return []
+
+
+def _log_files(folder: Path, rank: int | None) -> dict[str, Path]:
+    """Return name and path of the wanted logs: a rank's, or all, torchrun's own last."""
+    found = {path.stem: path for path in folder.glob("*.log")}
+    return {name: found[name] for name in _wanted(found, rank)}
+
+
+def _wanted(names: Mapping[str, object], rank: int | None) -> list[str]:
+    ranks = sorted((name for name in names if name.isdigit()), key=int)
+    if rank is not None:
+        return [name for name in ranks if int(name) == rank]
+    return [*ranks, *sorted(set(names) - set(ranks))]
+
+
+def _merged(texts: Mapping[str, str]) -> Iterator[str]:
+    """Yield the lines of several logs in the order of their times."""
+    several = sum(name.isdigit() for name in texts) > 1
+    marked = (
+        [_marked(line, name) if several else line for line in text.splitlines()]
+        for name, text in texts.items()
+    )
+    yield from heapq.merge(*marked, key=lambda line: line.partition(" ")[0])
+
+
+def _marked(line: str, name: str) -> str:
+    stamp, _, text = line.partition(" ")
+    return f"{stamp} [{name}] {text}"
+
+
+def _new_lines(path: Path, offsets: dict[Path, int]) -> Iterator[str]:
+    with suppress(FileNotFoundError), path.open("rb") as file:
+        file.seek(offsets.get(path, 0))
+        data = file.read()
+        whole = data.rfind(b"\n") + 1
+        offsets[path] = offsets.get(path, 0) + whole
+        yield from data[:whole].decode(errors="replace").splitlines()
+
+
+def _stored_logs(run: Run, task_name: str, rank: int | None) -> Iterator[str]:
+    try:
+        step = step_of(task_name)
+    except ValueError:
+        raise NotFoundError(f"no task {task_name}", "see: hbseg status RUN") from None
+    number = latest_attempt(run, step, task_name)
+    folder: Store | None = run.folder.folder(log_folder(step, number)) if number else None
+    names = {} if folder is None else {e.key.removesuffix(".log"): e.key for e in folder.list()}
+    wanted = _wanted(names, rank)
+    if folder is None or not wanted:
+        raise NotFoundError(
+            f"no logs of {task_name} in run {run.name}", f"see: hbseg status {run.name}"
+        )
+    yield from _merged({n: folder.get(names[n]).decode(errors="replace") for n in wanted})
+
+
+__all__ = ["MODULES", "Job", "LocalBackend", "default_state"]

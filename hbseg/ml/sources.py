@@ -1,0 +1,94 @@
+"""Where the pictures of the infer step come from: a dataset, or a folder of any pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+
+from hbseg.data import annotation
+from hbseg.data.dataset import Dataset
+from hbseg.data.pictures import read_gray
+from hbseg.data.shards import Sample
+from hbseg.errors import InvalidInput, NotFoundError
+from hbseg.ml.predict import Picture, Source
+from hbseg.rle import Runs
+from hbseg.steps import SHORT
+from hbseg.store import Store
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
+"""Files of a folder that are taken for pictures, in any case."""
+MOST_LINES = 20
+"""Skipped files that are named one by one."""
+
+Truth = Callable[[str], list[Runs]]
+"""Path of an image to the runs of its 29 true masks."""
+
+
+def dataset_sources(dataset: Dataset, samples: Sequence[Sample]) -> list[Source]:
+    """Return samples of a dataset as pictures.
+
+    Raises:
+        NotFoundError: there are none.
+    """
+    if not samples:
+        raise NotFoundError(f"dataset version {dataset.version[:SHORT]} has no images to infer")
+    return [Source(sample.path, partial(dataset.picture, sample)) for sample in samples]
+
+
+def dataset_truth(dataset: Dataset, samples: Sequence[Sample]) -> Truth:
+    """Return a function from an image's path to its true runs at native size."""
+    by_path = {sample.path: sample for sample in samples}
+
+    def truth(path: str) -> list[Runs]:
+        sample = by_path[path]
+        return annotation.runs(dataset.polygons(sample), (sample.height, sample.width))
+
+    return truth
+
+
+def folder_sources(folder: Store) -> list[Source]:
+    """Return the pictures below a folder; other files are skipped, each with a line.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    sources, skipped = [], []
+    for entry in folder.list():
+        name = entry.key.rpartition("/")[2]
+        if name.lower().endswith(SUFFIXES) and not name.startswith("."):
+            sources.append(Source(entry.key, _loader(folder, entry.key), tag=str(entry.size)))
+        else:
+            skipped.append(entry.key)
+    for key in skipped[:MOST_LINES]:
+        say(f"skipped {key}: not a picture ({', '.join(SUFFIXES)})")
+    if len(skipped) > MOST_LINES:
+        say(f"skipped {len(skipped) - MOST_LINES} more files that are no pictures")
+    if not sources:
+        raise NotFoundError(f"no pictures in {folder.url}", f"expected {', '.join(SUFFIXES)}")
+    return sources
+
+
+def check_names(sources: Iterable[Source]) -> None:
+    """Refuse two pictures of one name, since a submission names its images without folder.
+
+    Raises:
+        InvalidInput: names both paths.
+    """
+    seen: dict[str, str] = {}
+    for source in sources:
+        name = source.path.rpartition("/")[2]
+        if name in seen:
+            raise InvalidInput(
+                f"two pictures are called {name}: {seen[name]} and {source.path}",
+                "the CSV names pictures without folder: rename one, or take one folder at a time",
+            )
+        seen[name] = source.path
+
+
+def _loader(folder: Store, key: str) -> Callable[[], Picture]:
+    return lambda: read_gray(folder.get(key), source=key)
+
+
+def say(line: str) -> None:
+    """Print a line of the step's log."""
+    print(line, flush=True)

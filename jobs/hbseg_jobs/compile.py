@@ -1,0 +1,44 @@
+"""Entry of the step compile: a checkpoint becomes an engine."""
+
+from __future__ import annotations
+
+from hbseg.data.dataset import open_version
+from hbseg.errors import SpecError
+from hbseg.markers import sha256_of
+from hbseg.ml.checkpoint import load_model
+from hbseg.ml.compile import compile_engine, held_out_fold, reference_pictures
+from hbseg.ml.engine_card import CARD
+from hbseg.specs import CompileSpec
+from hbseg_jobs.entry import StepContext, run_step
+
+
+def work(context: StepContext) -> None:
+    """Compile, compare with the network, and write engine, card and marker."""
+    spec = context.task.spec
+    if not isinstance(spec, CompileSpec):
+        raise SpecError(f"step compile was given a {spec.kind}, expected a CompileSpec")
+    inputs = context.task.input_digests()
+    stage = context.input("checkpoint")
+    dataset = open_version(context.data, context.input("dataset").url.rpartition("/")[2])
+    fold = held_out_fold(stage)
+    card = compile_engine(
+        spec, load_model(stage), reference_pictures(dataset, fold), context.work, fold=fold
+    )
+    folder = context.task.folder
+    folder.upload(card.model, context.work / card.model)
+    folder.put(CARD, card.to_json())
+    context.finish(
+        {card.model: card.model_sha256},
+        records={CARD: sha256_of(card.to_json())},
+        metrics=card.figures(),
+        inputs=inputs,
+    )
+
+
+def main() -> None:
+    """Run the step and exit with its code."""
+    run_step(work)
+
+
+if __name__ == "__main__":
+    main()

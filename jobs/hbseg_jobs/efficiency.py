@@ -1,0 +1,45 @@
+"""Entry of the step efficiency: an engine and its network are timed."""
+
+from __future__ import annotations
+
+from hbseg.data.dataset import open_version
+from hbseg.errors import SpecError
+from hbseg.markers import sha256_of
+from hbseg.ml.checkpoint import load_model
+from hbseg.ml.compile import held_out_fold, reference_pictures
+from hbseg.ml.efficiency import EFFICIENCY, measure
+from hbseg.ml.engine import open_engine
+from hbseg.specs import EfficiencySpec
+from hbseg_jobs.entry import StepContext, run_step
+
+
+def work(context: StepContext) -> None:
+    """Measure, and write the figures as a record: they change from one execution to the next."""
+    spec = context.task.spec
+    if not isinstance(spec, EfficiencySpec):
+        raise SpecError(f"step efficiency was given a {spec.kind}, expected an EfficiencySpec")
+    inputs = context.task.input_digests()
+    stage, engine = context.input("checkpoint"), context.input("engine")
+    dataset = open_version(context.data, context.input("dataset").url.rpartition("/")[2])
+    measured = measure(
+        spec,
+        reference_pictures(dataset, held_out_fold(stage)),
+        lambda: open_engine(engine, context.work, batch_size=spec.batch_size),
+        lambda: load_model(stage),
+    )
+    context.task.folder.put(EFFICIENCY, measured.to_json())
+    context.finish(
+        {},
+        records={EFFICIENCY: sha256_of(measured.to_json())},
+        metrics=measured.figures(),
+        inputs=inputs,
+    )
+
+
+def main() -> None:
+    """Run the step and exit with its code."""
+    run_step(work)
+
+
+if __name__ == "__main__":
+    main()

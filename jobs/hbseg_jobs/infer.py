@@ -1,0 +1,51 @@
+"""Entry of the step infer: an engine and pictures become masks."""
+
+from __future__ import annotations
+
+from hbseg.data.dataset import open_version
+from hbseg.errors import SpecError
+from hbseg.ml.engine import open_engine
+from hbseg.ml.engine_card import Engine
+from hbseg.ml.infer import InferStep
+from hbseg.ml.predict import Source
+from hbseg.ml.sources import Truth, dataset_sources, dataset_truth, folder_sources
+from hbseg.specs import InferSpec
+from hbseg.store import open_store
+from hbseg_jobs.entry import StepContext, run_step
+
+
+def work(context: StepContext) -> None:
+    """Make the masks of all pictures, part by part, and write the marker."""
+    spec = context.task.spec
+    if not isinstance(spec, InferSpec):
+        raise SpecError(f"step infer was given a {spec.kind}, expected an InferSpec")
+    inputs = context.task.input_digests()
+    identity = context.task.identity()
+    engine = open_engine(context.input("engine"), context.work, batch_size=spec.batch_size)
+    sources, truth = _pictures(context, spec, engine)
+    step = InferStep(
+        spec, engine, context.task.folder, context.work, identity=identity, truth=truth
+    )
+    inferred = step.run(sources)
+    context.finish(inferred.outputs, metrics=inferred.metrics, inputs=inputs)
+
+
+def _pictures(
+    context: StepContext, spec: InferSpec, engine: Engine
+) -> tuple[list[Source], Truth | None]:
+    if spec.images is not None:
+        return folder_sources(open_store(spec.images)), None
+    dataset = open_version(context.data, context.input("dataset").url.rpartition("/")[2])
+    if spec.mode == "submission":
+        return dataset_sources(dataset, dataset.samples("test")), None
+    samples = dataset.samples("validation", engine.card.fold)
+    return dataset_sources(dataset, samples), dataset_truth(dataset, samples)
+
+
+def main() -> None:
+    """Run the step and exit with its code."""
+    run_step(work)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""Fixtures that all tests share: a real S3 server, and stores over it and over folders."""
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from hbseg.local.s3server import EmbeddedS3
+from hbseg.store import Store, open_store
+
+
+@dataclass(frozen=True)
+class S3Place:
+    """A fresh bucket of the session's server."""
+
+    server: EmbeddedS3
+    bucket: str
+
+    @property
+    def url(self) -> str:
+        return f"s3://{self.bucket}"
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedS3]:
+    with EmbeddedS3(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def s3(s3_server: EmbeddedS3, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Place]:
+    """A fresh bucket; the environment leads boto3 to it."""
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    place = S3Place(s3_server, f"test-{uuid.uuid4().hex[:12]}")
+    s3_server.create_bucket(place.bucket)
+    yield place
+    s3_server.delete_bucket(place.bucket)
+
+
+@pytest.fixture(params=["folder", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """An empty store, over a folder and over S3 in turn."""
+    if request.param == "folder":
+        return open_store(tmp_path / "store")
+    place: S3Place = request.getfixturevalue("s3")
+    return open_store(f"{place.url}/store")

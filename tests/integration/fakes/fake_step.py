@@ -1,0 +1,94 @@
+"""A fake step: does what `HBSEG_FAKE` says, through the real entry module.
+
+`HBSEG_FAKE` is JSON: {prefix or step: [what to do at its first execution, at the next, ...]}; the
+last one goes on. What to do: `ok`, `fail CODE`, `exit CODE`, `kill RANK`, `lost RANK` (its peers
+run into it), `wait` (for ever), `gate FILE` (until it is there), `stubborn` (ignores SIGTERM).
+"""
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from hbseg.errors import (
+    ContractError,
+    HbsegError,
+    InvalidInput,
+    NotFoundError,
+    SpecError,
+    UnreachableError,
+)
+from hbseg.markers import sha256_of
+from hbseg_jobs.entry import StepContext, run_step
+
+ERRORS: dict[int, type[HbsegError]] = {
+    65: InvalidInput,
+    66: NotFoundError,
+    76: ContractError,
+    78: SpecError,
+    170: UnreachableError,
+}
+RANK = int(os.environ.get("RANK", "0"))
+
+
+def behaviour(context: StepContext) -> str:
+    wanted = json.loads(os.environ.get("HBSEG_FAKE", "{}"))
+    for name, what in wanted.items():
+        if context.task.prefix == name or context.task.step == name:
+            return str(what[min(context.attempt, len(what)) - 1])
+    return "ok"
+
+
+def act(what: str, context: StepContext, peers: Callable[[], None]) -> None:
+    action, _, value = what.partition(" ")
+    print(f"rank {RANK} acts: {what}", flush=True)
+    print("to stderr 손", file=sys.stderr, flush=True)
+    if action == "fail":
+        raise ERRORS[int(value)](f"planned failure {value}", "no next step")
+    if action == "bug":
+        raise RuntimeError("planned bug")
+    if action == "exit":
+        os._exit(int(value))
+    if action in ("kill", "lost") and int(value) == RANK:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if action == "lost":
+        peers()
+    if action == "wait" or (action == "kill" and int(value) != RANK):
+        (context.work / f"waiting-{RANK}").touch()
+        threading.Event().wait()
+    if action == "gate":
+        while not Path(value).exists():
+            time.sleep(0.02)
+    if action == "stubborn":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        threading.Event().wait()
+
+
+def finish(context: StepContext) -> None:
+    content = json.dumps(
+        {
+            "prefix": context.task.prefix,
+            "inputs": context.task.input_digests(),
+            "threads": os.environ["OMP_NUM_THREADS"],
+        }
+    ).encode()
+    name = {"infer": "submission.csv", "report": "report.html"}.get(context.task.step, "model")
+    planted = f"fake/{context.task.prefix}/{name}"
+    if context.data.exists(planted):
+        content = context.data.get(planted)
+    context.task.folder.put("spec.yaml", context.task.spec.to_yaml().encode())
+    context.task.folder.put(name, content)
+    context.finish({name: sha256_of(content)}, metrics={"dice": 0.5})
+
+
+def work(context: StepContext) -> None:
+    act(behaviour(context), context, lambda: None)
+    finish(context)
+
+
+if __name__ == "__main__":
+    run_step(work)

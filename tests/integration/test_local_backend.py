@@ -1,0 +1,351 @@
+"""The local backend and its launcher, with fake steps, real processes and a real torchrun."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from hbseg.attempts import Attempt, Ending
+from hbseg.backend import Phase
+from hbseg.errors import ConflictError, DeniedError, NotFoundError, UsageError
+from hbseg.local.backend import LocalBackend, default_state
+from hbseg.markers import read_marker
+from hbseg.placement import Placement
+from hbseg.steps import Step
+from hbseg.store import open_store
+from tests.conftest import S3Place
+from tests.integration.conftest import MODULES, Local, processes_of, until
+
+
+def test_a_task_runs_leaves_its_marker_and_its_log_in_storage(local: Local) -> None:
+    task = local.task()
+
+    assert local.submit(task).phase == Phase.RUNNING
+    state = local.wait(task)
+
+    assert (state.phase, state.attempt, state.exit_code) == (Phase.SUCCEEDED, 1, 0)
+    assert task.is_done()
+    assert local.backend.tasks(local.run) == ["engine-abc"]
+    log = local.run.folder.get("logs/compile/1/0.log").decode()
+    assert "rank 0 acts: ok" in log
+    assert "to stderr 손" in log
+    attempt = Attempt.from_text(local.run.folder.get("attempts/compile/1.json"), source="x")
+    assert (attempt.task, attempt.number) == ("engine-abc", 1)
+
+
+def test_two_ranks_meet_by_a_real_torchrun(local: Local) -> None:
+    task = local.task(Step.STAGE1)
+
+    local.submit(task, processes=2)
+
+    assert local.wait(task).phase == Phase.SUCCEEDED
+    for rank in (0, 1):
+        log = local.run.folder.get(f"logs/stage1/1/{rank}.log").decode()
+        assert "met 2 ranks" in log
+        assert f"rank {rank} acts" in log
+        assert f"rank {1 - rank} acts" not in log
+    lines = list(local.backend.logs(local.run, "stage1"))
+    assert any(line.partition(" ")[2] == "[1] met 2 ranks" for line in lines)
+    assert [line[:24] for line in lines] == sorted(line[:24] for line in lines)
+    only = list(local.backend.logs(local.run, "stage1", rank=1))
+    assert only
+    assert not any("rank 0 acts" in line for line in only)
+    marker = json.loads(task.folder.get("model"))
+    assert int(marker["threads"]) >= 1
+    assert not (local.job_folder(task) / "torchrun").exists()
+
+
+def test_a_killed_rank_is_the_root_cause_and_is_tried_once_more(local: Local) -> None:
+    local.fake(stage1=["lost 1", "lost 1", "ok"])
+    task = local.task(Step.STAGE1)
+
+    local.submit(task, processes=2, retries=5)
+    state = local.wait(task)
+
+    assert (state.phase, state.exit_code, state.attempt) == (Phase.FAILED, 137, 2)
+    assert "rank 1 was killed by SIGKILL" in state.reason
+    failure = Ending.from_text(local.run.folder.get("failures/stage1/2.json"), source="x")
+    assert (failure.code, failure.attempt) == (137, 2)
+    assert local.submit(task, processes=2).phase == Phase.RUNNING
+    assert local.wait(task).phase == Phase.SUCCEEDED
+
+
+def test_the_earliest_record_of_the_ranks_is_the_reason(local: Local) -> None:
+    local.fake(stage1=["fail 76"])
+    task = local.task(Step.STAGE1)
+
+    local.submit(task, processes=2)
+    state = local.wait(task)
+
+    assert (state.phase, state.exit_code, state.attempt) == (Phase.FAILED, 76, 1)
+    assert state.reason == "planned failure 76; no next step"
+
+
+@pytest.mark.parametrize(
+    ("acts", "retries", "phase", "code", "attempt"),
+    [
+        (["fail 170", "fail 170", "ok"], 2, Phase.SUCCEEDED, 0, 3),
+        (["fail 170"], 1, Phase.FAILED, 170, 2),
+        (["fail 65"], 5, Phase.FAILED, 65, 1),
+        (["fail 78"], 5, Phase.FAILED, 78, 1),
+        (["bug"], 5, Phase.FAILED, 70, 1),
+        (["exit 3"], 5, Phase.FAILED, 3, 2),
+        (["exit 3", "ok"], 5, Phase.SUCCEEDED, 0, 2),
+        (["exit 3", "ok"], 0, Phase.FAILED, 3, 1),
+        (["kill 0"], 5, Phase.FAILED, 137, 2),
+    ],
+)
+def test_codes_say_what_is_tried_again(
+    local: Local, acts: list[str], retries: int, phase: Phase, code: int, attempt: int
+) -> None:
+    local.fake(compile=acts)
+    task = local.task()
+
+    local.submit(task, retries=retries)
+    state = local.wait(task)
+
+    assert (state.phase, state.exit_code, state.attempt) == (phase, code, attempt)
+
+
+def test_a_submit_of_a_running_task_changes_nothing(local: Local) -> None:
+    local.fake(compile=["wait"])
+    task = local.task()
+    local.submit(task)
+    local.until_log(task, "acts: wait")
+    pid = local.launcher(task)
+
+    assert local.submit(task).phase == Phase.RUNNING
+    assert local.launcher(task) == pid
+    assert LocalBackend(modules=MODULES).state(local.run, task.name).phase == Phase.RUNNING
+    local.backend.cancel(local.run, task.name)
+
+
+def test_of_many_submits_at_once_one_starts(local: Local) -> None:
+    local.fake(compile=["wait"])
+    task = local.task()
+    start = threading.Barrier(6)
+
+    def submit() -> None:
+        start.wait()
+        local.submit(task)
+
+    threads = [threading.Thread(target=submit) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    local.until_log(task, "acts: wait")
+
+    assert [entry.key for entry in local.run.folder.list("attempts/")] == [
+        "attempts/compile/1.json"
+    ]
+    local.backend.cancel(local.run, task.name)
+
+
+@pytest.mark.parametrize("step", [Step.COMPILE, Step.STAGE1])
+def test_a_cancel_stops_all_and_is_no_failure(local: Local, step: Step) -> None:
+    local.fake(**{step: ["wait", "ok"]})
+    task = local.task(step)
+    local.submit(task, processes=2)
+    local.until_log(task, "acts: wait", times=2 if step == Step.STAGE1 else 1)
+
+    assert local.backend.cancel(local.run, task.name)
+
+    state = local.backend.state(local.run, task.name)
+    assert (state.phase, state.exit_code) == (Phase.CANCELLED, 143)
+    assert not processes_of(local.folder)
+    assert not local.backend.cancel(local.run, task.name)
+    assert "cancelled" in local.run.folder.get(f"failures/{step}/1.json").decode()
+    local.submit(task, processes=2)
+    assert local.wait(task).phase == Phase.SUCCEEDED
+
+
+@pytest.mark.parametrize("step", [Step.COMPILE, Step.STAGE1])
+def test_a_killed_launcher_takes_all_along_and_the_next_submit_goes_on(
+    local: Local, step: Step
+) -> None:
+    local.fake(**{step: ["wait", "ok"]})
+    task = local.task(step)
+    local.submit(task, processes=2)
+    local.until_log(task, "acts: wait", times=2 if step == Step.STAGE1 else 1)
+
+    os.kill(local.launcher(task), signal.SIGKILL)
+    state = local.wait(task)
+
+    assert (state.phase, state.exit_code) == (Phase.FAILED, 137)
+    assert "killed" in state.reason
+    until(lambda: not processes_of(local.folder), "all processes end with the launcher")
+    local.submit(task, processes=2)
+    assert (local.wait(task).phase, local.wait(task).attempt) == (Phase.SUCCEEDED, 2)
+
+
+def test_a_step_that_ignores_sigterm_is_killed(
+    local: Local, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local.fake(compile=["stubborn"])
+    task = local.task()
+    local.submit(task)
+    local.until_log(task, "acts: stubborn")
+    monkeypatch.setattr("hbseg.local.backend.CANCEL_SECONDS", 1.0)
+
+    assert local.backend.cancel(local.run, task.name)
+
+    assert local.backend.state(local.run, task.name).phase == Phase.CANCELLED
+    until(lambda: not processes_of(local.folder), "the step ends")
+
+
+SUBMIT_AND_DIE = """
+import os, signal, sys
+from hbseg.local.backend import LocalBackend
+from hbseg.placement import Placement
+from hbseg.runs import Run
+from hbseg.specs import CompileSpec
+from hbseg.steps import Step, Task
+from hbseg.store import open_store
+runs, data, tied = sys.argv[1:]
+run = Run(open_store(runs), "first")
+backend = LocalBackend(tied=tied == "tied", modules={step: "fake_step" for step in Step})
+task = Task(Step.COMPILE, CompileSpec(), run.folder.folder("engine/abc"), "engine/abc")
+backend.submit(run, task, Placement(), data=data)
+next(line for line in backend.logs(run, task.name, follow=True) if "acts: wait" in line)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("tied", ["tied", "detached"])
+def test_only_a_tied_task_ends_with_who_submitted_it(local: Local, tied: str) -> None:
+    local.fake(compile=["wait"])
+    task = local.task()
+    runs = str(local.folder / "runs")
+    command = [sys.executable, "-c", SUBMIT_AND_DIE, runs, local.data.url, tied]
+
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+
+    if tied == "tied":
+        until(lambda: not processes_of(local.job_folder(task)), "the task ends with its submitter")
+        assert local.backend.state(local.run, task.name).exit_code == 137
+    else:
+        assert local.backend.state(local.run, task.name).phase == Phase.RUNNING
+        assert local.backend.cancel(local.run, task.name)
+
+
+def test_following_shows_all_lines_over_attempts_till_the_end(local: Local) -> None:
+    local.fake(compile=["fail 170", "ok"])
+    task = local.task()
+    local.submit(task)
+
+    lines = [
+        line.partition(" ")[2] for line in local.backend.logs(local.run, task.name, follow=True)
+    ]
+
+    assert [line for line in lines if "acts" in line] == [
+        "rank 0 acts: fail 170",
+        "rank 0 acts: ok",
+    ]
+    assert local.backend.state(local.run, task.name).phase == Phase.SUCCEEDED
+
+
+def test_logs_come_from_storage_where_this_machine_knows_nothing(local: Local) -> None:
+    task = local.task()
+    local.submit(task)
+    local.wait(task)
+    here = list(local.backend.logs(local.run, task.name))
+
+    elsewhere = LocalBackend(local.folder / "other", modules=MODULES)
+
+    assert elsewhere.state(local.run, task.name).phase == Phase.ABSENT
+    assert list(elsewhere.logs(local.run, task.name)) == here
+    with pytest.raises(NotFoundError, match="no logs of report"):
+        list(elsewhere.logs(local.run, "report"))
+
+
+def test_waiting_ends_with_its_time_limit(local: Local) -> None:
+    local.fake(compile=["wait"])
+    task = local.task()
+    local.submit(task)
+
+    assert local.backend.wait(local.run, task.name, 0.05).phase == Phase.RUNNING
+    local.until_log(task, "acts: wait")
+    local.backend.cancel(local.run, task.name)
+
+
+def test_storage_that_is_down_is_a_transient_failure(
+    local: Local, s3: S3Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hbseg.runs import Run
+
+    run = Run(open_store(f"{s3.url}/runs"), "first")
+    run.claim(data=local.data.url)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    task = local.task()
+
+    local.backend.submit(run, task, Placement(retries=0), data=local.data.url)
+    state = local.backend.wait(run, task.name, 120)
+
+    assert (state.phase, state.exit_code) == (Phase.FAILED, 170)
+    assert "AWS_ENDPOINT_URL" in state.reason
+
+
+def test_no_secret_gets_into_the_state(local: Local, s3: S3Place) -> None:
+    task = local.task()
+    local.submit(task)
+    local.wait(task)
+    secret = s3.server.environment["AWS_SECRET_ACCESS_KEY"]
+
+    files = [path for path in local.folder.rglob("*") if path.is_file()]
+
+    assert files
+    assert not [path for path in files if secret.encode() in path.read_bytes()]
+
+
+def test_a_run_with_running_tasks_is_not_forgotten(local: Local) -> None:
+    local.fake(compile=["wait"])
+    task = local.task()
+    local.submit(task)
+    with pytest.raises(ConflictError, match="hbseg cancel first"):
+        local.backend.forget(local.run)
+    local.backend.cancel(local.run, task.name)
+
+    local.backend.forget(local.run)
+
+    assert local.backend.tasks(local.run) == []
+    assert not local.backend.folder(local.run).exists()
+
+
+def test_more_than_one_node_is_refused(local: Local) -> None:
+    with pytest.raises(UsageError, match="use -j 1x8"):
+        local.backend.submit(
+            local.run, local.task(), Placement(nodes=2, processes_per_node=4), data="d"
+        )
+
+
+def test_a_state_folder_that_cannot_be_made_is_said_so(local: Local) -> None:
+    (local.folder / "file").write_text("")
+
+    with pytest.raises(DeniedError, match="HBSEG_STATE"):
+        LocalBackend(local.folder / "file").submit(local.run, local.task(), Placement(), data="d")
+
+
+def test_the_state_folder_follows_the_environment(
+    local: Local, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert default_state() == local.folder / "state 손"
+    monkeypatch.delenv("HBSEG_STATE")
+    monkeypatch.setenv("XDG_STATE_HOME", str(local.folder / "xdg"))
+    assert default_state() == local.folder / "xdg" / "hbseg"
+    (local.folder / "file").write_text("")
+    monkeypatch.setenv("XDG_STATE_HOME", str(local.folder / "file"))
+    monkeypatch.setattr("tempfile.tempdir", str(local.folder))
+    assert default_state() == local.folder / f"hbseg-{os.getuid()}"
+
+
+def test_the_marker_carries_the_inputs_digests(local: Local) -> None:
+    task = local.task()
+    local.submit(task)
+    local.wait(task)
+
+    assert read_marker(task.folder).spec_hash == task.spec.digest()

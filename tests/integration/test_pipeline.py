@@ -1,0 +1,240 @@
+"""The pipeline over fake steps: what it skips, repeats, waits for and refuses."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from hbseg.backend import Phase
+from hbseg.errors import Cancelled, ConflictError, StepFailed
+from hbseg.markers import MARKER, read_marker, write_marker
+from hbseg.pipeline import (
+    ChainSpecs,
+    Event,
+    Pipeline,
+    Started,
+    chain,
+    compile_task,
+    find_efficiency,
+    find_engine,
+    reached,
+    stage_task,
+    statuses,
+    submit,
+)
+from hbseg.placement import Placement
+from hbseg.runs import Run
+from hbseg.specs import DatasetBlock, TrainSpec
+from hbseg.steps import Step
+from hbseg.store import open_store
+from tests.conftest import S3Place
+from tests.integration.conftest import FAKES, VERSION, Local, until
+
+
+def run_pipeline(local: Local, specs: ChainSpecs | None = None) -> list[str]:
+    """Run the chain and return what happened, as `<what> <prefix>`; keys are left out."""
+    events: list[Event] = []
+    pipeline = Pipeline(
+        local.backend, local.run, local.data, specs or local.specs(), on_event=events.append
+    )
+    try:
+        pipeline.run()
+    finally:
+        told = [f"{event.happening} {event.task.prefix.partition('/')[0]}" for event in events]
+    return told
+
+
+CHAIN = ["stage1", "stage2", "engine", "engine", "infer", "valid", "efficiency", "report"]
+
+
+def test_a_chain_runs_once_and_is_skipped_afterwards(local: Local) -> None:
+    first = run_pipeline(local)
+    second = run_pipeline(local)
+
+    assert first == [f"{what} {step}" for step in CHAIN for what in ("started", "done")]
+    assert second == [f"skipped {step}" for step in CHAIN]
+    claim = local.run.read()
+    assert set(claim.steps.values()) == {"done"}
+    assert claim.dice == 0.5
+    states = statuses(local.backend, local.run, claim)
+    assert [status.step for status in states] == sorted(
+        (status.step for status in states), key=list(type(states[0].step)).index
+    )
+    assert all(done for _, done in reached(local.run, local.data, local.specs()))
+    inputs = {
+        task.prefix.partition("/")[0]: {item.name for item in task.inputs}
+        for task in chain(local.run, local.data, local.specs())
+    }
+    assert inputs == {
+        "stage1": {"dataset"},
+        "stage2": {"dataset", "checkpoint"},
+        "engine": {"dataset", "checkpoint"},
+        "infer": {"dataset", "engine"},
+        "valid": {"dataset", "engine"},
+        "efficiency": {"dataset", "checkpoint", "engine"},
+        "report": {"dataset", "stage1", "stage2", "valid", "infer", "efficiency"},
+    }
+
+
+def test_a_changed_spec_makes_its_step_and_all_after_it_run_again(local: Local) -> None:
+    run_pipeline(local)
+    before = read_marker(local.run.folder.folder("stage1")).digest
+    specs = local.specs()
+    changed = ChainSpecs(
+        **{
+            **vars(specs),
+            "stage2": specs.stage2.model_copy(
+                update={"run": specs.stage2.run.model_copy(update={"epochs": 3})}
+            ),
+        }
+    )
+
+    told = run_pipeline(local, changed)
+
+    assert told[0] == "skipped stage1"
+    assert told[1:] == [f"{what} {step}" for step in CHAIN[1:] for what in ("started", "done")]
+    assert read_marker(local.run.folder.folder("stage1")).digest == before
+
+
+def test_a_failure_says_step_code_reason_and_where_the_logs_are(local: Local) -> None:
+    local.fake(infer=["fail 65", "ok"])
+
+    with pytest.raises(StepFailed) as error:
+        run_pipeline(local)
+
+    assert "infer of run first failed with code 65 in attempt 1: planned failure 65" in str(
+        error.value
+    )
+    assert error.value.hint == "see: hbseg logs first --step infer"
+    assert error.value.exit_code == 100
+    assert local.run.read().steps["infer"] == "failed"
+    failed = [
+        s for s in statuses(local.backend, local.run, local.run.read()) if s.state == "failed"
+    ]
+    assert [(s.prefix, s.attempt) for s in failed] == [("infer", 1)]
+    assert run_pipeline(local)[:6] == [
+        *(f"skipped {step}" for step in CHAIN[:4]),
+        "started infer",
+        "done infer",
+    ]
+
+
+def test_a_cancelled_step_ends_the_pipeline_as_cancelled(local: Local) -> None:
+    local.fake(stage1=["wait"])
+    with start_pipeline(local) as process:
+        until(lambda: local.backend.state(local.run, "stage1").attempt == 1, "stage1 runs")
+        local.until_log(local.task(Step.STAGE1), "acts: wait")
+        assert local.backend.cancel(local.run, "stage1")
+        _, errors = process.communicate()
+
+    assert Cancelled.__name__ in errors
+    assert local.run.read().steps["stage1"] == "failed"
+
+
+def start_pipeline(local: Local) -> "subprocess.Popen[str]":
+    command = [
+        *(sys.executable, str(FAKES / "fake_pipeline.py")),
+        *(str(local.folder / "runs"), local.data.url, VERSION),
+    ]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ)
+    )
+
+
+def test_a_killed_pipeline_leaves_its_step_running_and_the_next_one_waits_for_it(
+    local: Local,
+) -> None:
+    gate = local.folder / "gate"
+    local.fake(stage1=[f"gate {gate}"])
+    with start_pipeline(local) as process:
+        until(lambda: local.backend.state(local.run, "stage1").attempt == 1, "stage1 runs")
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    assert local.backend.state(local.run, "stage1").phase == Phase.RUNNING
+
+    gate.touch()
+    told = run_pipeline(local)
+
+    assert told[:2] in (["joined stage1", "done stage1"], ["skipped stage1", "started stage2"])
+    assert told[-1] == "done report"
+    attempts = [entry.key for entry in local.run.folder.list("attempts/stage1/")]
+    assert attempts == ["attempts/stage1/1.json"]
+
+
+def test_a_second_pipeline_on_the_run_is_refused(local: Local) -> None:
+    with local.backend.exclusive(local.run), pytest.raises(ConflictError) as error:
+        run_pipeline(local)
+
+    assert error.value.exit_code == 5
+    assert "another pipeline is at work on run first" in str(error.value)
+
+
+def test_a_run_of_somebody_else_is_refused(local: Local, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOGNAME", "somebody-else")
+
+    with pytest.raises(ConflictError, match="belongs to"):
+        run_pipeline(local)
+
+
+def test_stage_2_needs_a_stage_1_or_a_checkpoint(local: Local) -> None:
+    spec = TrainSpec(stage=2, dataset=DatasetBlock(version=VERSION))
+    with pytest.raises(ConflictError) as error:
+        stage_task(local.run, local.data, spec)
+    assert error.value.exit_code == 5
+    assert "hbseg submit-train --stage 1 --run first, or give --ckpt URL" in str(error.value)
+
+    elsewhere = open_store(local.folder / "elsewhere")
+    given = spec.model_copy(update={"init_from": elsewhere.url})
+    with pytest.raises(ConflictError, match="no finished checkpoint"):
+        stage_task(local.run, local.data, given)
+    write_marker(elsewhere, step="stage1", spec_hash="x", inputs={}, outputs={})
+    assert stage_task(local.run, local.data, given).inputs[1].folder.url == elsewhere.url
+
+
+def test_a_submit_of_a_done_task_starts_nothing(local: Local) -> None:
+    task = stage_task(local.run, local.data, local.specs().stage1)
+    placement = Placement()
+
+    outcome, _ = submit(local.backend, local.run, task, placement, data=local.data)
+    assert outcome == Started.STARTED
+    assert not task.folder.exists(MARKER)
+    local.wait(task)
+    outcome, state = submit(local.backend, local.run, task, placement, data=local.data)
+
+    assert (outcome, state.phase) == (Started.DONE, Phase.SUCCEEDED)
+
+
+def test_engines_are_found_by_their_batch_size(local: Local) -> None:
+    run_pipeline(local)
+    for task in chain(local.run, local.data, local.specs()):
+        if task.prefix.startswith("engine/"):
+            card = {"batch_size": getattr(task.spec, "batch_size", 0)}
+            task.folder.put("engine.json", json.dumps(card).encode())
+    single = compile_task(
+        local.run, local.data, local.specs().compile.model_copy(update={"batch_size": 1})
+    )
+
+    assert find_engine(local.run, 1).prefix == single.prefix
+    assert find_engine(local.run, 8).prefix != single.prefix
+    with pytest.raises(ConflictError, match="compiled for batch size 1, 8, asked for 4") as error:
+        find_engine(local.run, 4)
+    assert error.value.hint == "run: hbseg submit-compile first --batch-size-eval 4"
+    assert find_efficiency(local.run).prefix == f"efficiency/{single.prefix.partition('/')[2]}"
+
+
+def test_a_chain_runs_against_real_s3_and_its_claim_is_there(local: Local, s3: S3Place) -> None:
+    data = open_store(f"{s3.url}/data")
+    write_marker(
+        data.folder(f"versions/{VERSION}"), step="prepare", spec_hash="x", inputs={}, outputs={}
+    )
+    run = Run(open_store(f"{s3.url}/runs"), "second")
+
+    done = Pipeline(local.backend, run, data, local.specs()).run()
+
+    assert len(done) == len(CHAIN)
+    keys = [entry.key for entry in run.folder.list("logs/")]
+    assert "logs/stage1/1/0.log" in keys
+    assert run.read().steps["report"] == "done"

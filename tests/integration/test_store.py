@@ -1,0 +1,269 @@
+"""The store's contract, on a folder and on a real S3 server alike."""
+
+import os
+import threading
+import uuid
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hbseg.errors import DeniedError, InvalidInput, NotFoundError, UnreachableError
+from hbseg.local.s3server import EmbeddedS3
+from hbseg.store import Entry, Store, open_store
+from tests.conftest import S3Place
+
+AWKWARD_KEYS = ["a b/c d.txt", "손/왼손 1.png", "plus+and=sign&/100%25?.json", "dots..in/na..me"]
+LEAVING_KEYS = [
+    "../x",
+    "a/../../x",
+    "/etc/passwd",
+    "",
+    "a//b",
+    "a/",
+    "./a",
+    "a\x00b",
+    "a\\b",
+    "x" * 256,
+]
+
+
+def test_an_object_comes_back_as_it_was_put(store: Store) -> None:
+    store.put("a/b", b"one")
+    store.put("a/b", b"two")
+
+    assert store.get("a/b") == b"two"
+    assert store.exists("a/b")
+
+
+def test_a_missing_object_is_not_found(store: Store, tmp_path: Path) -> None:
+    assert not store.exists("none")
+    for read in (
+        lambda: store.get("none"),
+        lambda: store.get_range("none", 0, 1),
+        lambda: store.get_tagged("none"),
+        lambda: store.download("none", tmp_path / "none"),
+    ):
+        with pytest.raises(NotFoundError, match="none"):
+            read()
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_range_is_a_part_of_the_object(store: Store) -> None:
+    store.put("x", b"0123456789")
+
+    assert store.get_range("x", 3, 4) == b"3456"
+    assert store.get_range("x", 3, 0) == b""
+    assert store.get_range("x", 8, 2) == b"89"
+
+
+def test_only_the_first_conditional_put_writes(store: Store) -> None:
+    assert store.put_if_absent("x", b"first")
+    assert not store.put_if_absent("x", b"second")
+    assert store.get("x") == b"first"
+
+
+def test_one_of_many_conditional_puts_at_once_wins(store: Store) -> None:
+    start = threading.Barrier(8)
+    won: list[int] = []
+
+    def write(number: int) -> None:
+        start.wait()
+        if store.put_if_absent("claim", str(number).encode()):
+            won.append(number)
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(won) == 1
+    assert store.get("claim") == str(won[0]).encode()
+
+
+def test_a_put_with_an_old_tag_is_refused(store: Store) -> None:
+    store.put("x", b"one")
+    _, tag = store.get_tagged("x")
+
+    assert store.put_if_match("x", b"two", tag)
+    assert not store.put_if_match("x", b"three", tag)
+    assert store.get_tagged("x")[0] == b"two"
+    assert not store.put_if_match("none", b"x", tag)
+
+
+def test_files_go_in_and_come_out(store: Store, tmp_path: Path) -> None:
+    content = os.urandom(3_000_000)
+    (tmp_path / "in").write_bytes(content)
+
+    store.upload("big", tmp_path / "in")
+    store.download("big", tmp_path / "out" / "big")
+
+    assert (tmp_path / "out" / "big").read_bytes() == content
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["big"]
+
+
+def test_a_listing_is_sorted_by_key_over_folders(store: Store) -> None:
+    for key in ("b/2", "b-1", "b/10/x", "a", "c", "b.txt"):
+        store.put(key, key.encode())
+
+    assert list(store.list()) == [
+        Entry(key, len(key)) for key in ("a", "b-1", "b.txt", "b/10/x", "b/2", "c")
+    ]
+    assert [entry.key for entry in store.list("b/")] == ["b/10/x", "b/2"]
+    assert [entry.key for entry in store.list("b/1")] == ["b/10/x"]
+    assert list(store.list("none/")) == []
+    assert list(store.list_folders()) == ["b"]
+    assert list(store.list_folders("b")) == ["10"]
+    assert list(store.list_folders("none")) == []
+
+
+def test_a_listing_goes_over_many_pages(s3: S3Place) -> None:
+    store = open_store(f"{s3.url}/many")
+    keys = sorted(f"{number % 3}/{number:04}" for number in range(1050))
+    for key in keys:
+        store.put(key, b"")
+
+    assert [entry.key for entry in store.list()] == keys
+
+
+def test_a_deleted_object_is_gone_and_a_second_delete_is_no_error(store: Store) -> None:
+    store.put("a/b", b"x")
+    store.delete("a/b")
+    store.delete("a/b")
+
+    assert not store.exists("a/b")
+    assert list(store.list()) == []
+
+
+@pytest.mark.parametrize("key", AWKWARD_KEYS)
+def test_awkward_names_are_names(store: Store, key: str) -> None:
+    assert store.put_if_absent(key, b"x")
+    assert store.get(key) == b"x"
+    assert [entry.key for entry in store.list()] == [key]
+    inside = store.folder(key.rpartition("/")[0])
+    assert inside.get(key.rpartition("/")[2]) == b"x"
+    assert list(store.list_folders()) == [key.partition("/")[0]]
+
+
+@pytest.mark.parametrize("key", LEAVING_KEYS)
+def test_a_key_that_leaves_the_store_is_refused(store: Store, key: str, tmp_path: Path) -> None:
+    for use in (
+        lambda: store.get(key),
+        lambda: store.put(key, b""),
+        lambda: store.put_if_absent(key, b""),
+        lambda: store.put_if_match(key, b"", "tag"),
+        lambda: store.get_range(key, 0, 1),
+        lambda: store.exists(key),
+        lambda: store.delete(key),
+        lambda: store.download(key, tmp_path / "out"),
+    ):
+        with pytest.raises(InvalidInput):
+            use()
+
+
+def test_a_folder_of_a_store_sees_only_its_own(store: Store) -> None:
+    store.put("a/x", b"1")
+    store.put("ab/x", b"2")
+    inside = store.folder("a")
+
+    assert [entry.key for entry in inside.list()] == ["x"]
+    assert inside.url == f"{store.url}/a"
+    assert open_store(inside.url).get("x") == b"1"
+
+
+Keys = st.sampled_from(["a", "a b", "b/1", "b/2", "손/1", "b-"])
+Operations = st.lists(
+    st.one_of(
+        st.tuples(st.just("put"), Keys, st.binary(max_size=20)),
+        st.tuples(st.just("absent"), Keys, st.binary(max_size=20)),
+        st.tuples(st.just("delete"), Keys, st.just(b"")),
+    ),
+    max_size=12,
+)
+
+
+@settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(operations=Operations)
+def test_a_store_is_a_dictionary(store: Store, operations: list[tuple[str, str, bytes]]) -> None:
+    fresh = store.folder(uuid.uuid4().hex)
+    model: dict[str, bytes] = {}
+    for operation, key, data in operations:
+        if operation == "put":
+            fresh.put(key, data)
+            model[key] = data
+        elif operation == "absent":
+            assert fresh.put_if_absent(key, data) == (key not in model)
+            model.setdefault(key, data)
+        else:
+            fresh.delete(key)
+            model.pop(key, None)
+
+    assert [(entry.key, entry.size) for entry in fresh.list()] == [
+        (key, len(model[key])) for key in sorted(model)
+    ]
+    assert {key: fresh.get(key) for key in model} == model
+
+
+def test_wrong_keys_are_not_allowed(s3: S3Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong-secret")
+    store = open_store(s3.url)
+
+    for use in (lambda: store.get("x"), lambda: store.put("x", b""), lambda: list(store.list())):
+        with pytest.raises(DeniedError, match="AWS_ACCESS_KEY_ID") as error:
+            use()
+        assert error.value.exit_code == 4
+        assert "wrong-secret" not in str(error.value)
+
+
+def test_no_keys_at_all_is_said_so(
+    s3: S3Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+    with pytest.raises(DeniedError, match="no S3 credentials"):
+        open_store(s3.url).get("x")
+
+
+def test_a_missing_bucket_is_not_found(s3: S3Place) -> None:
+    store = open_store("s3://there-is-no-such-bucket/data")
+
+    for use in (lambda: store.get("x"), lambda: store.put("x", b""), lambda: list(store.list())):
+        with pytest.raises(NotFoundError, match="there-is-no-such-bucket") as error:
+            use()
+        assert error.value.exit_code == 3
+
+
+def test_a_server_that_is_down_is_unreachable_and_its_data_outlive_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hbseg.s3.ATTEMPTS", 2)
+    with EmbeddedS3(tmp_path / "s3") as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        server.create_bucket("data")
+        store = open_store("s3://data")
+        store.put("x", b"kept")
+        server.kill()
+        with pytest.raises(UnreachableError, match="AWS_ENDPOINT_URL") as error:
+            store.get("x")
+        assert error.value.exit_code == 4
+
+    with EmbeddedS3(tmp_path / "s3") as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.environment["AWS_ENDPOINT_URL"])
+        assert open_store("s3://data").get("x") == b"kept"
+
+
+def test_two_clients_claim_one_name_once_on_s3(s3: S3Place) -> None:
+    first, second = open_store(s3.url), open_store(s3.url)
+
+    assert first.put_if_absent("run.json", b"first")
+    assert not second.put_if_absent("run.json", b"second")

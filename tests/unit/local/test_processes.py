@@ -1,0 +1,92 @@
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from hbseg.processes import (
+    ProcessId,
+    identified,
+    is_alive,
+    stop,
+    tied,
+    usable_cores,
+    wait_for_end,
+)
+
+SLEEPER = [sys.executable, "-c", "import signal; signal.pause()"]
+
+
+def test_a_living_process_is_told_from_another_birth() -> None:
+    me = identified(os.getpid())
+
+    assert me is not None
+    assert is_alive(me)
+    assert not is_alive(ProcessId(me.pid, me.birth - 1))
+
+
+def test_a_zombie_lives_no_more() -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        me = identified(process.pid)
+        assert me is None or wait_for_end(me, 30)
+        assert identified(process.pid) is None
+
+
+def test_waiting_ends_at_the_end_or_at_the_limit() -> None:
+    with subprocess.Popen(SLEEPER) as process:
+        me = identified(process.pid)
+        assert me is not None
+        began = time.monotonic()
+        assert not wait_for_end(me, 0.05)
+        assert time.monotonic() - began >= 0.05
+        process.kill()
+        assert wait_for_end(me, 30)
+    assert wait_for_end(me, 30)
+
+
+def test_waiting_without_pidfd_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(pid: int, flags: int = 0) -> int:
+        raise OSError
+
+    monkeypatch.setattr(os, "pidfd_open", missing)
+    with subprocess.Popen(SLEEPER) as process:
+        me = identified(process.pid)
+        assert me is not None
+        assert not wait_for_end(me, 0.05)
+        process.kill()
+        assert wait_for_end(me, 30)
+
+
+def test_a_tied_process_dies_with_who_started_it() -> None:
+    script = (
+        "import subprocess, os, signal; from hbseg.processes import tied\n"
+        f"child = subprocess.Popen(tied({SLEEPER!r}))\n"
+        "print(child.pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+    child = identified(int(result.stdout))
+
+    assert child is None or wait_for_end(child, 30)
+
+
+def test_a_process_that_ignores_sigterm_is_killed() -> None:
+    script = (
+        "import signal; signal.signal(15, signal.SIG_IGN); print(1, flush=True); signal.pause()"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert stop(process, grace=0.05) == -9
+
+
+def test_a_tied_command_is_the_command() -> None:
+    done = subprocess.run(
+        tied([sys.executable, "-c", "print('x')"]), capture_output=True, check=True
+    )
+
+    assert done.stdout == b"x\n"
+
+
+def test_there_is_at_least_one_core() -> None:
+    assert 1 <= usable_cores() <= (os.cpu_count() or 1)
