@@ -191,8 +191,8 @@ class InferSpec(Document):
     """Batch size of the engine that is used."""
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
     """Probability above which a pixel belongs to a bone."""
-    largest_component: bool = False
-    """Whether only the largest connected part of each bone is kept."""
+    one_piece: bool = False
+    """Whether only the largest connected part of each bone is kept, and its holes filled."""
 
     @model_validator(mode="after")
     def _images_fit(self) -> InferSpec:

@@ -169,7 +169,7 @@ class InferStep:
             self._engine,
             sources,
             threshold=self._spec.threshold,
-            largest_component=self._spec.largest_component,
+            one_piece=self._spec.one_piece,
         )
 
     def _left_out(self, item: Unreadable) -> UnreadableRecord:

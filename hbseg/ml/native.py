@@ -10,6 +10,7 @@ planes of 29 bones (480 MB of floats at 2048) are never made.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import cv2
 import numpy as np
@@ -26,7 +27,7 @@ def native_runs(
     frame: Frame,
     *,
     threshold: float = 0.5,
-    largest_component: bool = False,
+    one_piece: bool = False,
 ) -> list[rle.Runs]:
     """Return the runs of each bone in the picture of `frame`.
 
@@ -34,14 +35,14 @@ def native_runs(
         logits_chw: float32 [29, side, side]; the side may be any part of the network's input.
         frame: place of the picture in the network's input.
         threshold: probability, above 0 and below 1.
-        largest_component: keep only the largest 8-connected part of each bone.
+        one_piece: keep only the largest 8-connected part of each bone, and fill its holes.
     """
     level = math.log(threshold / (1 - threshold))
     grid = Frame.of(frame.height, frame.width, logits_chw.shape[-1])
-    return [_bone_runs(plane, grid, level, largest_component) for plane in logits_chw]
+    return [_bone_runs(plane, grid, level, one_piece) for plane in logits_chw]
 
 
-def _bone_runs(plane: Logits, frame: Frame, level: float, largest: bool) -> rle.Runs:
+def _bone_runs(plane: Logits, frame: Frame, level: float, one_piece: bool) -> rle.Runs:
     above = plane > level
     rows, columns = np.flatnonzero(above.any(axis=1)), np.flatnonzero(above.any(axis=0))
     if not rows.size:
@@ -49,8 +50,8 @@ def _bone_runs(plane: Logits, frame: Frame, level: float, largest: bool) -> rle.
     ys = _native_range(rows[0], rows[-1], frame, frame.top, frame.height)
     xs = _native_range(columns[0], columns[-1], frame, frame.left, frame.width)
     mask = _interpolated(plane, ys + frame.top, xs + frame.left, frame) > level
-    if largest:
-        mask = _largest(mask)
+    if one_piece and mask.size:
+        mask = _largest_filled(mask)
     return (
         rle.runs_in_box(mask, int(xs[0]), int(ys[0]), frame.width)
         if mask.size
@@ -93,11 +94,20 @@ def _neighbours(
     return low, high, (source - low).astype(np.float32)
 
 
-def _largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(
-        mask.astype(np.uint8), connectivity=8
-    )
-    if count <= 2:
+def _largest_filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    parts = [_filled(outline) for outline in outlines]
+    if not parts:
         return mask
-    biggest = 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
-    return np.asarray(labels == biggest)
+    left, top, part = max(parts, key=lambda placed: int(placed[2].sum()))
+    filled = np.zeros_like(mask)
+    filled[top : top + part.shape[0], left : left + part.shape[1]] = part
+    return filled
+
+
+def _filled(outline: NDArray[Any]) -> tuple[int, int, NDArray[np.bool_]]:
+    """Return the place and the mask of all that an outer contour encloses."""
+    left, top, width, height = cv2.boundingRect(outline)
+    part = np.zeros((height, width), dtype=np.uint8)
+    cv2.drawContours(part, [outline], 0, 1, cv2.FILLED, offset=(-left, -top))
+    return left, top, part.astype(bool)

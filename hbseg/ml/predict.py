@@ -75,7 +75,7 @@ def predict(
     sources: Iterable[Source],
     *,
     threshold: float = 0.5,
-    largest_component: bool = False,
+    one_piece: bool = False,
 ) -> Iterator[Prediction | Unreadable]:
     """Yield the masks of each picture, in order; one that cannot be read takes no place in a batch.
 
@@ -86,7 +86,7 @@ def predict(
         engine: network of a fixed batch size; the last, partial batch is padded and cut.
         sources: pictures of any sizes.
         threshold: probability above which a pixel belongs to a bone.
-        largest_component: keep only the largest connected part of each bone.
+        one_piece: keep only the largest connected part of each bone, and fill its holes.
     """
     batch: list[_Scaled] = []
     for item in _read_ahead(sources, engine.card.height, BATCHES_AHEAD * engine.card.batch_size):
@@ -95,20 +95,18 @@ def predict(
             continue
         batch.append(item)
         if len(batch) == engine.card.batch_size:
-            yield from _predicted(engine, batch, threshold, largest_component)
+            yield from _predicted(engine, batch, threshold, one_piece)
             batch = []
     if batch:
-        yield from _predicted(engine, batch, threshold, largest_component)
+        yield from _predicted(engine, batch, threshold, one_piece)
 
 
 def _predicted(
-    engine: Engine, batch: Sequence[_Scaled], threshold: float, largest_component: bool
+    engine: Engine, batch: Sequence[_Scaled], threshold: float, one_piece: bool
 ) -> Iterator[Prediction]:
     logits_bchw = engine.logits(np.stack([item.image_hw for item in batch]))
     for item, logits_chw in zip(batch, logits_bchw, strict=True):
-        runs = native_runs(
-            logits_chw, item.frame, threshold=threshold, largest_component=largest_component
-        )
+        runs = native_runs(logits_chw, item.frame, threshold=threshold, one_piece=one_piece)
         yield Prediction(item.path, item.frame.height, item.frame.width, runs)
 
 

@@ -63,20 +63,20 @@ def test_a_real_engine_gives_the_same_masks_in_any_batch(chain: Chain, tmp_path:
     assert any(code for codes in together for code in codes)
 
 
-def area(threshold: float = 0.5, largest_component: bool = False) -> int:
+def area(threshold: float = 0.5, one_piece: bool = False) -> int:
     (found,) = predict(
         BrightnessEngine(BATCH),
         [source(0)],
         threshold=threshold,
-        largest_component=largest_component,
+        one_piece=one_piece,
     )
     assert isinstance(found, Prediction)
     return sum(rle.area(runs) for runs in found.runs)
 
 
-def test_threshold_and_largest_component_reach_the_masks() -> None:
+def test_threshold_and_one_piece_reach_the_masks() -> None:
     assert 0 < area(threshold=0.9) < area()
-    assert 0 < area(largest_component=True) < area()
+    assert 0 < area(one_piece=True) < area()
 
 
 @pytest.mark.parametrize("error", [InvalidInput("damaged"), NotFoundError("gone")])
