@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -68,3 +69,9 @@ class Backend(Protocol):
 
     def tasks(self, run: Run) -> list[str]:
         """Return the names of the run's tasks that the backend knows, sorted."""
+
+    def exclusive(self, run: Run) -> AbstractContextManager[None]:
+        """Hold the run while the context is open. Raises ConflictError where another does."""
+
+    def forget(self, run: Run) -> None:
+        """Remove what the backend keeps of a run. Raises ConflictError while a task runs."""

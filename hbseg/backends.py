@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from hbseg.backend import Backend
 from hbseg.errors import InvalidInput
-from hbseg.pipeline import ChainBackend
 
 BACKENDS = ("kubernetes", "local")
 
 
-def open_backend(name: str, *, state: Path | None = None, tied: bool = False) -> ChainBackend:
+def open_backend(name: str, *, state: Path | None = None, tied: bool = False) -> Backend:
     """Return the backend called `name`; `state` and `tied` are the local one's.
 
     Raises:

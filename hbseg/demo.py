@@ -13,29 +13,22 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from hbseg import rle
 from hbseg.anatomy import BONES, INDEX
+from hbseg.chain import ChainSpecs, dataset_version, find_engine, images_prefix, infer_task
 from hbseg.errors import ConflictError, DeniedError, InvalidInput, StepFailed
 from hbseg.fetch import download_csv, fetch_report, fetch_submission
 from hbseg.local.backend import LocalBackend
 from hbseg.local.s3server import EmbeddedS3
-from hbseg.pipeline import (
-    ChainSpecs,
-    Event,
-    Pipeline,
-    dataset_version,
-    find_engine,
-    images_prefix,
-    infer_task,
-)
+from hbseg.pipeline import Event, Pipeline
 from hbseg.placement import Placement
 from hbseg.processes import usable_cores
 from hbseg.runs import Run
-from hbseg.specs import PrepareSpec
+from hbseg.specs import PrepareSpec, TrainSpec
 from hbseg.store import Store, open_store
 from hbseg.submission import read as read_submission
 
@@ -43,9 +36,9 @@ if TYPE_CHECKING:
     from hbseg.data.dataset import Dataset
     from hbseg.data.shards import Sample
 
-HANDS: Final = 64
-TEST_HANDS: Final = 8
-"""Synthetic hands where no number is given."""
+HANDS: Final = 200
+TEST_HANDS: Final = 16
+"""Synthetic hands where no number is given; the demo's epochs are meant for so many."""
 SEED: Final = 0
 RUN: Final = "demo"
 BUCKET: Final = "hbseg"
@@ -118,6 +111,40 @@ def run_demo(
             server.create_bucket(BUCKET)
             demo = _Demo(folder, source, specs, prepare_spec, listener)
             return demo.run(images, began)
+
+
+def fitted(
+    specs: ChainSpecs, prepare_spec: PrepareSpec, *, hands: int, raw: Path | None
+) -> tuple[ChainSpecs, PrepareSpec]:
+    """Return the demo's specs for a set of another size than `HANDS`.
+
+    The number of steps stays about the same, and there are no more folds than persons.
+
+    Raises:
+        NotFoundError, InvalidInput: `raw` is no raw set.
+    """
+    persons = hands // 2
+    if raw is not None:
+        from hbseg.data.raw import scan
+
+        train = [image for image in scan(raw) if image.split == "train"]
+        hands, persons = len(train), len({image.person for image in train})
+    ratio = HANDS / max(hands, 1)
+    specs = replace(
+        specs,
+        stage1=_stretched(specs.stage1, ratio),
+        stage2=_stretched(specs.stage2, ratio),
+    )
+    folds = max(2, min(prepare_spec.folds, persons))
+    return specs, prepare_spec.model_copy(update={"folds": folds})
+
+
+def _stretched(spec: TrainSpec, ratio: float) -> TrainSpec:
+    numbers = {
+        name: max(1, round(getattr(spec.run, name) * ratio))
+        for name in ("epochs", "validate_every")
+    }
+    return spec.model_copy(update={"run": spec.run.model_copy(update=numbers)})
 
 
 class _Demo:
@@ -334,4 +361,4 @@ def _write(path: Path, data: bytes) -> None:
     os.replace(temporary, path)
 
 
-__all__ = ["HANDS", "TEST_HANDS", "DemoResult", "Listener", "run_demo"]
+__all__ = ["HANDS", "TEST_HANDS", "DemoResult", "Listener", "fitted", "run_demo"]

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from hbseg.chain import dataset_version
 from hbseg.errors import ConflictError, ContractError, DeniedError, InvalidInput, NotFoundError
 from hbseg.folder import FolderStore
 from hbseg.markers import MARKER, Marker, read_marker, sha256_of_file
-from hbseg.pipeline import dataset_version
 from hbseg.runs import Run
 from hbseg.steps import TRAINING
 from hbseg.store import Store, checked_key

@@ -17,32 +17,29 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import selectors
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from hbseg.attempts import Ending, claim_attempt, failure_key, log_folder, now
+from hbseg.attempts import Ending, claim_attempt
 from hbseg.errors import HbsegError
 from hbseg.placement import Placement
 from hbseg.processes import tied, usable_cores
+from hbseg.rank_logs import LogUpload, RankLogs, say
+from hbseg.root_cause import CANCELLED, KILLED, PERMANENT, ended, explained
 from hbseg.runs import Run
 from hbseg.steps import TRAINING, Step
+from hbseg.stop_request import StopRequest, stop_request
 from hbseg.store import open_store
 
-UPLOAD_SECONDS = 30.0
-"""Between two copies of the logs to storage."""
 STOP_SECONDS = 25.0
 """From SIGTERM to SIGKILL of the step; a pod has 30."""
 TORCHRUN_STOP_SECONDS = 20
@@ -50,21 +47,8 @@ TORCHRUN_STOP_SECONDS = 20
 LAST_UPLOAD_SECONDS = 60.0
 LAST_UPLOAD_SECONDS_STOPPED = 4.0
 """Limits of the last copy, after an end and after SIGTERM."""
-LARGEST_LOG = 32 << 20
-"""Bytes of a rank's log that are copied: its end."""
-LONGEST_LINE = 1 << 20
 LONGEST_PAUSE = 30.0
 """Seconds between two attempts; the first pause is 1 s, each next one twice as long."""
-
-CANCELLED = 128 + signal.SIGTERM
-KILLED = 128 + signal.SIGKILL
-PERMANENT = frozenset({65, 66, 70, 76, 78})
-"""Codes with which a step says that trying again does not help."""
-
-_PREFIX = re.compile(rb"\[rank(\d+)\]:(.*)", re.DOTALL)
-_TORCHRUN_STOPS = re.compile(r"Sending process (\d+) closing signal")
-_TORCHRUN_RANK = re.compile(r"rank +: (\d+) \(local_rank")
-_TORCHRUN_EXIT = re.compile(r"exitcode +: (-?\d+) \(pid: (\d+)\)")
 
 
 @dataclass(frozen=True)
@@ -112,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             placement=Placement.model_validate_json(options.placement),
         )
     except HbsegError as error:
-        ending = _ending(error.step_exit_code, str(error))
+        ending = ended(error.step_exit_code, str(error))
         _write_ending(options.job, ending)
         return ending.code
     return execute(launch).code
@@ -123,13 +107,13 @@ def execute(launch: Launch) -> Ending:
 
     Call it in the main thread: it handles SIGTERM, and the step dies with this thread.
     """
-    with _stop_request() as stop:
+    with stop_request() as stop:
         ending = _execute(launch, stop)
     _write_ending(launch.job, ending)
     return ending
 
 
-def _execute(launch: Launch, stop: _StopRequest) -> Ending:
+def _execute(launch: Launch, stop: StopRequest) -> Ending:
     failures, unexplained, pause = 0, 0, 1.0
     while True:
         ending = _attempt(launch, stop)
@@ -138,27 +122,27 @@ def _execute(launch: Launch, stop: _StopRequest) -> Ending:
         failures += 1
         unexplained += ending.code == KILLED or ending.code < 128
         gone_on = ending.code in PERMANENT or unexplained > 1 or failures > launch.placement.retries
-        _say(f"attempt {ending.attempt} failed with code {ending.code}: {ending.reason}")
+        say(f"attempt {ending.attempt} failed with code {ending.code}: {ending.reason}")
         if gone_on:
             return ending
-        _say(f"trying again in {pause:g} s")
+        say(f"trying again in {pause:g} s")
         if stop.wait(pause):
-            return _ending(CANCELLED, "cancelled by SIGTERM", ending.attempt)
+            return ended(CANCELLED, "cancelled by SIGTERM", ending.attempt)
         pause = min(2 * pause, LONGEST_PAUSE)
 
 
-def _attempt(launch: Launch, stop: _StopRequest) -> Ending:
+def _attempt(launch: Launch, stop: StopRequest) -> Ending:
     """Run the step once."""
     try:
         number = claim_attempt(launch.run, launch.step, launch.task)
     except HbsegError as error:
-        return _ending(error.step_exit_code, str(error))
+        return ended(error.step_exit_code, str(error))
     logs = RankLogs(launch.job / "logs" / str(number), torchrun=launch.step in TRAINING)
     failures = launch.job / "failures" / str(number)
     failures.mkdir(parents=True, exist_ok=True)
     torchrun_files = launch.job / "torchrun"
     shutil.rmtree(torchrun_files, ignore_errors=True)
-    upload = _Upload(launch.run, launch.step, number, logs.folder)
+    upload = LogUpload(launch.run, launch.step, number, logs.folder)
     upload.start()
     try:
         code = _run(
@@ -170,7 +154,7 @@ def _attempt(launch: Launch, stop: _StopRequest) -> Ending:
     finally:
         logs.close()
         shutil.rmtree(torchrun_files, ignore_errors=True)
-    ending = _explained(code, logs, failures, number, stopped=stop.is_set)
+    ending = explained(code, logs, failures, number, stopped=stop.is_set)
     upload.finish(ending, LAST_UPLOAD_SECONDS_STOPPED if stop.is_set else LAST_UPLOAD_SECONDS)
     return ending
 
@@ -210,56 +194,8 @@ def step_environment(step: Step, placement: Placement, failures: Path) -> dict[s
     return environment
 
 
-class RankLogs:
-    """Files with the lines of each rank, each line with its time."""
-
-    def __init__(self, folder: Path, *, torchrun: bool) -> None:
-        self.folder = folder
-        self._torchrun = torchrun
-        self._files: dict[str, BinaryIO] = {}
-        self._partial = b""
-        self.last_line = ""
-        """Last line of a rank, for failures without a record."""
-        folder.mkdir(parents=True, exist_ok=True)
-
-    def feed(self, data: bytes) -> None:
-        """Take a piece of the step's output."""
-        *lines, self._partial = (self._partial + data).split(b"\n")
-        for line in lines:
-            self._write(line)
-        if len(self._partial) > LONGEST_LINE:
-            self._write(self._partial)
-            self._partial = b""
-
-    def close(self) -> None:
-        """Write what is left."""
-        if self._partial:
-            self._write(self._partial)
-        for file in self._files.values():
-            file.close()
-
-    def own_text(self) -> str:
-        """Return what torchrun itself said."""
-        with suppress(OSError):
-            return (self.folder / "torchrun.log").read_text(errors="replace")
-        return ""
-
-    def _write(self, line: bytes) -> None:
-        line = line.rstrip(b"\r")
-        name = "torchrun" if self._torchrun else "0"
-        match = _PREFIX.match(line) if self._torchrun else None
-        if match is not None:
-            name, line = match[1].decode(), match[2].lstrip(b" ") if match[2].strip() else b""
-        if name != "torchrun" and line.strip():
-            self.last_line = line.decode(errors="replace").strip()
-        if name not in self._files:
-            self._files[name] = (self.folder / f"{name}.log").open("ab", buffering=0)
-        stamp = datetime.now(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00")
-        self._files[name].write(f"{stamp}Z ".encode() + line + b"\n")
-
-
 def _run(
-    command: Sequence[str], environment: Mapping[str, str], logs: RankLogs, stop: _StopRequest
+    command: Sequence[str], environment: Mapping[str, str], logs: RankLogs, stop: StopRequest
 ) -> int:
     """Run the step's command to its end and return its code, 128 + n for signal n."""
     process = subprocess.Popen(
@@ -316,179 +252,6 @@ def _signal_group(group: int, signum: signal.Signals) -> None:
         os.killpg(group, signum)
 
 
-def _explained(code: int, logs: RankLogs, failures: Path, number: int, *, stopped: bool) -> Ending:
-    """Return how the attempt ended: the root cause, where its code is not 0."""
-    if code == 0:
-        return _ending(0, "", number)
-    if stopped:
-        return _ending(CANCELLED, "cancelled by SIGTERM", number)
-    exits = _exits_by_themselves(logs.own_text())
-    # A rank that a signal ended leaves no record, and its peers fail only because it is gone.
-    for rank, rank_code in exits.items():
-        if rank_code > 128:
-            return _ending(rank_code, _signal_reason(f"rank {rank}", rank_code - 128), number)
-    record = _earliest_record(failures)
-    if record is not None:
-        return _ending(*record, number)
-    for rank, rank_code in exits.items():
-        return _ending(rank_code, _no_record(f"rank {rank}", rank_code, logs), number)
-    if code > 128:
-        return _ending(code, _signal_reason("the step", code - 128), number)
-    return _ending(code, _no_record("the step", code, logs), number)
-
-
-def _no_record(what: str, code: int, logs: RankLogs) -> str:
-    last = f"; last line: {logs.last_line[:300]}" if logs.last_line else ""
-    return f"{what} ended with exit code {code} and left no record{last}"
-
-
-def _signal_reason(what: str, signum: int) -> str:
-    try:
-        name = signal.Signals(signum).name
-    except ValueError:
-        name = f"signal {signum}"
-    cause = ", perhaps for want of memory" if signum == signal.SIGKILL else ""
-    return f"{what} was killed by {name}{cause}"
-
-
-def _exits_by_themselves(report: str) -> dict[int, int]:
-    """Return rank and code of the ranks that failed before torchrun stopped the others.
-
-    Read from torchrun's own words: it exits with 1 whatever its ranks' codes were, and its times
-    cannot tell which one was first.
-    """
-    stopped = {match[1] for match in _TORCHRUN_STOPS.finditer(report)}
-    exits: dict[int, int] = {}
-    rank = 0
-    for line in report.splitlines():
-        if match := _TORCHRUN_RANK.search(line):
-            rank = int(match[1])
-        elif (match := _TORCHRUN_EXIT.search(line)) and match[2] not in stopped:
-            code = int(match[1])
-            exits[rank] = 128 - code if code < 0 else code
-    return exits
-
-
-def _earliest_record(failures: Path) -> tuple[int, str] | None:
-    """Return code and reason of the rank that failed first.
-
-    Ranks that torchrun stopped because another one failed say 143; theirs is no cause.
-    """
-    records = []
-    for path in failures.glob("*.json"):
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            record = json.loads(path.read_bytes())
-            code, reason = int(record["code"]), str(record["reason"])
-            records.append((code == CANCELLED, float(record["time"]), code, reason))
-    if not records or min(records)[0]:
-        return None
-    _, _, code, reason = min(records)
-    return code, reason
-
-
-class _Upload(threading.Thread):
-    """Copies an attempt's logs to storage; storage that is down costs a warning, not the step."""
-
-    def __init__(self, run: Run, step: Step, number: int, folder: Path) -> None:
-        super().__init__(name="log-upload", daemon=True)
-        self._run, self._step, self._number, self._folder = run, step, number, folder
-        self._done = threading.Event()
-        self._ending: Ending | None = None
-        self._sizes: dict[str, int] = {}
-
-    def run(self) -> None:
-        """Copy every 30 s, and a last time when the attempt has ended."""
-        while not self._done.wait(UPLOAD_SECONDS):
-            self._copy()
-        ending = self._ending
-        if ending is not None and ending.code != 0:
-            self._put(failure_key(self._step, self._number), ending.to_json())
-        self._copy()
-
-    def finish(self, ending: Ending, limit: float) -> None:
-        """Write the record of a failure and the logs as they are now, within `limit` seconds."""
-        self._ending = ending
-        self._done.set()
-        self.join(limit)
-        if self.is_alive():
-            _say("storage does not answer: the end of the logs is only here")
-
-    def _copy(self) -> None:
-        for path in sorted(self._folder.glob("*.log")):
-            size = path.stat().st_size
-            if self._sizes.get(path.name) != size:
-                key = f"{log_folder(self._step, self._number)}/{path.name}"
-                if not self._put(key, _end_of(path)):
-                    return
-                self._sizes[path.name] = size
-
-    def _put(self, key: str, data: bytes) -> bool:
-        try:
-            self._run.folder.put(key, data)
-        except HbsegError as error:
-            _say(f"warning: {key} is not in storage: {error}")
-            return False
-        return True
-
-
-def _end_of(path: Path) -> bytes:
-    with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - LARGEST_LOG))
-        data = file.read(LARGEST_LOG)
-    return data.partition(b"\n")[2] if size > LARGEST_LOG else data
-
-
-class _StopRequest:
-    """SIGTERM or SIGINT arrived; any signal, SIGCHLD too, makes `wakeup` readable."""
-
-    def __init__(self, wakeup: socket.socket) -> None:
-        self.wakeup = wakeup
-        self.is_set = False
-
-    def set(self, signum: int, frame: object) -> None:
-        self.is_set = True
-
-    def drain(self) -> None:
-        with suppress(BlockingIOError):
-            while self.wakeup.recv(4096):
-                pass
-
-    def wait(self, seconds: float) -> bool:
-        """Return after `seconds`, or when the request arrives; return whether it has."""
-        deadline = time.monotonic() + seconds
-        with selectors.DefaultSelector() as selector:
-            selector.register(self.wakeup, selectors.EVENT_READ)
-            while not self.is_set and (left := deadline - time.monotonic()) > 0:
-                selector.select(left)
-                self.drain()
-        return self.is_set
-
-
-@contextmanager
-def _stop_request() -> Iterator[_StopRequest]:
-    wakeup, written = socket.socketpair()
-    with wakeup, written:
-        wakeup.setblocking(False)
-        written.setblocking(False)
-        stop = _StopRequest(wakeup)
-        before = {
-            signum: signal.signal(signum, handler)
-            for signum, handler in (
-                (signal.SIGTERM, stop.set),
-                (signal.SIGINT, stop.set),
-                (signal.SIGCHLD, lambda signum, frame: None),
-            )
-        }
-        old = signal.set_wakeup_fd(written.fileno(), warn_on_full_buffer=False)
-        try:
-            yield stop
-        finally:
-            signal.set_wakeup_fd(old)
-            for signum, handler in before.items():
-                signal.signal(signum, handler)
-
-
 def _is_claimed(job: Path) -> bool:
     """Return whether `job.json` names this process, once its starter has written it or is gone."""
     sys.stdin.buffer.read()
@@ -499,15 +262,7 @@ def _is_claimed(job: Path) -> bool:
     return isinstance(claim, dict) and claim.get("pid") == os.getpid()
 
 
-def _ending(code: int, reason: str, attempt: int = 0) -> Ending:
-    return Ending(code=code, reason=reason, attempt=attempt, finished=now())
-
-
 def _write_ending(job: Path, ending: Ending) -> None:
     temporary = job / "exit.json.tmp"
     temporary.write_bytes(ending.to_json())
     os.replace(temporary, job / "exit.json")
-
-
-def _say(text: str) -> None:
-    print(f"{now()} {text}", file=sys.stderr, flush=True)

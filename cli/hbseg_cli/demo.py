@@ -41,19 +41,26 @@ def demo(
     output: options.Output = Format.TABLE,
 ) -> Result:
     """Run the whole chain here, against a real S3 server that the demo starts and stops."""
-    from hbseg.demo import HANDS, TEST_HANDS, Listener, run_demo
+    from hbseg.demo import HANDS, TEST_HANDS, Listener, fitted, run_demo
     from hbseg.errors import UsageError
     from hbseg.specs import PrepareSpec
 
     if raw is not None and (hands is not None or test_hands is not None):
         raise UsageError("--raw does not go with --hands or --test-hands", "leave one out")
+    hands = HANDS if hands is None else hands
+    specs, prepare_spec = fitted(
+        chain_specs(variant=VARIANT),
+        spec_of(PrepareSpec, "prepare", variant=VARIANT),
+        hands=hands,
+        raw=raw,
+    )
     with progress() as show:
         result = run_demo(
             folder,
-            chain_specs(variant=VARIANT),
-            spec_of(PrepareSpec, "prepare", variant=VARIANT),
+            specs,
+            prepare_spec,
             Listener(say, tell, show),
-            hands=HANDS if hands is None else hands,
+            hands=hands,
             test_hands=TEST_HANDS if test_hands is None else test_hands,
             raw=raw,
             images=images,

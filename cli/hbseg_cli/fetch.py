@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from hbseg_cli import options
+from hbseg_cli.groups import OUTPUT, STORAGE, grouped
 from hbseg_cli.output import Format, Result, document, say
 from hbseg_cli.session import Session
 
@@ -20,51 +21,52 @@ def add_to(parent: typer.Typer) -> None:
         parent.command()(command)
 
 
+@grouped(session=STORAGE, output=OUTPUT)
 def fetch_submission(
     run: options.RunName,
+    session: Session,
+    output: Format,
     to: To = None,
-    data: options.Data = None,
-    runs: options.Runs = None,
-    output: options.Output = Format.TABLE,
 ) -> Result:
     """Download the submission, check every row, and only then put it into its file."""
     from hbseg.fetch import fetch_submission as fetch
 
-    session = Session({"data": data, "runs": runs})
     of = session.run(run)
     target = to or Path("submission.csv")
     fetch(of, session.data(of.read()), target)
     return _fetched(of.name, target, output)
 
 
+@grouped(session=STORAGE, output=OUTPUT)
 def fetch_report(
     run: options.RunName,
+    session: Session,
+    output: Format,
     to: To = None,
-    runs: options.Runs = None,
-    output: options.Output = Format.TABLE,
 ) -> Result:
     """Download the HTML report."""
     from hbseg.fetch import fetch_report as fetch
 
-    of = Session({"runs": runs}).run(run)
+    of = session.run(run)
     target = to or Path("report.html")
     fetch(of, target)
     return _fetched(of.name, target, output)
 
 
+@grouped(session=STORAGE, output=OUTPUT)
 def fetch_checkpoint(
     run: options.RunName,
+    session: Session,
+    output: Format,
     stage: Annotated[int, typer.Option("--stage", min=1, max=2, help="1 or 2.")],
     to: Annotated[
         Path | None, typer.Option("--to", metavar="DIR", help="Folder; default RUN-stageN.")
     ] = None,
-    runs: options.Runs = None,
-    output: options.Output = Format.TABLE,
 ) -> Result:
     """Download a stage's checkpoint: its weights and what belongs to them."""
     from hbseg.fetch import fetch_checkpoint as fetch
 
-    of = Session({"runs": runs}).run(run)
+    of = session.run(run)
     target = to or Path(f"{of.name}-stage{stage}")
     fetch(of, stage, target)
     return _fetched(of.name, target, output)

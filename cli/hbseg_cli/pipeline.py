@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hbseg_cli import options
+from hbseg_cli.groups import CHAIN_MANNER, OUTPUT, SESSION, SOURCE, Manner, SpecSource, grouped
 from hbseg_cli.output import Format, Result, progress, say
 from hbseg_cli.runs import status_result
-from hbseg_cli.session import Session, chain_specs, placement_of, spec_of
+from hbseg_cli.session import Session, chain_specs, spec_of
 
 if TYPE_CHECKING:
     from hbseg.pipeline import Event
@@ -24,7 +25,12 @@ def add_to(parent: typer.Typer) -> None:
 
 
 @app.command("run")
+@grouped(manner=CHAIN_MANNER, source=SOURCE, session=SESSION, output=OUTPUT)
 def run_pipeline(
+    manner: Manner,
+    source: SpecSource,
+    session: Session,
+    output: Format,
     run: options.OptionalRunName = None,
     raw: Annotated[
         Path | None, typer.Option("--raw", metavar="RAW", help="Prepare this raw set first.")
@@ -32,53 +38,25 @@ def run_pipeline(
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="With --raw: leave out pictures with errors.")
     ] = False,
-    shape: options.Shape = None,
-    config: options.Config = None,
-    settings: options.Set = None,
-    retries: options.Retries = None,
-    pending_timeout: options.PendingTimeout = None,
-    backend: options.Backend = None,
-    namespace: options.Namespace = None,
-    context: options.Context = None,
-    data: options.Data = None,
-    runs: options.Runs = None,
-    output: options.Output = Format.TABLE,
 ) -> Result:
     """Do what is not done yet: stage1, stage2, compile, infer, efficiency, report."""
     from hbseg.pipeline import Pipeline
 
-    flags = {
-        "backend": backend,
-        "namespace": namespace,
-        "context": context,
-        "data": data,
-        "runs": runs,
-    }
-    session = Session(flags)
-    specs = chain_specs(config=config, settings=settings)
+    specs = chain_specs(config=source.config, settings=source.settings)
     where = session.backend()
     of, store = session.run(run), session.data()
     if raw is not None:
         of.claim(data=store.url)
         _prepare(raw, session, skip_bad=skip_bad)
-    placement = placement_of(shape, retries, pending_timeout)
-    Pipeline(where, of, store, specs, placement=placement, on_event=tell).run()
+    Pipeline(where, of, store, specs, placement=manner.placement, on_event=tell).run()
     say(f"next: hbseg fetch-submission {of.name}; hbseg fetch-report {of.name}")
     return status_result(where, of, output)
 
 
 @app.command()
-def status(
-    run: options.RunName,
-    backend: options.Backend = None,
-    namespace: options.Namespace = None,
-    context: options.Context = None,
-    runs: options.Runs = None,
-    output: options.Output = Format.TABLE,
-) -> Result:
+@grouped(session=SESSION, output=OUTPUT)
+def status(run: options.RunName, session: Session, output: Format) -> Result:
     """Show how far the chain of a run is."""
-    flags = {"backend": backend, "namespace": namespace, "context": context, "runs": runs}
-    session = Session(flags)
     return status_result(session.backend(), session.run(run), output, whole_chain=True)
 
 

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hbseg_cli import options
+from hbseg_cli.groups import OUTPUT, SESSION, STORAGE, grouped
 from hbseg_cli.output import Format, Result, document, say, write
 from hbseg_cli.session import Session
 
 if TYPE_CHECKING:
-    from hbseg.pipeline import ChainBackend, TaskStatus
+    from hbseg.backend import Backend
+    from hbseg.pipeline import TaskStatus
     from hbseg.runs import Run
 
 
@@ -27,11 +29,12 @@ def add_to(parent: typer.Typer) -> None:
         parent.command()(command)
 
 
-def list_all(runs: options.Runs = None, output: options.Output = Format.TABLE) -> Result:
+@grouped(session=STORAGE, output=OUTPUT)
+def list_all(session: Session, output: Format) -> Result:
     """List the runs."""
     from hbseg.runs import list_runs
 
-    claims = list(list_runs(Session({"runs": runs}).runs()))
+    claims = list(list_runs(session.runs()))
     if not claims:
         say("no runs yet")
     rows = [
@@ -48,22 +51,16 @@ def list_all(runs: options.Runs = None, output: options.Output = Format.TABLE) -
     return Result(document("RunList", items=items), rows, [claim.name for claim in claims], output)
 
 
-def status(
-    run: options.RunName,
-    backend: options.Backend = None,
-    namespace: options.Namespace = None,
-    context: options.Context = None,
-    runs: options.Runs = None,
-    output: options.Output = Format.TABLE,
-) -> Result:
+@grouped(session=SESSION, output=OUTPUT)
+def status(run: options.RunName, session: Session, output: Format) -> Result:
     """Show the state of a run's steps."""
-    flags = {"backend": backend, "namespace": namespace, "context": context, "runs": runs}
-    session = Session(flags)
     return status_result(session.backend(), session.run(run), output)
 
 
+@grouped(session=SESSION)
 def logs(
     run: options.RunName,
+    session: Session,
     step: Annotated[
         str | None, typer.Option("--step", help="Step; default: what runs, else the latest.")
     ] = None,
@@ -75,14 +72,8 @@ def logs(
     tail: Annotated[
         int | None, typer.Option("--tail", metavar="N", min=0, help="Last lines.")
     ] = None,
-    backend: options.Backend = None,
-    namespace: options.Namespace = None,
-    context: options.Context = None,
-    runs: options.Runs = None,
 ) -> None:
     """Print the log lines of a step, each with its time; several ranks with their rank."""
-    flags = {"backend": backend, "namespace": namespace, "context": context, "runs": runs}
-    session = Session(flags)
     where, of = session.backend(), session.run(run)
     after = None if since is None else _time_of(since)
     for task in _tasks_for_logs(where, of, step):
@@ -91,19 +82,11 @@ def logs(
         _print(lines, after, None if follow else tail)
 
 
-def cancel(
-    run: options.RunName,
-    yes: options.Yes = False,
-    backend: options.Backend = None,
-    namespace: options.Namespace = None,
-    context: options.Context = None,
-    runs: options.Runs = None,
-) -> None:
+@grouped(session=SESSION)
+def cancel(run: options.RunName, session: Session, yes: options.Yes = False) -> None:
     """Stop what runs of a run; it goes on from its last checkpoint when submitted again."""
     from hbseg.backend import Phase
 
-    flags = {"backend": backend, "namespace": namespace, "context": context, "runs": runs}
-    session = Session(flags)
     where, of = session.backend(), session.run(run)
     of.read()
     running = [
@@ -120,20 +103,12 @@ def cancel(
             say(f"{name} cancelled")
 
 
-def delete(
-    run: options.RunName,
-    yes: options.Yes = False,
-    backend: options.Backend = None,
-    namespace: options.Namespace = None,
-    context: options.Context = None,
-    runs: options.Runs = None,
-) -> None:
+@grouped(session=SESSION)
+def delete(run: options.RunName, session: Session, yes: options.Yes = False) -> None:
     """Delete a run with all its results; refused while something of it runs."""
     from hbseg.markers import MARKER
     from hbseg.runs import CLAIM
 
-    flags = {"backend": backend, "namespace": namespace, "context": context, "runs": runs}
-    session = Session(flags)
     where, of = session.backend(), session.run(run)
     of.read()
     entries = list(of.folder.list())
@@ -153,7 +128,7 @@ def delete(
 
 
 def status_result(
-    backend: ChainBackend, run: Run, output: Format, *, whole_chain: bool = False
+    backend: Backend, run: Run, output: Format, *, whole_chain: bool = False
 ) -> Result:
     """Return the state of a run's tasks; with `whole_chain` also of steps not met yet."""
     from hbseg.pipeline import statuses
@@ -208,7 +183,7 @@ def _summary(steps: dict[str, str]) -> str:
     )
 
 
-def _tasks_for_logs(backend: ChainBackend, run: Run, step: str | None) -> list[str]:
+def _tasks_for_logs(backend: Backend, run: Run, step: str | None) -> list[str]:
     """Return the names of the tasks whose logs are wanted."""
     from hbseg.attempts import step_of
     from hbseg.backend import Phase

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
+    from hbseg.backend import Backend
+    from hbseg.chain import ChainSpecs
     from hbseg.documents import Document
-    from hbseg.pipeline import ChainBackend, ChainSpecs
     from hbseg.placement import Placement
     from hbseg.runs import Run, RunClaim
     from hbseg.settings import Settings
@@ -62,7 +63,7 @@ class Session:
 
         return Run(self.runs(), name or self.settings.need("run"))
 
-    def backend(self) -> ChainBackend:
+    def backend(self) -> Backend:
         """Return the backend."""
         from hbseg.backends import open_backend
 
@@ -146,8 +147,8 @@ def chain_specs(
     `config` has a block for each step that differs from the default (`stage1: {run: {epochs: 3}}`),
     and each of `settings` begins with the step (`stage1.run.epochs=3`).
     """
+    from hbseg.chain import ChainSpecs
     from hbseg.documents import merged, with_settings
-    from hbseg.pipeline import ChainSpecs
     from hbseg.specs import CompileSpec, EfficiencySpec, InferSpec, ReportSpec, TrainSpec
 
     names = dict(zip(("stage1", "stage2"), CONFIGS[1:3], strict=True))

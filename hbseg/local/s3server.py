@@ -162,7 +162,12 @@ class EmbeddedS3:
         (self._folder / "data").mkdir(exist_ok=True)
         # weed keeps its flags there and would prefer them to a changed default
         (self._folder / "data" / "mini.options").unlink(missing_ok=True)
-        return [str(weed), "mini", *(f"-{name}={value}" for name, value in flags.items())]
+        return [
+            str(weed),
+            "-logtostderr=true",
+            "mini",
+            *(f"-{name}={value}" for name, value in flags.items()),
+        ]
 
     def _credentials(self) -> dict[str, str]:
         """Return the folder's keys; make them at the first start, readable by the owner only."""

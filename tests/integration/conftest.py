@@ -12,9 +12,9 @@ import psutil
 import pytest
 
 from hbseg.backend import JobState
+from hbseg.chain import ChainSpecs
 from hbseg.local.backend import Job, LocalBackend
 from hbseg.markers import write_marker
-from hbseg.pipeline import ChainSpecs
 from hbseg.placement import Placement
 from hbseg.runs import Run
 from hbseg.specs import (
@@ -24,13 +24,17 @@ from hbseg.specs import (
     InferSpec,
     ModelBlock,
     ReportSpec,
+    Spec,
     TrainSpec,
 )
 from hbseg.steps import TRAINING, Step, Task
 from hbseg.store import Store, open_store
 
 FAKES = Path(__file__).parent / "fakes"
-MODULES = {step: "fake_train" if step in TRAINING else "fake_step" for step in Step}
+MODULES = {
+    step: f"tests.integration.fakes.{'fake_train' if step in TRAINING else 'fake_step'}"
+    for step in Step
+}
 VERSION = "0123456789abcdef"
 STATE_SECONDS = 60.0
 
@@ -69,11 +73,12 @@ class Local:
 
     def task(self, step: Step = Step.COMPILE, prefix: str | None = None) -> Task:
         prefix = prefix or {Step.COMPILE: "engine/abc"}.get(step, step.value)
-        spec = {
+        specs: dict[Step, Spec] = {
             Step.STAGE1: TrainSpec(model=ModelBlock()),
             Step.STAGE2: TrainSpec(stage=2),
             Step.INFER: InferSpec(),
-        }.get(step, CompileSpec())
+        }
+        spec = specs.get(step, CompileSpec())
         return Task(step, spec, self.run.folder.folder(prefix), prefix)
 
     def submit(self, task: Task, processes: int = 1, retries: int = 2) -> JobState:
@@ -115,7 +120,7 @@ class Local:
 
 @pytest.fixture
 def local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Local]:
-    monkeypatch.setenv("PYTHONPATH", str(FAKES))
+    monkeypatch.setenv("PYTHONPATH", str(FAKES.parents[2]))
     monkeypatch.setenv("HBSEG_STATE", str(tmp_path / "state 손"))
     data = open_store(tmp_path / "data")
     write_marker(

@@ -80,7 +80,7 @@ def test_status_and_cancel_see_what_runs(local: Local) -> None:
 WAIT = """
 import sys
 from hbseg.local import backend
-backend.MODULES.update({step: "fake_step" for step in backend.MODULES})
+backend.MODULES.update({step: "tests.integration.fakes.fake_step" for step in backend.MODULES})
 from hbseg_cli.main import main
 main(sys.argv[1:])
 """

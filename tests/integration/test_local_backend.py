@@ -208,7 +208,8 @@ from hbseg.steps import Step, Task
 from hbseg.store import open_store
 runs, data, tied = sys.argv[1:]
 run = Run(open_store(runs), "first")
-backend = LocalBackend(tied=tied == "tied", modules={step: "fake_step" for step in Step})
+modules = {step: "tests.integration.fakes.fake_step" for step in Step}
+backend = LocalBackend(tied=tied == "tied", modules=modules)
 task = Task(Step.COMPILE, CompileSpec(), run.folder.folder("engine/abc"), "engine/abc")
 backend.submit(run, task, Placement(), data=data)
 next(line for line in backend.logs(run, task.name, follow=True) if "acts: wait" in line)

@@ -9,22 +9,18 @@ import sys
 import pytest
 
 from hbseg.backend import Phase
-from hbseg.errors import Cancelled, ConflictError, StepFailed
-from hbseg.markers import MARKER, read_marker, write_marker
-from hbseg.pipeline import (
+from hbseg.chain import (
     ChainSpecs,
-    Event,
-    Pipeline,
-    Started,
     chain,
     compile_task,
     find_efficiency,
     find_engine,
     reached,
     stage_task,
-    statuses,
-    submit,
 )
+from hbseg.errors import Cancelled, ConflictError, StepFailed
+from hbseg.markers import MARKER, read_marker, write_marker
+from hbseg.pipeline import Event, Pipeline, Started, statuses, submit
 from hbseg.placement import Placement
 from hbseg.runs import Run
 from hbseg.specs import DatasetBlock, TrainSpec

@@ -5,17 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from hbseg.launcher import (
-    CANCELLED,
-    LARGEST_LOG,
-    LONGEST_LINE,
-    RankLogs,
-    _earliest_record,
-    _end_of,
-    _exits_by_themselves,
-    step_environment,
-)
+from hbseg.launcher import step_environment
 from hbseg.placement import Placement
+from hbseg.rank_logs import LARGEST_LOG, LONGEST_LINE, RankLogs, end_of
+from hbseg.root_cause import CANCELLED, earliest_record, exits_by_themselves
 from hbseg.steps import Step
 
 REPORT = """\
@@ -68,7 +61,7 @@ def test_only_the_end_of_a_huge_log_is_copied(tmp_path: Path) -> None:
     path = tmp_path / "0.log"
     path.write_bytes(b"first\n" + b"y" * 99 + b"\n" + b"z\n" * (LARGEST_LOG // 2 - 10))
 
-    data = _end_of(path)
+    data = end_of(path)
 
     assert len(data) <= LARGEST_LOG
     assert data.startswith(b"z\n")
@@ -76,23 +69,23 @@ def test_only_the_end_of_a_huge_log_is_copied(tmp_path: Path) -> None:
 
 def test_a_rank_that_torchrun_stopped_is_no_cause() -> None:
     killed = REPORT.format(stopped=100, first=0, first_code=-15, first_pid=100, second_code=-9)
-    assert _exits_by_themselves(killed) == {1: 137}
+    assert exits_by_themselves(killed) == {1: 137}
     stuck = REPORT.format(stopped=101, first=0, first_code=70, first_pid=100, second_code=-9)
-    assert _exits_by_themselves(stuck) == {0: 70}
-    assert _exits_by_themselves("") == {}
+    assert exits_by_themselves(stuck) == {0: 70}
+    assert exits_by_themselves("") == {}
 
 
-def test_the_earliest_record_counts_and_a_stopped_rank_does_not(tmp_path: Path) -> None:
+def test_theearliest_record_counts_and_a_stopped_rank_does_not(tmp_path: Path) -> None:
     def record(rank: int, code: int, time: float) -> None:
         content = {"code": code, "reason": f"rank {rank}", "rank": rank, "time": time}
         (tmp_path / f"{rank}.json").write_text(json.dumps(content))
 
     record(0, CANCELLED, 1.0)
-    assert _earliest_record(tmp_path) is None
+    assert earliest_record(tmp_path) is None
     record(1, 170, 3.0)
     record(2, 65, 2.0)
     (tmp_path / "3.json").write_text("{half")
-    assert _earliest_record(tmp_path) == (65, "rank 2")
+    assert earliest_record(tmp_path) == (65, "rank 2")
 
 
 def test_cores_are_shared_out_between_ranks(

@@ -2,8 +2,9 @@
 
 import sys
 
+from hbseg.chain import ChainSpecs
 from hbseg.local.backend import LocalBackend
-from hbseg.pipeline import ChainSpecs, Event, Pipeline
+from hbseg.pipeline import Event, Pipeline
 from hbseg.runs import Run
 from hbseg.specs import (
     CompileSpec,
@@ -32,7 +33,10 @@ def main(runs: str, data: str, version: str) -> None:
         efficiency=EfficiencySpec(),
         report=ReportSpec(),
     )
-    modules = {step: "fake_train" if step in TRAINING else "fake_step" for step in Step}
+    modules = {
+        step: f"tests.integration.fakes.{'fake_train' if step in TRAINING else 'fake_step'}"
+        for step in Step
+    }
     run = Run(open_store(runs), "first")
     Pipeline(LocalBackend(modules=modules), run, open_store(data), specs, on_event=tell).run()
 

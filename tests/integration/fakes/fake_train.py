@@ -1,10 +1,10 @@
 """A fake training stage: real torchrun, a real gloo all-reduce, no network to train."""
 
-import fake_step
 import torch
 import torch.distributed as dist
 
 from hbseg_jobs.entry import StepContext, run_step
+from tests.integration.fakes import fake_step
 
 
 def work(context: StepContext) -> None:
