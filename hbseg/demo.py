@@ -10,8 +10,8 @@ import fcntl
 import json
 import os
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -241,7 +241,7 @@ class _Demo:
         overlays.mkdir(exist_ok=True)
         listed = json.loads(folder.get("pictures.json"))["pictures"]
         by_name = {picture["path"].rpartition("/")[2]: picture["path"] for picture in listed}
-        wanted = {f"{Path(path).with_suffix('').name}.png" for path in by_name.values()}
+        drawn_as = overlay_names(by_name)
         for done, (name, codes) in enumerate(_codes(csv), start=1):
             key = by_name[name]
             gray = read_gray(pictures.get(key), source=key)
@@ -250,10 +250,10 @@ class _Demo:
             encoded, png = cv2.imencode(".png", drawn)
             if not encoded:
                 raise InvalidInput(f"the overlay of {key} cannot be written as PNG")
-            _write(overlays / f"{Path(name).stem}.png", png.tobytes())
+            _write(overlays / drawn_as[name], png.tobytes())
             self._listener.progress("overlays", done, len(by_name))
         for old in overlays.glob("*.png"):
-            if old.name not in wanted:
+            if old.name not in drawn_as.values():
                 old.unlink()
 
     def _score(self, submission: Path) -> dict[str, float]:
@@ -275,6 +275,14 @@ class _Demo:
                 found = rle.from_text(code, sample.height * sample.width)
                 sums[bone] += rle.dice(found, right) / len(truth)
         return dict(sums)
+
+
+def overlay_names(names: Collection[str]) -> dict[str, str]:
+    """Return the overlay's file name for each picture's, which differ in more than the ending."""
+    stems = Counter(Path(name).stem for name in names)
+    return {
+        name: f"{Path(name).stem if stems[Path(name).stem] == 1 else name}.png" for name in names
+    }
 
 
 def _truth(raw: Path, dataset: Dataset) -> dict[str, tuple[Sample, Path]] | None:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from hbseg.placement import Placement
 
 Command = Callable[..., Any]
+PRESETS = {"base": "", "demo": "demo"}
+"""Presets of default specs, and their folders of configs."""
 Kind = TypeVar("Kind", bound="Document")
 
 
@@ -71,14 +73,31 @@ def _expanded(signature: inspect.Signature, groups: Mapping[str, Group]) -> list
 
 @dataclass(frozen=True)
 class SpecSource:
-    """Where a spec comes from: the default config, `--config` on it, then `--set`."""
+    """Where a spec comes from: the preset's config, `--config` on it, then `--set`."""
 
     config: Path | None = None
     settings: list[str] | None = None
+    preset: str | None = None
+
+    @property
+    def variant(self) -> str:
+        """Name of the folder of default configs; empty for `base`. Raises UsageError."""
+        if self.preset not in (None, *PRESETS):
+            from hbseg.errors import UsageError
+
+            raise UsageError(f"no preset {self.preset!r:.60}; expected {' or '.join(PRESETS)}")
+        return PRESETS.get(self.preset or "base", "")
 
     def spec(self, kind: type[Kind], name: str, **flags: Any) -> Kind:
         """Return the spec `name` with a command's own flags put in last."""
-        return spec_of(kind, name, config=self.config, settings=self.settings, flags=flags)
+        return spec_of(
+            kind,
+            name,
+            config=self.config,
+            settings=self.settings,
+            flags=flags,
+            variant=self.variant,
+        )
 
 
 @dataclass(frozen=True)
@@ -110,7 +129,14 @@ SESSION = Group(
 STORAGE = Group(
     {"data": (options.Data, None), "runs": (options.Runs, None)}, lambda **flags: Session(flags)
 )
-SOURCE = Group({"config": (options.Config, None), "settings": (options.Set, None)}, SpecSource)
+SOURCE = Group(
+    {
+        "preset": (options.Preset, None),
+        "config": (options.Config, None),
+        "settings": (options.Set, None),
+    },
+    SpecSource,
+)
 MANNER = Group(
     {
         "dry_run": (options.DryRun, None),

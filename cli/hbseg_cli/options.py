@@ -39,6 +39,10 @@ Set = Annotated[
 Config = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="YAML laid on the default spec.")
 ]
+Preset = Annotated[
+    str | None,
+    typer.Option("--preset", metavar="base|demo", help="Default specs: one GPU, or two CPU cores."),
+]
 DryRun = Annotated[
     str | None,
     typer.Option(

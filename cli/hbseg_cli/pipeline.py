@@ -42,7 +42,7 @@ def run_pipeline(
     """Do what is not done yet: stage1, stage2, compile, infer, efficiency, report."""
     from hbseg.pipeline import Pipeline
 
-    specs = chain_specs(config=source.config, settings=source.settings)
+    specs = chain_specs(config=source.config, settings=source.settings, variant=source.variant)
     where = session.backend()
     of, store = session.run(run), session.data()
     if raw is not None:

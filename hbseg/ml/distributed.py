@@ -73,8 +73,8 @@ def world(process_group: str) -> Iterator[World]:
     if size == 1:
         yield World(rank=0, size=1, device=device)
         return
-    dist.init_process_group(process_group, timeout=COLLECTIVE_TIMEOUT)
     try:
+        dist.init_process_group(process_group, timeout=COLLECTIVE_TIMEOUT)
         yield World(rank, size, device)
     except RuntimeError as error:
         if _is_lost_peer(error):

@@ -105,8 +105,8 @@ def run_step(
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             _bug(error)
-        place = error.filename or os.getcwd()
-        free = shutil.disk_usage(Path(place).parent if error.filename else place).free
+        place = Path(error.filename) if error.filename else Path.cwd()
+        free = shutil.disk_usage(place if place.is_dir() else place.parent).free
         _fail(BUG, f"disk full while writing {place} ({free} bytes free)")
     except Exception as error:
         _bug(error)

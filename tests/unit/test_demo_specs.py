@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from hbseg.chain import ChainSpecs
-from hbseg.demo import HANDS, fitted
+from hbseg.demo import HANDS, fitted, overlay_names
 from hbseg.errors import NotFoundError
 from hbseg.specs import PrepareSpec
 from hbseg_cli.session import chain_specs
@@ -44,3 +44,11 @@ def test_a_raw_set_that_is_not_there_is_refused_before_anything_starts(
 ) -> None:
     with pytest.raises(NotFoundError):
         fitted(specs, PrepareSpec(), hands=HANDS, raw=tmp_path / "none")
+
+
+def test_pictures_that_differ_in_their_ending_alone_have_overlays_of_their_own() -> None:
+    assert overlay_names(["a.png", "a.jpg", "b.jpg"]) == {
+        "a.png": "a.png.png",
+        "a.jpg": "a.jpg.png",
+        "b.jpg": "b.png",
+    }

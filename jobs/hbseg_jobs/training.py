@@ -1,0 +1,115 @@
+"""The work of a training stage, in each of its processes."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from hbseg.data.dataset import open_version
+from hbseg.errors import ContractError, SpecError
+from hbseg.ml.checkpoint import load_weights, put_weights
+from hbseg.ml.distributed import World, world
+from hbseg.ml.model import Segmenter, load_encoder
+from hbseg.ml.trainer import Setting, train
+from hbseg.specs import ModelBlock, TrainSpec
+from hbseg.steps import identity
+from hbseg_jobs.entry import StepContext
+
+
+def work(context: StepContext) -> None:
+    """Train the stage that the spec describes and write its marker."""
+    spec = context.task.spec
+    if not isinstance(spec, TrainSpec):
+        raise SpecError(f"a training stage needs a TrainSpec, not a {spec.kind}")
+    threads = int(os.environ.get("OMP_NUM_THREADS", "1"))
+    torch.set_num_threads(threads)
+    inputs = context.task.input_digests()
+    with world(spec.run.process_group) as here:
+        print_line(f"rank {here.rank} of {here.size} on {here.device}, {threads} CPU threads")
+        trained = train(_setting(context, spec, identity(spec.digest(), inputs), here), here)
+        if trained is not None:
+            context.finish(
+                trained.outputs, records=trained.records, metrics=trained.metrics, inputs=inputs
+            )
+        # Rank 0's end counts as the job's: the others stay until the marker is written.
+        here.wait()
+
+
+def _setting(context: StepContext, spec: TrainSpec, digest: str, here: World) -> Setting:
+    say = print_line if here.is_main else _silent
+    block, initial = _start(context, spec, say)
+    version = context.input("dataset").url.rpartition("/")[2]
+    return Setting(
+        spec=spec,
+        model_block=block,
+        dataset=open_version(context.data, version),
+        stage=context.task.folder,
+        work=context.work,
+        identity=digest,
+        initial=initial,
+        say=say,
+    )
+
+
+def _start(
+    context: StepContext, spec: TrainSpec, say: Callable[[str], None]
+) -> tuple[ModelBlock, Callable[[Segmenter], bool]]:
+    """Return the network's description, and what puts the first weights into it."""
+    if spec.stage == 1 and spec.model is not None:
+        return spec.model, _encoder_start(spec.model)
+    stage = context.input("checkpoint")
+    card, weights = load_weights(stage)
+    if spec.model is not None and spec.model != card.model:
+        raise ContractError(
+            f"the spec's model is {_named(spec.model)}, the checkpoint's is {_named(card.model)}",
+            "leave the model block out to inherit it",
+        )
+    say(f"inherited model={_named(card.model)} and weights from {stage.url}")
+
+    def put(model: Segmenter) -> bool:
+        put_weights(model, weights, source=stage.url, block=card.model)
+        return True
+
+    return card.model, put
+
+
+def _encoder_start(block: ModelBlock) -> Callable[[Segmenter], bool]:
+    def put(model: Segmenter) -> bool:
+        if block.encoder_weights is not None:
+            load_encoder(model, _encoder_weights(block.encoder_weights))
+        return False
+
+    return put
+
+
+def _encoder_weights(url: str) -> dict[str, torch.Tensor]:
+    import safetensors
+    import safetensors.torch
+
+    from hbseg.store import open_store
+
+    folder, _, name = url.rpartition("/")
+    with tempfile.TemporaryDirectory() as temporary:
+        path = Path(temporary) / "encoder.safetensors"
+        open_store(folder or ("/" if url.startswith("/") else ".")).download(name, path)
+        try:
+            return safetensors.torch.load_file(path)
+        except safetensors.SafetensorError as error:
+            raise ContractError(f"{url} is not readable as safetensors: {error}") from None
+
+
+def _named(block: ModelBlock) -> str:
+    return f"{block.architecture}/{block.encoder}"
+
+
+def print_line(line: str) -> None:
+    """Print a line at once, so that the log shows it while the step runs."""
+    print(line, flush=True)
+
+
+def _silent(line: str) -> None:
+    del line
