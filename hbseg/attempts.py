@@ -7,6 +7,7 @@ Numbers are counted for each step of a run, over all its tasks, so that
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -87,6 +88,21 @@ def read_failure(run: Run, step: Step, attempt: int) -> Ending | None:
         return Ending.from_text(run.folder.get(key), source=f"{run.folder.url}/{key}")
     except HbsegError:
         return None
+
+
+def summary_problem(
+    run: Run, steps: dict[str, str], dice: Callable[[], float | None] = lambda: None
+) -> str | None:
+    """Put the state of steps into the run's summary; return a warning where that fails.
+
+    The summary is for listings alone, so storage that is down must not change how a step ends.
+    `dice` reads the stage's Dice from storage, where it has one.
+    """
+    try:
+        run.summarise(steps=steps, dice=dice())
+    except HbsegError as error:
+        return f"warning: the listing of run {run.name} is out of date: {error}"
+    return None
 
 
 def now() -> str:

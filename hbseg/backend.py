@@ -50,7 +50,9 @@ class Backend(Protocol):
         """Start the task unless it already runs, and return its state.
 
         `data` is the URL of the datasets. A task that failed or was cancelled starts as a new
-        attempt and goes on from what the last one left in storage.
+        attempt and goes on from what the last one left in storage. An old marker is deleted, but
+        only when nothing refuses the start any more. Raises ConflictError where the task runs with
+        another spec.
         """
 
     def state(self, run: Run, task_name: str) -> JobState:

@@ -108,12 +108,16 @@ def infer_task(
 def images_prefix(images: Store) -> str:
     """Return the folder in a run for the masks of a folder of pictures.
 
-    It is named by the pictures' names and contents: other pictures are another result.
+    It is named by the pictures' names and contents: other pictures are another result. Files that
+    are no pictures by their names are not read.
 
     Raises:
-        NotFoundError: the folder is empty or missing.
+        NotFoundError: there is no picture in the folder, or no folder.
     """
-    content = [(entry.key, sha256_of(images.get(entry.key))) for entry in images.list()]
+    from hbseg.data.pictures import is_picture
+
+    keys = [entry.key for entry in images.list() if is_picture(entry.key)]
+    content = [(key, sha256_of(images.get(key))) for key in keys]
     if not content:
         raise NotFoundError(f"no pictures in {images.url}", "correct --images")
     return f"images/{canonical_digest(content)[:SHORT]}"

@@ -22,6 +22,7 @@ from hbseg.anatomy import BONES, INDEX
 from hbseg.chain import ChainSpecs, dataset_version, find_engine, images_prefix, infer_task
 from hbseg.errors import ConflictError, DeniedError, InvalidInput, StepFailed
 from hbseg.fetch import download_csv, fetch_report, fetch_submission
+from hbseg.folder import temporary_beside
 from hbseg.local.backend import LocalBackend
 from hbseg.local.s3server import EmbeddedS3
 from hbseg.pipeline import Event, Pipeline
@@ -49,7 +50,9 @@ _OTHERS_AWS: Final = (
     "AWS_DEFAULT_PROFILE",
     "AWS_SESSION_TOKEN",
     "AWS_ENDPOINT_URL_S3",
+    "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
 )
+_AWS_FILES: Final = ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE")
 
 
 @dataclass(frozen=True)
@@ -97,11 +100,14 @@ def run_demo(
 
     Raises:
         ConflictError: another demo is at work in the folder.
+        InvalidInput: `folder` lies in `images`, or `images` in it.
         HbsegError: a step failed, the raw set has errors, SeaweedFS is not installed.
     """
     began = time.monotonic()
     folder = Path(os.path.abspath(folder))
     images = None if images is None else Path(os.path.abspath(images))
+    if images is not None:
+        _check_apart(folder, images)
     with _alone_in(folder):
         source = folder / "raw" if raw is None else Path(os.path.abspath(raw))
         if raw is None:
@@ -121,13 +127,19 @@ def fitted(
     The number of steps stays about the same, and there are no more folds than persons.
 
     Raises:
-        NotFoundError, InvalidInput: `raw` is no raw set.
+        NotFoundError, InvalidInput: `raw` is no raw set, or has no test pictures.
     """
     persons = hands // 2
     if raw is not None:
         from hbseg.data.raw import scan
 
-        train = [image for image in scan(raw) if image.split == "train"]
+        found = scan(raw)
+        train = [image for image in found if image.split == "train"]
+        if len(train) == len(found):
+            raise InvalidInput(
+                f"no test pictures in {raw}, and the demo makes a submission of them",
+                "expected test/DCM/<person>/<picture>.png beside train",
+            )
         hands, persons = len(train), len({image.person for image in train})
     ratio = HANDS / max(hands, 1)
     specs = replace(
@@ -252,9 +264,6 @@ class _Demo:
                 raise InvalidInput(f"the overlay of {key} cannot be written as PNG")
             _write(overlays / drawn_as[name], png.tobytes())
             self._listener.progress("overlays", done, len(by_name))
-        for old in overlays.glob("*.png"):
-            if old.name not in drawn_as.values():
-                old.unlink()
 
     def _score(self, submission: Path) -> dict[str, float]:
         """Return the mean Dice of each bone over the test hands; empty without their truth."""
@@ -328,6 +337,16 @@ def _make_hands(raw: Path, hands: int, test_hands: int, listener: Listener) -> N
     )
 
 
+def _check_apart(folder: Path, images: Path) -> None:
+    inner, outer = folder.resolve(), images.resolve()
+    if inner.is_relative_to(outer) or outer.is_relative_to(inner):
+        raise InvalidInput(
+            f"the demo's folder {folder} and the pictures in {images} lie in one another, and "
+            "what the demo writes would count as your pictures",
+            "choose another --dir, or a folder for --images that holds your pictures alone",
+        )
+
+
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
     try:
@@ -353,6 +372,7 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
     before = dict(os.environ)
     for name in _OTHERS_AWS:
         os.environ.pop(name, None)
+    os.environ.update(dict.fromkeys(_AWS_FILES, os.devnull))
     os.environ.update(values)
     for name in ("NO_PROXY", "no_proxy"):
         os.environ[name] = ",".join(filter(None, (os.environ.get(name), "127.0.0.1")))
@@ -364,9 +384,9 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
 
 
 def _write(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
+    with temporary_beside(path) as temporary:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
 
 
 __all__ = ["HANDS", "TEST_HANDS", "DemoResult", "Listener", "fitted", "run_demo"]

@@ -99,6 +99,12 @@ def canonical_digest(data: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+_NUMBER_TAGS = frozenset(f"tag:yaml.org,2002:{name}" for name in ("int", "float"))
+_NO_JSON_TAGS = frozenset(
+    f"tag:yaml.org,2002:{name}" for name in ("binary", "timestamp", "set", "omap", "pairs")
+)
+
+
 class _SafeLoader(yaml.SafeLoader):
     """YAML without objects, duplicate keys or the implicit dates and base-60 numbers."""
 
@@ -113,10 +119,20 @@ class _SafeLoader(yaml.SafeLoader):
                 seen.add(key_node.value)
         return super().construct_mapping(node, deep)
 
+    def resolve(self, kind: type[yaml.Node], value: Any, implicit: Any) -> str:
+        tag: str = super().resolve(kind, value, implicit)  # type: ignore[no-untyped-call]
+        base_60 = tag in _NUMBER_TAGS and ":" in value
+        return self.DEFAULT_SCALAR_TAG if base_60 else tag
+
 
 _SafeLoader.yaml_implicit_resolvers = {
     first: [(tag, regexp) for tag, regexp in resolvers if not tag.endswith(":timestamp")]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_SafeLoader.yaml_constructors = {
+    tag: constructor
+    for tag, constructor in yaml.SafeLoader.yaml_constructors.items()
+    if tag not in _NO_JSON_TAGS
 }
 
 
@@ -147,11 +163,12 @@ def load_yaml(text: str | bytes, *, source: str) -> Any:
     """Return the plain data in one YAML document.
 
     Raises:
-        SpecError: the text is not YAML, not UTF-8, or a key stands twice.
+        SpecError: the text is not YAML, not UTF-8, a key stands twice or is a list, or a value is
+            not what its tag says, or of a kind that JSON does not have (bytes, dates, sets).
     """
     try:
         return yaml.load(text, Loader=_SafeLoader)  # noqa: S506 - a subclass of SafeLoader
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, TypeError, LookupError, RecursionError) as error:
         raise SpecError(f"{source}: not readable as YAML: {_one_line(error)}") from None
 
 

@@ -40,6 +40,10 @@ class NotFoundError(HbsegError):
     step_exit_code = 66
 
 
+class BucketMissing(NotFoundError):
+    """The bucket itself does not exist; no advice on what should be in it helps."""
+
+
 class UnreachableError(HbsegError):
     """Storage or cluster does not answer; trying again may help."""
 

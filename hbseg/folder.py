@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Self
 
 from hbseg.errors import DeniedError, DiskFullError, NotFoundError
-from hbseg.store import Entry, checked_key, joined
+from hbseg.store import Entry, checked_key, is_utf8, joined
 
 _PRIVATE = ".hbseg-"
 """Names of our own lock and temporary files start so; they are no objects."""
@@ -54,14 +55,14 @@ class FolderStore:
     def put(self, key: str, data: bytes) -> None:
         """Write a file by rename."""
         target = self._path(key)
-        with self._temporary(target) as temporary:
+        with temporary_beside(target) as temporary:
             temporary.write_bytes(data)
             os.replace(temporary, target)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         """Write a file by link, which fails where one is there."""
         target = self._path(key)
-        with self._temporary(target) as temporary:
+        with temporary_beside(target) as temporary:
             temporary.write_bytes(data)
             try:
                 os.link(temporary, target)
@@ -83,22 +84,27 @@ class FolderStore:
     def upload(self, key: str, path: Path) -> None:
         """Copy a local file into the folder."""
         target = self._path(key)
-        with self._temporary(target) as temporary:
+        with temporary_beside(target) as temporary:
             shutil.copyfile(path, temporary)
             os.replace(temporary, target)
 
     def download(self, key: str, path: Path) -> None:
         """Copy a file out of the folder."""
-        with self._reading(key) as source, self._temporary(path) as temporary:
+        # Opened first, so that a file that may not be read is not taken for one not written.
+        with self._reading(key) as source, source.open("rb"), temporary_beside(path) as temporary:
             shutil.copyfile(source, temporary)
             os.replace(temporary, path)
 
     def exists(self, key: str) -> bool:
         """Return whether the file is there."""
-        return self._path(key).is_file()
+        with self._reading(key) as path:
+            return path.is_file()
 
     def list(self, prefix: str = "") -> Iterator[Entry]:
-        """Yield all files below the folder whose key starts with `prefix`."""
+        """Yield all files below the folder whose key starts with `prefix`.
+
+        Passed over: names that are not UTF-8, links that lead nowhere, pipes and devices.
+        """
         above = prefix.rpartition("/")[0]
         start = self._path(above) if above else self._root
         yield from sorted(
@@ -110,11 +116,17 @@ class FolderStore:
         """Yield the folders directly below `prefix`."""
         start = self._path(prefix) if prefix else self._root
         if start.is_dir():
-            yield from sorted(entry.name for entry in os.scandir(start) if entry.is_dir())
+            names = sorted(filter(is_utf8, os.listdir(start)))
+            # `os.path.isdir` is False where an error is: at a link to itself, at what is gone.
+            yield from (name for name in names if os.path.isdir(start / name))
 
     def delete(self, key: str) -> None:
         """Remove the file."""
-        self._path(key).unlink(missing_ok=True)
+        path = self._path(key)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise write_error(error, path) from None
 
     def _path(self, key: str) -> Path:
         return self._root / checked_key(key)
@@ -124,9 +136,15 @@ class FolderStore:
             relative = os.path.relpath(folder, self._root)
             above = "" if relative == "." else relative.replace(os.sep, "/")
             for name in names:
-                if not name.startswith(_PRIVATE):
-                    size = os.path.getsize(os.path.join(folder, name))
-                    yield Entry(joined(above, name), size)
+                key = joined(above, name)
+                if name.startswith(_PRIVATE) or not is_utf8(key):
+                    continue
+                try:
+                    found = os.stat(os.path.join(folder, name))
+                except OSError:
+                    continue  # a link that leads nowhere, or a file that is gone by now
+                if stat.S_ISREG(found.st_mode):
+                    yield Entry(key, found.st_size)
 
     @contextmanager
     def _reading(self, key: str) -> Iterator[Path]:
@@ -139,35 +157,45 @@ class FolderStore:
             raise DeniedError(f"no permission to read {path}") from None
 
     @contextmanager
-    def _temporary(self, target: Path) -> Iterator[Path]:
-        """Yield a new file's path beside `target`; whatever is left of it is removed."""
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(prefix=f"{_PRIVATE}part-", dir=target.parent)
-            os.close(handle)
-            os.chmod(name, 0o644)
-        except OSError as error:
-            raise _write_error(error, target) from None
-        try:
-            yield Path(name)
-        except OSError as error:
-            raise _write_error(error, target) from None
-        finally:
-            Path(name).unlink(missing_ok=True)
-
-    @contextmanager
     def _lock(self) -> Iterator[None]:
-        self._root.mkdir(parents=True, exist_ok=True)
-        with (self._root / f"{_PRIVATE}lock").open("a") as file:
+        try:
+            self._root.mkdir(parents=True, exist_ok=True)
+            file = (self._root / f"{_PRIVATE}lock").open("a")
+        except OSError as error:
+            raise write_error(error, self._root) from None
+        with file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+@contextmanager
+def temporary_beside(target: Path) -> Iterator[Path]:
+    """Yield a new file's path beside `target`, to be renamed to it; what is left is removed.
+
+    Raises:
+        DiskFullError, DeniedError: see `write_error`.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f"{_PRIVATE}part-", dir=target.parent)
+        os.close(handle)
+        os.chmod(name, 0o644)
+    except OSError as error:
+        raise write_error(error, target) from None
+    try:
+        yield Path(name)
+    except OSError as error:
+        raise write_error(error, target) from None
+    finally:
+        Path(name).unlink(missing_ok=True)
 
 
 def _tag(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _write_error(error: OSError, target: Path) -> Exception:
+def write_error(error: OSError, target: Path) -> Exception:
+    """Return what a person is told of an error while `target` was written, or the error itself."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         free = shutil.disk_usage(_existing(target)).free
         return DiskFullError(f"disk full while writing {target} ({free} bytes free)")

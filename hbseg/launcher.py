@@ -2,7 +2,8 @@
 
 It takes an attempt's number in storage, starts the step (by torchrun where it trains, one process
 for each rank), keeps the ranks' logs and copies them to storage, finds the root cause of a
-failure, tries again what may pass, and leaves `exit.json` in the job's folder, last of all.
+failure, tries again what may pass, and leaves `exit.json` in the job's folder; after that it only
+puts the step's state into the run's summary, where storage answers.
 
     <job>/logs/<attempt>/<rank>.log   lines as `<time> <text>`; torchrun's own in `torchrun.log`
     <job>/failures/<attempt>/         records of failed ranks, written by the step
@@ -22,6 +23,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -29,8 +31,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from hbseg.attempts import Ending, claim_attempt
+from hbseg.attempts import Ending, claim_attempt, summary_problem
 from hbseg.errors import HbsegError
+from hbseg.markers import read_marker
 from hbseg.placement import Placement
 from hbseg.processes import tied, usable_cores
 from hbseg.rank_logs import LogUpload, RankLogs, say
@@ -47,6 +50,8 @@ TORCHRUN_STOP_SECONDS = 20
 LAST_UPLOAD_SECONDS = 60.0
 LAST_UPLOAD_SECONDS_STOPPED = 4.0
 """Limits of the last copy, after an end and after SIGTERM."""
+SUMMARY_SECONDS = 4.0
+"""Limit of writing the run's summary, which is for listings alone."""
 LONGEST_PAUSE = 30.0
 """Seconds between two attempts; the first pause is 1 s, each next one twice as long."""
 
@@ -63,9 +68,14 @@ class Launch:
     """Arguments of the step, without `--attempt`."""
     step: Step
     run: Run
-    task: str
-    """Name of the task."""
+    prefix: str
+    """The task's folder in the run."""
     placement: Placement
+
+    @property
+    def task(self) -> str:
+        """Name of the task."""
+        return self.prefix.replace("/", "-")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -92,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             arguments=tuple(options.step_arguments),
             step=Step(step.step),
             run=Run(open_store(step.runs), step.run_name),
-            task=step.prefix.replace("/", "-"),
+            prefix=step.prefix,
             placement=Placement.model_validate_json(options.placement),
         )
     except HbsegError as error:
@@ -110,6 +120,7 @@ def execute(launch: Launch) -> Ending:
     with stop_request() as stop:
         ending = _execute(launch, stop)
     _write_ending(launch.job, ending)
+    _summarise(launch, {0: "done", CANCELLED: "cancelled"}.get(ending.code, "failed"))
     return ending
 
 
@@ -137,6 +148,7 @@ def _attempt(launch: Launch, stop: StopRequest) -> Ending:
         number = claim_attempt(launch.run, launch.step, launch.task)
     except HbsegError as error:
         return ended(error.step_exit_code, str(error))
+    _summarise(launch, "running")
     logs = RankLogs(launch.job / "logs" / str(number), torchrun=launch.step in TRAINING)
     failures = launch.job / "failures" / str(number)
     failures.mkdir(parents=True, exist_ok=True)
@@ -260,6 +272,25 @@ def _is_claimed(job: Path) -> bool:
     except (OSError, ValueError):
         return False
     return isinstance(claim, dict) and claim.get("pid") == os.getpid()
+
+
+def _summarise(launch: Launch, state: str) -> None:
+    """Put the step's state into the run's summary, as far as storage answers in time."""
+
+    def dice() -> float | None:
+        if state != "done" or launch.step not in TRAINING:
+            return None
+        return read_marker(launch.run.folder.folder(launch.prefix)).metrics.get("dice")
+
+    def write() -> None:
+        if problem := summary_problem(launch.run, {launch.prefix: state}, dice):
+            say(problem)
+
+    writer = threading.Thread(target=write, name="summary", daemon=True)
+    writer.start()
+    writer.join(SUMMARY_SECONDS)
+    if writer.is_alive():
+        say(f"warning: storage does not answer: the listing may not say that the step is {state}")
 
 
 def _write_ending(job: Path, ending: Ending) -> None:

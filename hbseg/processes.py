@@ -57,9 +57,8 @@ def is_alive(process: ProcessId) -> bool:
 
 def wait_for_end(process: ProcessId, timeout: float | None = None) -> bool:
     """Return whether the process has ended within `timeout` seconds; none waits for ever."""
-    try:
-        descriptor = os.pidfd_open(process.pid)
-    except (OSError, AttributeError):
+    descriptor = _pidfd(process.pid)
+    if descriptor is None:
         return _wait_by_psutil(process, timeout)
     try:
         if not is_alive(process):
@@ -69,6 +68,14 @@ def wait_for_end(process: ProcessId, timeout: float | None = None) -> bool:
         return bool(poll.poll(None if timeout is None else max(0.0, timeout) * 1000))
     finally:
         os.close(descriptor)
+
+
+def _pidfd(pid: int) -> int | None:
+    """Return a descriptor of the process; none where it is gone or the system has no such."""
+    try:
+        return os.pidfd_open(pid)
+    except (OSError, AttributeError):
+        return None
 
 
 def _wait_by_psutil(process: ProcessId, timeout: float | None) -> bool:

@@ -17,7 +17,7 @@ Runs = NDArray[np.int64]
 DICE_EPSILON = 1e-4
 """Added above and below in Dice, so that two empty masks agree (source: the task's metric)."""
 
-_CODE = re.compile(r"[1-9]\d{0,11} [1-9]\d{0,11}(?: [1-9]\d{0,11} [1-9]\d{0,11})*")
+_CODE = re.compile(r"[1-9][0-9]{0,11} [1-9][0-9]{0,11}(?: [1-9][0-9]{0,11} [1-9][0-9]{0,11})*")
 
 
 def encode(mask: NDArray[np.bool_]) -> str:
@@ -134,6 +134,6 @@ def _covered_before(runs: Runs, positions: NDArray[np.int64]) -> NDArray[np.int6
 
 def _why_unreadable(rle: str) -> str:
     for number in rle.split(" "):
-        if not re.fullmatch(r"[1-9]\d{0,11}", number):
+        if not re.fullmatch(r"[1-9][0-9]{0,11}", number):
             return f"not a positive number: {number[:40]!r}"
     return "an odd number of values: the last start has no length"

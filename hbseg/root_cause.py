@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from hbseg.attempts import Ending, now
+from hbseg.errors import UnreachableError
 from hbseg.rank_logs import RankLogs
 
 CANCELLED = 128 + signal.SIGTERM
@@ -35,14 +36,14 @@ def explained(code: int, logs: RankLogs, failures: Path, number: int, *, stopped
     exits = exits_by_themselves(logs.own_text())
     # A rank that a signal ended leaves no record, and its peers fail only because it is gone.
     for rank, rank_code in exits.items():
-        if rank_code > 128:
-            return ended(rank_code, _signal_reason(f"rank {rank}", rank_code - 128), number)
+        if rank_code < 0:
+            return ended(128 - rank_code, _signal_reason(f"rank {rank}", -rank_code), number)
     record = earliest_record(failures)
     if record is not None:
         return ended(*record, number)
     for rank, rank_code in exits.items():
         return ended(rank_code, _no_record(f"rank {rank}", rank_code, logs), number)
-    if code > 128:
+    if code > 128 and code != UnreachableError.step_exit_code:
         return ended(code, _signal_reason("the step", code - 128), number)
     return ended(code, _no_record("the step", code, logs), number)
 
@@ -64,8 +65,9 @@ def _signal_reason(what: str, signum: int) -> str:
 def exits_by_themselves(report: str) -> dict[int, int]:
     """Return rank and code of the ranks that failed before torchrun stopped the others.
 
-    Read from torchrun's own words: it exits with 1 whatever its ranks' codes were, and its times
-    cannot tell which one was first.
+    A code is -n for signal n, since codes above 128 may be a step's own. Read from torchrun's own
+    words: it exits with 1 whatever its ranks' codes were, and its times cannot tell which one was
+    first.
     """
     stopped = {match[1] for match in _TORCHRUN_STOPS.finditer(report)}
     exits: dict[int, int] = {}
@@ -74,8 +76,7 @@ def exits_by_themselves(report: str) -> dict[int, int]:
         if match := _TORCHRUN_RANK.search(line):
             rank = int(match[1])
         elif (match := _TORCHRUN_EXIT.search(line)) and match[2] not in stopped:
-            code = int(match[1])
-            exits[rank] = 128 - code if code < 0 else code
+            exits[rank] = int(match[1])
     return exits
 
 

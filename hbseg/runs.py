@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from hbseg.documents import Document
-from hbseg.errors import ConflictError, InvalidInput, NotFoundError
+from hbseg.errors import BucketMissing, ConflictError, InvalidInput, NotFoundError
 from hbseg.store import Store
 
 CLAIM = "run.json"
@@ -77,9 +77,9 @@ class Run:
         """Return the claim. Raises NotFoundError where there is no such run."""
         try:
             data = self.folder.get(CLAIM)
-        except NotFoundError as error:
-            if "bucket" in error.message:
-                raise
+        except BucketMissing:
+            raise
+        except NotFoundError:
             raise NotFoundError(
                 f"no run {self.name} in {self.folder.url.removesuffix(self.name).rstrip('/')}",
                 "see: hbseg list",

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from hbseg.errors import (
+    BucketMissing,
     ContractError,
     DeniedError,
     HbsegError,
@@ -21,6 +22,7 @@ from hbseg.errors import (
     NotFoundError,
     UnreachableError,
 )
+from hbseg.folder import write_error
 from hbseg.store import Entry, checked_key, joined
 
 if TYPE_CHECKING:
@@ -143,9 +145,12 @@ class S3Store:
 
     def download(self, key: str, path: Path) -> None:
         """Write an object to a local file; boto3 renames it when it is complete."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with self._request(key):
-            self._client.download_file(self._bucket, self._key(key), str(path))
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with self._request(key):
+                self._client.download_file(self._bucket, self._key(key), str(path))
+        except OSError as error:
+            raise write_error(error, path) from None
 
     def exists(self, key: str) -> bool:
         """Return whether an object is there."""
@@ -153,7 +158,7 @@ class S3Store:
             with self._request(key):
                 self._client.head_object(Bucket=self._bucket, Key=self._key(key))
         except NotFoundError as error:
-            if isinstance(error, _BucketMissing):
+            if isinstance(error, BucketMissing):
                 raise
             return False
         return True
@@ -223,7 +228,7 @@ class S3Store:
     def _refusal(self, code: str, key: str) -> HbsegError:
         place = f"s3://{joined(self._bucket, joined(self._prefix, key))}"
         if code == "NoSuchBucket":
-            return _BucketMissing(f"no such bucket: {self._bucket}", "create it or correct the URL")
+            return BucketMissing(f"no such bucket: {self._bucket}", "create it or correct the URL")
         if code in _MISSING:
             return NotFoundError(f"not found: {place}")
         if code in _SHORT:
@@ -263,10 +268,6 @@ class S3Store:
 
 class _ConditionFailed(InvalidInput):
     """A conditional write lost."""
-
-
-class _BucketMissing(NotFoundError):
-    """The bucket itself does not exist."""
 
 
 def _client() -> S3Client:

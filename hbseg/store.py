@@ -102,18 +102,28 @@ def checked_key(key: str) -> str:
     """Return `key` if it names an object inside its store.
 
     Raises:
-        InvalidInput: empty, absolute, with `..`, an empty part, a control character or a part of
-            more than 255 bytes.
+        InvalidInput: empty, absolute, not UTF-8, with `..`, an empty part, a control character or
+            a part of more than 255 bytes.
     """
     parts = key.split("/")
     bad = (
-        any(part in ("", ".", "..") or len(part.encode()) > 255 for part in parts)
+        not is_utf8(key)
+        or any(part in ("", ".", "..") or len(part.encode()) > 255 for part in parts)
         or any(ord(character) < 32 or character == "\x7f" for character in key)
         or "\\" in key
     )
     if bad:
         raise InvalidInput(f"not a valid key in storage: {key[:200]!r}")
     return key
+
+
+def is_utf8(name: str) -> bool:
+    """Return whether a name that the system gave can be written as UTF-8."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def joined(prefix: str, key: str) -> str:

@@ -63,6 +63,8 @@ def validate(path: Path | str, images: Iterable[Image | str]) -> list[str]:
         return [f"{path}: no such file"]
     except UnicodeDecodeError:
         return [f"{path}: not UTF-8 text"]
+    except OSError as error:
+        return [f"{path}: cannot be read ({error.strerror})"]
 
 
 def read(path: Path | str) -> Iterator[tuple[str, str, str]]:

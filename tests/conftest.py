@@ -1,5 +1,6 @@
 """Fixtures that all tests share: a real S3 server, and stores over it and over folders."""
 
+import os
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,6 +10,15 @@ import pytest
 
 from hbseg.local.s3server import EmbeddedS3
 from hbseg.store import Store, open_store
+
+_OTHERS_AWS = (
+    "AWS_PROFILE",
+    "AWS_DEFAULT_PROFILE",
+    "AWS_SESSION_TOKEN",
+    "AWS_DEFAULT_REGION",
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
+)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -43,7 +53,9 @@ def s3(s3_server: EmbeddedS3, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Pla
     """A fresh bucket; the environment leads boto3 to it."""
     for name, value in s3_server.environment.items():
         monkeypatch.setenv(name, value)
-    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_DEFAULT_REGION"):
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, os.devnull)
+    for name in _OTHERS_AWS:
         monkeypatch.delenv(name, raising=False)
     place = S3Place(s3_server, f"test-{uuid.uuid4().hex[:12]}")
     s3_server.create_bucket(place.bucket)

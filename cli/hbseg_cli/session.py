@@ -50,12 +50,25 @@ class Session:
         return self._store("runs")
 
     def data(self, claim: RunClaim | None = None) -> Store:
-        """Return the folder of the datasets; a run's claim names it where nothing else does."""
+        """Return the folder of the datasets; that of a run is the one that its claim names.
+
+        Raises:
+            ConflictError: a flag or a setting names another one.
+        """
+        from hbseg.errors import ConflictError
         from hbseg.store import open_store
 
-        if claim is not None and self.settings.get("data") is None:
-            return open_store(claim.data)
-        return self._store("data")
+        if claim is None:
+            return self._store("data")
+        held = open_store(claim.data)
+        if self.settings.get("data") is not None:
+            named = self._store("data")
+            if named.url != held.url:
+                raise ConflictError(
+                    f"run {claim.name} reads {held.url}, not {named.url}",
+                    f"give --data {held.url}",
+                )
+        return held
 
     def run(self, name: str | None) -> Run:
         """Return a run by name; none takes the one of the settings."""

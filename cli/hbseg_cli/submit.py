@@ -191,12 +191,13 @@ class _Verb:
     ) -> Result:
         """Start the task; wait for its end or follow its logs where that was asked for."""
         from hbseg.pipeline import Started, submit
+        from hbseg.runs import CLAIM
 
         session = self._session
         backend = session.backend()
         run = session.run(name)
         if claim:
-            data = session.data()
+            data = session.data(run.read() if run.folder.exists(CLAIM) else None)
             task = make_task(run, data)
             run.claim(data=data.url)
         else:
@@ -208,7 +209,8 @@ class _Verb:
             state = self._until_the_end(run, task)
         elif outcome != Started.DONE:
             say(f"see: hbseg logs {run.name} --step {task.step} -f")
-        run.summarise(steps={task.prefix: "done" if outcome == Started.DONE else state.phase})
+        if outcome == Started.DONE:
+            _summarise(run, task, "done")
         content: dict[str, Any] = {
             "run": run.name,
             "step": task.step.value,
@@ -232,9 +234,9 @@ class _Verb:
             say(f"{task.prefix} runs on; see: hbseg logs {run.name} --step {task.step} -f")
             raise
         if state.phase != Phase.SUCCEEDED:
-            run.summarise(steps={task.prefix: state.phase})
+            _summarise(run, task, state.phase)
             raise failure_of(run, task, state)
-        run.summarise(steps={task.prefix: "done"})
+        _summarise(run, task, "done")
         return state
 
     def dry_run(self, name: str | None, step: Step, spec: Spec) -> Result:
@@ -261,6 +263,13 @@ class _Verb:
         )
         form = Format.YAML if self._format == Format.TABLE else self._format
         return Result(content, names=[step.value], format=form)
+
+
+def _summarise(run: Run, task: Task, state: str) -> None:
+    from hbseg.attempts import summary_problem
+
+    if problem := summary_problem(run, {task.prefix: state}):
+        say(problem)
 
 
 _WORDS = {

@@ -9,7 +9,7 @@ sound checksums, the version is planned again without it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from hbseg.data.raw import RawImage, scan
 from hbseg.data.splits import assign_folds
 from hbseg.data.versions import (
     DATASET,
+    INDEX,
     Counts,
     DatasetRecord,
     FoldRecord,
@@ -32,7 +33,7 @@ from hbseg.data.versions import (
 )
 from hbseg.data.workers import Progress, spread
 from hbseg.data.writing import Hand, ShardPlan, finished_shards, write_shard
-from hbseg.errors import InvalidInput
+from hbseg.errors import BucketMissing, InvalidInput, NotFoundError
 from hbseg.markers import MARKER, sha256_of, write_marker
 from hbseg.specs import PrepareSpec
 from hbseg.store import Store
@@ -67,12 +68,14 @@ def prepare(
     whole are kept. `workers` processes share the work, each with one shard on its disk at a time.
 
     Raises:
-        NotFoundError: there is no raw folder.
+        NotFoundError: there is no raw folder, or no bucket.
         InvalidInput: it is not in the raw layout, has errors (and not `skip_bad`), has fewer
-            persons than folds, or changes meanwhile.
+            persons than folds or two test pictures of one name, or changes meanwhile.
         DiskFullError, DeniedError, UnreachableError: the storage does not take it.
     """
     images = scan(raw)
+    _check_test_names(images)
+    _reach(data)
     hands, problems = _survey(raw, images, workers, progress)
     problems = [p for p in [*set_problems(raw, images), *problems] if p.severity == "error"]
     while True:
@@ -100,6 +103,28 @@ class _Plan:
     hands: tuple[Hand, ...]
     """With their folds."""
     shards: tuple[ShardPlan, ...]
+
+
+def _check_test_names(images: Iterable[RawImage]) -> None:
+    seen: dict[str, str] = {}
+    for path in (image.path for image in images if image.split == "test"):
+        name = path.rpartition("/")[2]
+        if name in seen:
+            raise InvalidInput(
+                f"two test pictures are called {name}: {seen[name]} and {path}",
+                "a submission names pictures without folder: rename one",
+            )
+        seen[name] = path
+
+
+def _reach(data: Store) -> None:
+    """Have storage that cannot be used say so before the long work."""
+    try:
+        data.get(INDEX)
+    except BucketMissing:
+        raise
+    except NotFoundError:
+        return  # no dataset so far
 
 
 def _survey(

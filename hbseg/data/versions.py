@@ -14,7 +14,7 @@ from pydantic import Field
 
 from hbseg.data.shards import FORMAT, Digest, ShardKey, read_document
 from hbseg.documents import Block, Document, canonical_digest
-from hbseg.errors import ConflictError, InvalidInput, NotFoundError
+from hbseg.errors import BucketMissing, ConflictError, InvalidInput, NotFoundError
 from hbseg.specs import PrepareSpec
 from hbseg.store import Store
 
@@ -128,6 +128,8 @@ def read_index(data: Store) -> DatasetIndex:
     """
     try:
         content = data.get(INDEX)
+    except BucketMissing:
+        raise
     except NotFoundError:
         raise NotFoundError(f"no dataset in {data.url}", f"run: {PREPARE}") from None
     return read_document(DatasetIndex, content, source=f"{data.url}/{INDEX}")

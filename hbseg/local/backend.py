@@ -4,7 +4,7 @@
                                /spec.yaml    its spec, as the step reads it
                                /exit.json    how it ended
                                /cancelled    it was told to stop
-                               /logs/<attempt>/<rank>.log, /work/, /failures/, /launcher.log
+                               /logs/<attempt>/<rank>.log, /work, /failures, /launcher.log
 
 `<runs>` is a short hash of the URL of the runs. The state says what runs here; what was achieved
 is in storage alone, so the folder may be deleted while nothing runs.
@@ -32,6 +32,7 @@ from hbseg.backend import JobState, Phase
 from hbseg.documents import Document
 from hbseg.errors import ConflictError, DeniedError, HbsegError, NotFoundError, UsageError
 from hbseg.launcher import STOP_SECONDS
+from hbseg.markers import MARKER
 from hbseg.placement import Placement
 from hbseg.processes import ProcessId, identified, is_alive, send, tied, wait_for_end
 from hbseg.runs import Run
@@ -103,6 +104,7 @@ class LocalBackend:
         Raises:
             UsageError: the placement has more than one node.
             DeniedError: the state folder cannot be written.
+            ConflictError: the task runs with another spec.
         """
         if placement.nodes > 1:
             raise UsageError(
@@ -112,9 +114,11 @@ class LocalBackend:
         job = self._job(run, task.name)
         with self._locked(run):
             if self._is_running(job):
+                self._check_spec(run, task, job)
                 return self.state(run, task.name)
             _clear(job)
             (job / "spec.yaml").write_text(task.spec.to_yaml(), encoding="utf-8")
+            task.folder.delete(MARKER)
             self._start(run, task, placement, data, job)
         return self.state(run, task.name)
 
@@ -147,26 +151,25 @@ class LocalBackend:
     ) -> Iterator[str]:
         """Yield `<time> <text>` of the latest attempt, `[rank] ` before the text of several ranks.
 
-        With `follow`, goes on until the task has ended, over its further attempts. Where this
-        machine knows nothing of the task, the logs come from storage.
+        With `follow`, goes on until the task has ended, over its further attempts; a task that
+        ended before its first attempt has no lines. Where this machine knows nothing of the task,
+        the logs come from storage.
 
         Raises:
             NotFoundError: there are no logs.
         """
         job = self._job(run, task_name)
-        running = self._is_running(job)
         number = max(_attempts(job), default=0)
-        if number or running:
-            if follow:
-                yield from self._followed(run, task_name, job, rank)
-            else:
-                texts = {
-                    name: path.read_text(encoding="utf-8", errors="replace")
-                    for name, path in _log_files(job / "logs" / str(number), rank).items()
-                }
-                yield from _merged(texts)
-            return
-        yield from _stored_logs(run, task_name, rank)
+        if follow and _read_job(job) is not None:
+            yield from self._followed(run, task_name, job, rank)
+        elif number or self._is_running(job):
+            texts = {
+                name: path.read_text(encoding="utf-8", errors="replace")
+                for name, path in _log_files(job / "logs" / str(number), rank).items()
+            }
+            yield from _merged(texts)
+        else:
+            yield from _stored_logs(run, task_name, rank)
 
     def cancel(self, run: Run, task_name: str) -> bool:
         """Ask a running task to stop and wait until it has; return whether it was running."""
@@ -259,6 +262,14 @@ class LocalBackend:
             os.replace(temporary, job / "job.json")
         if launcher.stdin is not None:
             launcher.stdin.close()
+
+    def _check_spec(self, run: Run, task: Task, job: Path) -> None:
+        running = _read_job(job)
+        if running is not None and running.spec_hash != task.spec.digest():
+            raise ConflictError(
+                f"{task.prefix} of run {run.name} runs with another spec",
+                f"see: hbseg status {run.name}, or stop it: hbseg cancel {run.name}",
+            )
 
     def _is_running(self, job: Path) -> bool:
         _reap()

@@ -7,6 +7,7 @@ which carries their sha256. No pickle is written or read. The finished network i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from torch import Tensor
 from hbseg.anatomy import BONES
 from hbseg.documents import Document
 from hbseg.errors import ContractError, InvalidInput, NotFoundError
+from hbseg.folder import write_error
 from hbseg.markers import check_outputs, read_marker, sha256_of, sha256_of_file, verified
 from hbseg.ml.model import Segmenter
 from hbseg.specs import ModelBlock
@@ -209,7 +211,7 @@ class CheckpointFolder:
         path = self._work / "upload.safetensors"
         plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         try:
-            safetensors.torch.save_file(plain, path)
+            _save(plain, path)
             self._stage.upload(key, path)
             return sha256_of_file(path)
         finally:
@@ -218,6 +220,18 @@ class CheckpointFolder:
 
 def _folder(step: int) -> str:
     return f"checkpoints/{step:08d}"
+
+
+def _save(tensors: dict[str, Tensor], path: Path) -> None:
+    """Write a file of tensors. Raises DiskFullError and DeniedError (see `write_error`)."""
+    try:
+        safetensors.torch.save_file(tensors, path)
+    except SafetensorError as error:
+        # It tells the system's error in its text only: "I/O error: ... (os error 28)".
+        number = re.search(r"\(os error ([0-9]+)\)", str(error))
+        if number is None:
+            raise
+        raise write_error(OSError(int(number[1]), str(error)), path) from error
 
 
 def _tensors(data: bytes, source: str) -> dict[str, Tensor]:

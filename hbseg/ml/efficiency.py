@@ -11,6 +11,7 @@ import platform
 import resource
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -44,7 +45,8 @@ class Latency(Block):
     """Memory of the whole process, libraries included, with the network loaded, before a call."""
     peak_resident_mib: float
     """Largest memory of the whole process during the calls. The engine is measured first and freed
-    before the eager network is loaded, but allocators keep some of what is freed."""
+    before the eager network is loaded, but allocators keep some of what is freed. Where the kernel
+    cannot forget earlier peaks, the largest since the process began."""
 
 
 class Efficiency(Document):
@@ -172,9 +174,10 @@ def _resident_mib() -> float:
 
 
 def _reset_peak() -> None:
-    """Have the kernel forget the process's largest memory so far."""
+    """Have the kernel forget the process's largest memory so far, where it can."""
     forget_peak = "5"
-    Path("/proc/self/clear_refs").write_text(forget_peak)
+    with suppress(OSError):  # kernels without CONFIG_PROC_PAGE_MONITOR, and sandboxes
+        Path("/proc/self/clear_refs").write_text(forget_peak)
 
 
 def _peak_mib() -> float:

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from hbseg.errors import ContractError, NotFoundError, SpecError
+from hbseg.errors import BucketMissing, ContractError, NotFoundError, SpecError
 from hbseg.markers import Marker, check_outputs, read_marker, sha256_of_file, verified
 from hbseg.ml.engine_card import CARD, Engine, EngineCard, check_card, compile_again
 from hbseg.ml.onnx_engine import OnnxEngine
@@ -84,9 +84,9 @@ def num_threads() -> int:
 def _marker(folder: Store) -> Marker:
     try:
         marker = read_marker(folder)
-    except NotFoundError as error:
-        if "bucket" in error.message:
-            raise
+    except BucketMissing:
+        raise
+    except NotFoundError:
         raise NotFoundError(f"no finished engine in {folder.url}", compile_again()) from None
     if marker.step != Step.COMPILE:
         raise ContractError(

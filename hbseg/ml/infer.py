@@ -2,7 +2,8 @@
 
 The pictures are cut, in path order, into parts of a few batches each. A part is written whole:
 first its CSV rows, then its record with their sha256. A later attempt takes over every part whose
-record fits, so a step that was killed goes on where it was and ends with the same bytes.
+record fits, so a step that was killed goes on where it was and ends with the same bytes. Parts of
+another spec or other inputs are removed at the end.
 """
 
 from __future__ import annotations
@@ -96,7 +97,8 @@ class InferStep:
         self._folder = folder
         self._work = work
         self._truth = truth
-        self._parts = folder.folder(f"parts/{identity[:SHORT]}")
+        self._identity = identity[:SHORT]
+        self._parts = folder.folder(f"parts/{self._identity}")
         self._computed = 0
         self._seconds = 0.0
 
@@ -118,6 +120,7 @@ class InferStep:
             outputs = {SUBMISSION: sha256_of_file(merged), **self._write_tables(parts)}
         finally:
             merged.unlink(missing_ok=True)
+        self._clear_foreign()
         return Inferred(outputs, self._metrics(parts))
 
     def _merge(self, sources: Sequence[Source], merged: Path) -> list[Part]:
@@ -218,6 +221,12 @@ class InferStep:
         for key, data in tables.items():
             self._folder.put(key, data)
         return {key: sha256_of(data) for key, data in tables.items()}
+
+    def _clear_foreign(self) -> None:
+        for identity in list(self._folder.list_folders("parts")):
+            if identity != self._identity:
+                for entry in list(self._folder.list(f"parts/{identity}/")):
+                    self._folder.delete(entry.key)
 
     def _metrics(self, parts: Sequence[Part]) -> dict[str, float]:
         metrics: dict[str, float] = {

@@ -23,6 +23,7 @@ from hbseg.anatomy import BONES, NUM_BONES
 from hbseg.data.annotation import Polygons, bone_masks
 from hbseg.data.dataset import Dataset
 from hbseg.data.shards import Sample
+from hbseg.folder import temporary_beside
 from hbseg.ml.frame import Frame
 
 BATCHES_AHEAD = 2
@@ -55,7 +56,11 @@ class SampleReader:
         return len(self._samples)
 
     def read(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Return an image, uint8 [S, S], and its coverage, uint8 [29, S, S]."""
+        """Return an image, uint8 [S, S], and its coverage, uint8 [29, S, S].
+
+        Raises:
+            DiskFullError, DeniedError: the sample cannot be kept.
+        """
         sample = self._samples[index]
         name = hashlib.sha256(sample.path.encode()).hexdigest()[:32]
         path = self._cache / f"{name}.npz"
@@ -68,10 +73,10 @@ class SampleReader:
         picture, polygons = self._dataset.load(sample)
         image = frame.to_network(picture)
         boxes, crops = coverage(polygons, frame)
-        temporary = path.with_suffix(f".{os.getpid()}.part")
-        with temporary.open("wb") as file:
-            np.savez(file, image=image, boxes=boxes, crops=crops)
-        os.replace(temporary, path)
+        with temporary_beside(path) as temporary:
+            with temporary.open("wb") as file:
+                np.savez(file, image=image, boxes=boxes, crops=crops)
+            os.replace(temporary, path)
 
     def _kept(self, path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         with np.load(path, allow_pickle=False) as arrays:

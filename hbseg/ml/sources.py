@@ -7,7 +7,8 @@ from functools import partial
 
 from hbseg.data import annotation
 from hbseg.data.dataset import Dataset
-from hbseg.data.pictures import read_gray
+from hbseg.data.pictures import is_picture, read_gray
+from hbseg.data.raw import PICTURE_SUFFIXES
 from hbseg.data.shards import Sample
 from hbseg.errors import InvalidInput, NotFoundError
 from hbseg.ml.predict import Picture, Source
@@ -15,8 +16,6 @@ from hbseg.rle import Runs
 from hbseg.steps import SHORT
 from hbseg.store import Store
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
-"""Files of a folder that are taken for pictures, in any case."""
 MOST_LINES = 20
 """Skipped files that are named one by one."""
 
@@ -54,17 +53,17 @@ def folder_sources(folder: Store) -> list[Source]:
     """
     sources, skipped = [], []
     for entry in folder.list():
-        name = entry.key.rpartition("/")[2]
-        if name.lower().endswith(SUFFIXES) and not name.startswith("."):
+        if is_picture(entry.key):
             sources.append(Source(entry.key, _loader(folder, entry.key), tag=str(entry.size)))
         else:
             skipped.append(entry.key)
     for key in skipped[:MOST_LINES]:
-        say(f"skipped {key}: not a picture ({', '.join(SUFFIXES)})")
+        say(f"skipped {key}: not a picture ({', '.join(PICTURE_SUFFIXES)})")
     if len(skipped) > MOST_LINES:
         say(f"skipped {len(skipped) - MOST_LINES} more files that are no pictures")
     if not sources:
-        raise NotFoundError(f"no pictures in {folder.url}", f"expected {', '.join(SUFFIXES)}")
+        expected = f"expected {', '.join(PICTURE_SUFFIXES)}"
+        raise NotFoundError(f"no pictures in {folder.url}", expected)
     return sources
 
 

@@ -175,7 +175,8 @@ def test_a_valid_submission_is_put_in_place(local: Local, dataset: Dataset, tmp_
     outcome = hbseg(local, "fetch-submission", "first", *arguments)
 
     # the run's own claim says where its data are; HBSEG_DATA leads elsewhere here
-    assert outcome.returncode == 3
+    assert outcome.returncode == 5
+    assert f"not {local.data.url}; give --data " in outcome.stderr
     environment_data = dataset.folder.url.rpartition("/versions/")[0]
     outcome = hbseg(local, "fetch-submission", "first", *arguments, "--data", environment_data)
     assert outcome.returncode == 0, outcome.stderr

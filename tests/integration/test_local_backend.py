@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -13,8 +14,10 @@ from hbseg.attempts import Attempt, Ending
 from hbseg.backend import Phase
 from hbseg.errors import ConflictError, DeniedError, NotFoundError, UsageError
 from hbseg.local.backend import LocalBackend, default_state
-from hbseg.markers import read_marker
+from hbseg.markers import read_marker, write_marker
+from hbseg.pipeline import submit
 from hbseg.placement import Placement
+from hbseg.specs import CompileSpec
 from hbseg.steps import Step
 from hbseg.store import open_store
 from tests.conftest import S3Place
@@ -85,6 +88,17 @@ def test_the_earliest_record_of_the_ranks_is_the_reason(local: Local) -> None:
     assert state.reason == "planned failure 76; no next step"
 
 
+def test_ranks_that_lost_a_peer_are_no_cause(local: Local) -> None:
+    local.fake(stage1=["tear 65"])
+    task = local.task(Step.STAGE1)
+
+    local.submit(task, processes=2)
+    state = local.wait(task)
+
+    assert (state.phase, state.exit_code, state.attempt) == (Phase.FAILED, 65, 1)
+    assert state.reason == "planned failure 65; no next step"
+
+
 @pytest.mark.parametrize(
     ("acts", "retries", "phase", "code", "attempt"),
     [
@@ -122,6 +136,61 @@ def test_a_submit_of_a_running_task_changes_nothing(local: Local) -> None:
     assert local.launcher(task) == pid
     assert LocalBackend(modules=MODULES).state(local.run, task.name).phase == Phase.RUNNING
     local.backend.cancel(local.run, task.name)
+
+
+def test_a_submit_with_another_spec_while_the_task_runs_is_refused(local: Local) -> None:
+    local.fake(compile=["wait"])
+    task = local.task()
+    local.submit(task)
+    local.until_log(task, "acts: wait")
+    other = replace(task, spec=CompileSpec(batch_size=3))
+
+    for submit_other in (
+        lambda: local.submit(other),
+        lambda: submit(local.backend, local.run, other, Placement(), data=local.data),
+    ):
+        with pytest.raises(ConflictError, match="engine/abc of run first runs with another") as e:
+            submit_other()
+        assert e.value.hint == "see: hbseg status first, or stop it: hbseg cancel first"
+    local.backend.cancel(local.run, task.name)
+
+
+@pytest.mark.parametrize(
+    ("act", "state", "dice"), [("ok", "done", 0.5), ("fail 65", "failed", None)]
+)
+def test_the_launcher_itself_keeps_the_listing_up_to_date(
+    local: Local, act: str, state: str, dice: float | None
+) -> None:
+    local.fake(stage1=[act])
+    task = local.task(Step.STAGE1)
+
+    local.submit(task)
+    local.wait(task)
+
+    claim = local.run.read()
+    assert (claim.steps, claim.dice) == ({"stage1": state}, dice)
+
+
+def test_the_listing_says_what_runs_and_what_was_cancelled(local: Local) -> None:
+    local.fake(compile=["wait"])
+    task = local.task()
+    local.submit(task)
+    local.until_log(task, "acts: wait")
+    assert local.run.read().steps == {"engine/abc": "running"}
+
+    local.backend.cancel(local.run, task.name)
+
+    assert local.run.read().steps == {"engine/abc": "cancelled"}
+
+
+def test_a_step_without_a_claim_to_note_its_state_in_is_no_failure(local: Local) -> None:
+    local.run.folder.delete("run.json")
+    task = local.task()
+    local.submit(task)
+
+    assert local.wait(task).phase == Phase.SUCCEEDED
+    said = (local.job_folder(task) / "launcher.log").read_text()
+    assert "warning: the listing of run first is out of date" in said
 
 
 def test_of_many_submits_at_once_one_starts(local: Local) -> None:
@@ -250,6 +319,17 @@ def test_following_shows_all_lines_over_attempts_till_the_end(local: Local) -> N
     assert local.backend.state(local.run, task.name).phase == Phase.SUCCEEDED
 
 
+def test_following_a_launcher_that_ended_before_its_first_attempt_shows_nothing(
+    local: Local,
+) -> None:
+    local.run.folder.put("attempts/compile", b"")  # a file where the numbers' folder belongs
+    task = local.task()
+    local.submit(task)
+
+    assert local.wait(task).phase == Phase.FAILED
+    assert list(local.backend.logs(local.run, task.name, follow=True)) == []
+
+
 def test_logs_come_from_storage_where_this_machine_knows_nothing(local: Local) -> None:
     task = local.task()
     local.submit(task)
@@ -322,6 +402,19 @@ def test_more_than_one_node_is_refused(local: Local) -> None:
         local.backend.submit(
             local.run, local.task(), Placement(nodes=2, processes_per_node=4), data="d"
         )
+
+
+def test_a_refused_submit_leaves_the_old_marker(local: Local) -> None:
+    task = local.task()
+    write_marker(task.folder, step="compile", spec_hash="old", inputs={}, outputs={})
+    (local.folder / "file").write_text("")
+
+    with pytest.raises(UsageError):
+        submit(local.backend, local.run, task, Placement(nodes=2), data=local.data)
+    with pytest.raises(DeniedError):
+        submit(LocalBackend(local.folder / "file"), local.run, task, Placement(), data=local.data)
+
+    assert read_marker(task.folder).spec_hash == "old"
 
 
 def test_a_state_folder_that_cannot_be_made_is_said_so(local: Local) -> None:

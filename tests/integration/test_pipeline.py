@@ -18,7 +18,7 @@ from hbseg.chain import (
     reached,
     stage_task,
 )
-from hbseg.errors import Cancelled, ConflictError, StepFailed
+from hbseg.errors import Cancelled, ConflictError, StepFailed, UnreachableError
 from hbseg.markers import MARKER, read_marker, write_marker
 from hbseg.pipeline import Event, Pipeline, Started, statuses, submit
 from hbseg.placement import Placement
@@ -127,7 +127,7 @@ def test_a_cancelled_step_ends_the_pipeline_as_cancelled(local: Local) -> None:
         _, errors = process.communicate()
 
     assert Cancelled.__name__ in errors
-    assert local.run.read().steps["stage1"] == "failed"
+    assert local.run.read().steps["stage1"] == "cancelled"
 
 
 def start_pipeline(local: Local) -> "subprocess.Popen[str]":
@@ -158,6 +158,66 @@ def test_a_killed_pipeline_leaves_its_step_running_and_the_next_one_waits_for_it
     assert told[-1] == "done report"
     attempts = [entry.key for entry in local.run.folder.list("attempts/stage1/")]
     assert attempts == ["attempts/stage1/1.json"]
+
+
+def test_a_step_that_runs_with_another_spec_is_waited_for_and_then_done_again(
+    local: Local,
+) -> None:
+    gate = local.folder / "gate"
+    local.fake(stage1=[f"gate {gate}", "ok"])
+    other = local.specs().stage1.model_copy(update={"init_from": None})
+    other = other.model_copy(update={"run": other.run.model_copy(update={"epochs": 3})})
+    task = stage_task(local.run, local.data, other)
+    local.submit(task)
+    local.until_log(task, "acts: gate")
+    events: list[str] = []
+
+    def tell(event: Event) -> None:
+        events.append(event.happening)
+        gate.touch()
+
+    mine = stage_task(local.run, local.data, local.specs().stage1)
+    Pipeline(local.backend, local.run, local.data, local.specs(), on_event=tell).do(mine)
+
+    assert events == ["joined", "started", "done"]
+
+
+def test_a_listing_that_cannot_be_written_warns_and_stops_nothing(
+    local: Local, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def down(self: Run, **summary: object) -> None:
+        raise UnreachableError("storage is down")
+
+    monkeypatch.setattr(Run, "summarise", down)
+    local.fake(stage2=["fail 65"])
+
+    with pytest.raises(StepFailed):
+        run_pipeline(local)
+
+    warning = "warning: the listing of run first is out of date: storage is down"
+    assert warning in capfd.readouterr().err
+
+
+def test_what_was_made_from_older_inputs_is_stale(local: Local) -> None:
+    run_pipeline(local)
+
+    def states() -> dict[str, str]:
+        found = statuses(local.backend, local.run, local.run.read())
+        return {status.prefix.partition("/")[0]: status.state for status in found}
+
+    assert set(states().values()) == {"done"}
+    stage1 = local.run.folder.folder("stage1")
+    marker = read_marker(stage1)
+    write_marker(stage1, step="stage1", spec_hash="new", inputs=marker.inputs, outputs={})
+    assert states() == {
+        "stage1": "done",
+        **dict.fromkeys(["stage2", "engine", "infer", "valid", "efficiency", "report"], "stale"),
+    }
+
+    stage2 = local.run.folder.folder("stage2")
+    spec = TrainSpec(stage=2, init_from=str(local.folder / "elsewhere"))
+    stage2.put("spec.yaml", spec.to_yaml().encode())
+    assert {step for step, state in states().items() if state == "stale"} == {"report"}
 
 
 def test_a_second_pipeline_on_the_run_is_refused(local: Local) -> None:

@@ -1,6 +1,8 @@
 """The store's contract, on a folder and on a real S3 server alike."""
 
+import errno
 import os
+import shutil
 import threading
 import uuid
 from pathlib import Path
@@ -9,7 +11,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hbseg.errors import DeniedError, InvalidInput, NotFoundError, UnreachableError
+from hbseg.errors import (
+    BucketMissing,
+    DeniedError,
+    DiskFullError,
+    InvalidInput,
+    NotFoundError,
+    UnreachableError,
+)
 from hbseg.local.s3server import EmbeddedS3
 from hbseg.store import Entry, Store, open_store
 from tests.conftest import S3Place
@@ -26,6 +35,7 @@ LEAVING_KEYS = [
     "a\x00b",
     "a\\b",
     "x" * 256,
+    "not-utf8-\udcff",
 ]
 
 
@@ -240,6 +250,8 @@ def test_a_missing_bucket_is_not_found(s3: S3Place) -> None:
         with pytest.raises(NotFoundError, match="there-is-no-such-bucket") as error:
             use()
         assert error.value.exit_code == 3
+    with pytest.raises(BucketMissing):
+        store.get("x")
 
 
 def test_a_server_that_is_down_is_unreachable_and_its_data_outlive_it(
@@ -267,3 +279,52 @@ def test_two_clients_claim_one_name_once_on_s3(s3: S3Place) -> None:
 
     assert first.put_if_absent("run.json", b"first")
     assert not second.put_if_absent("run.json", b"second")
+
+
+def test_a_listing_passes_over_what_is_no_file_or_has_no_name(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"x")
+    (tmp_path / "dangling").symlink_to(tmp_path / "none")
+    (tmp_path / "loop").symlink_to("loop")
+    os.mkfifo(tmp_path / "pipe")
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png")).write_bytes(b"x")
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xfe"))
+    folder.mkdir()
+    (folder / "b").write_bytes(b"x")
+    store = open_store(tmp_path)
+
+    assert list(store.list()) == [Entry("a", 1)]
+    assert list(store.list_folders()) == []
+
+
+def test_a_folder_that_may_not_be_touched_is_denied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    store = open_store(tmp_path)
+    store.put("a", b"x")
+    for method, use, what in (
+        ("open", lambda: store.download("a", tmp_path / "out"), "read"),
+        ("open", lambda: store.put_if_match("a", b"y", "tag"), "write"),
+        ("is_file", lambda: store.exists("a"), "read"),
+        ("unlink", lambda: store.delete("a"), "write"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, method, refuse)
+            with pytest.raises(DeniedError, match=f"no permission to {what} {tmp_path}"):
+                use()
+
+
+def test_a_full_disk_is_named_and_no_part_is_left(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    store.put("a", b"x")
+    monkeypatch.setattr(shutil, "copyfile", full)
+    monkeypatch.setattr("s3transfer.utils.OSUtils.rename_file", full)
+    with pytest.raises(DiskFullError, match=r"disk full .*out/a \(\d+ bytes free\)"):
+        store.download("a", tmp_path / "out" / "a")
+    assert list((tmp_path / "out").iterdir()) == []

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from hbseg.chain import ChainSpecs
-from hbseg.demo import HANDS, fitted, overlay_names
-from hbseg.errors import NotFoundError
+from hbseg.chain import ChainSpecs, images_prefix
+from hbseg.demo import HANDS, Listener, _environment, fitted, overlay_names, run_demo
+from hbseg.errors import InvalidInput, NotFoundError
+from hbseg.folder import FolderStore
 from hbseg.specs import PrepareSpec
 from hbseg_cli.session import chain_specs
 
@@ -52,3 +54,62 @@ def test_pictures_that_differ_in_their_ending_alone_have_overlays_of_their_own()
         "a.jpg": "a.jpg.png",
         "b.jpg": "b.png",
     }
+
+
+def test_a_raw_set_without_test_pictures_is_refused_before_anything_starts(
+    specs: ChainSpecs, tmp_path: Path
+) -> None:
+    picture = tmp_path / "train/DCM/ID001/a.png"
+    picture.parent.mkdir(parents=True)
+    picture.touch()
+    with pytest.raises(InvalidInput, match=r"no test pictures in .*; expected test/DCM/<person>"):
+        fitted(specs, PrepareSpec(), hands=HANDS, raw=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("folder", "images"), [("mine/demo", "mine"), ("demo", "demo/raw"), ("x", "x"), ("x", "link")]
+)
+def test_pictures_and_the_demo_s_folder_are_apart(
+    specs: ChainSpecs, tmp_path: Path, folder: str, images: str
+) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    listener = Listener(lambda text: None, lambda event: None, lambda what, done, total: None)
+    with pytest.raises(InvalidInput, match="lie in one another"):
+        run_demo(tmp_path / folder, specs, PrepareSpec(), listener, images=tmp_path / images)
+    assert not (tmp_path / folder).exists()
+
+
+def test_the_folder_of_masks_is_named_by_the_pictures_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = FolderStore(tmp_path)
+    (tmp_path / "hand.PNG").write_bytes(b"pixels")
+    before = images_prefix(store)
+    for name in ("movie.mkv", ".hidden.png"):
+        (tmp_path / name).write_bytes(b"x")
+    read: list[str] = []
+
+    def get(key: str) -> bytes:
+        read.append(key)
+        return b"pixels"
+
+    monkeypatch.setattr(store, "get", get)
+    assert images_prefix(store) == before
+    assert read == ["hand.PNG"]
+    (tmp_path / "hand.PNG").unlink()
+    with pytest.raises(NotFoundError, match="no pictures in"):
+        images_prefix(store)
+
+
+def test_nothing_of_the_users_leads_past_the_embedded_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config").write_text("[default]\nendpoint_url = http://elsewhere\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true")
+    before = dict(os.environ)
+    with _environment({"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}):
+        assert os.environ["AWS_CONFIG_FILE"] == os.devnull
+        assert os.environ["AWS_SHARED_CREDENTIALS_FILE"] == os.devnull
+        assert "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS" not in os.environ
+    assert dict(os.environ) == before

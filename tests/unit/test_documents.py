@@ -43,7 +43,27 @@ def test_a_key_that_stands_twice_is_refused() -> None:
         load_yaml("lr: 1\nlr: 2\n", source="f.yaml")
 
 
-@pytest.mark.parametrize("text", ["a: [1", "a: !!python/object:os.system x", "\x00", "[" * 5000])
+@pytest.mark.parametrize("text", ["1:30", "-1:30", "1:30.5", "190:20:30"])
+def test_a_number_to_the_base_of_60_is_text(text: str) -> None:
+    assert load_yaml(f"a: {text}\nb: 1\nc: 1.5", source="f") == {"a": text, "b": 1, "c": 1.5}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: [1",
+        "a: !!python/object:os.system x",
+        "\x00",
+        "[" * 5000,
+        "? [a]\n: b",
+        "a: !!int foo",
+        "a: !!int ''",
+        "a: !!bool foo",
+        "a: !!binary aGVsbG8=",
+        "a: !!timestamp 2026-01-01",
+        "a: !!set {x, y}",
+    ],
+)
 def test_what_is_no_plain_yaml_is_refused_in_one_line(text: str) -> None:
     with pytest.raises(SpecError) as caught:
         load_yaml(text, source="f.yaml")

@@ -8,7 +8,7 @@ import pytest
 from hbseg.launcher import step_environment
 from hbseg.placement import Placement
 from hbseg.rank_logs import LARGEST_LOG, LONGEST_LINE, RankLogs, end_of
-from hbseg.root_cause import CANCELLED, earliest_record, exits_by_themselves
+from hbseg.root_cause import CANCELLED, earliest_record, exits_by_themselves, explained
 from hbseg.steps import Step
 
 REPORT = """\
@@ -69,10 +69,39 @@ def test_only_the_end_of_a_huge_log_is_copied(tmp_path: Path) -> None:
 
 def test_a_rank_that_torchrun_stopped_is_no_cause() -> None:
     killed = REPORT.format(stopped=100, first=0, first_code=-15, first_pid=100, second_code=-9)
-    assert exits_by_themselves(killed) == {1: 137}
+    assert exits_by_themselves(killed) == {1: -9}
     stuck = REPORT.format(stopped=101, first=0, first_code=70, first_pid=100, second_code=-9)
     assert exits_by_themselves(stuck) == {0: 70}
     assert exits_by_themselves("") == {}
+
+
+def test_a_transient_code_is_no_signal_and_no_cause_of_an_earlier_failure(tmp_path: Path) -> None:
+    logs = RankLogs(tmp_path / "logs", torchrun=True)
+    report = REPORT.format(stopped=7, first=0, first_code=65, first_pid=100, second_code=170)
+    logs.feed(report.encode())
+    logs.close()
+    failures = tmp_path / "failures"
+    failures.mkdir()
+    for rank, code, time in ((0, 65, 1.0), (1, 170, 1.1)):
+        content = {"code": code, "reason": f"rank {rank}", "rank": rank, "time": time}
+        (failures / f"{rank}.json").write_text(json.dumps(content))
+
+    ending = explained(1, logs, failures, 1, stopped=False)
+
+    assert (ending.code, ending.reason) == (65, "rank 0")
+
+
+def test_a_killed_rank_is_the_cause_whatever_its_peers_say(tmp_path: Path) -> None:
+    logs = RankLogs(tmp_path, torchrun=True)
+    report = REPORT.format(stopped=7, first=0, first_code=170, first_pid=100, second_code=-9)
+    logs.feed(report.encode())
+    logs.close()
+    (tmp_path / "0.json").write_text('{"code": 170, "reason": "a peer is lost", "time": 1}')
+
+    ending = explained(1, logs, tmp_path, 1, stopped=False)
+
+    assert ending.code == 137
+    assert "rank 1 was killed by SIGKILL" in ending.reason
 
 
 def test_theearliest_record_counts_and_a_stopped_rank_does_not(tmp_path: Path) -> None:

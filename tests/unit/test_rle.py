@@ -79,6 +79,8 @@ def test_two_empty_masks_agree() -> None:
         ("1 2\n", "not a positive number"),
         ("one two", "not a positive number: 'one'"),
         ("٣ 1", "not a positive number"),
+        ("1٣ 1", "not a positive number: '1٣'"),
+        ("1 1 3 1٣", "not a positive number: '1٣'"),
         ("1 3 3 1", "run 3 1 overlaps"),
         ("5 1 1 1", "run 1 1 overlaps"),
         ("9 2", "run 9 2 leaves the picture of 9 pixels"),

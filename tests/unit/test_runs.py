@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from hbseg.errors import ConflictError, InvalidInput, NotFoundError, UsageError
+from hbseg.data.versions import read_index
+from hbseg.errors import BucketMissing, ConflictError, InvalidInput, NotFoundError, UsageError
 from hbseg.folder import FolderStore
 from hbseg.placement import Placement
 from hbseg.runs import Run, list_runs
@@ -72,3 +73,14 @@ def test_the_shape_of_a_placement_is_nodes_times_gpus() -> None:
     for shape in ("2", "0x4", "2x", "ax4", "2x4x1"):
         with pytest.raises(UsageError, match="expected NODESxGPUS"):
             Placement().with_shape(shape)
+
+
+def test_a_missing_bucket_is_not_taken_for_a_missing_run(tmp_path: Path) -> None:
+    class NoBucket(FolderStore):
+        def get(self, key: str) -> bytes:
+            raise BucketMissing("no such bucket: b")
+
+    with pytest.raises(BucketMissing):
+        Run(NoBucket(tmp_path), "hands").read()
+    with pytest.raises(BucketMissing):
+        read_index(NoBucket(tmp_path))

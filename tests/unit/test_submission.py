@@ -113,6 +113,7 @@ def test_a_file_of_bad_rows_gives_a_limited_list(tmp_path: Path) -> None:
 def test_a_missing_file_and_a_binary_file_are_problems_not_tracebacks(tmp_path: Path) -> None:
     assert "no such file" in submission.validate(tmp_path / "none.csv", IMAGES)[0]
     path = tmp_path / "binary.csv"
+    assert "cannot be read (Is a directory)" in submission.validate(tmp_path, IMAGES)[0]
     path.write_bytes(b"\xff\xfe\x00" * 100)
     assert "not UTF-8" in submission.validate(path, IMAGES)[0]
 

@@ -2,7 +2,8 @@
 
 `HBSEG_FAKE` is JSON: {prefix or step: [what to do at its first execution, at the next, ...]}; the
 last one goes on. What to do: `ok`, `fail CODE`, `exit CODE`, `kill RANK`, `lost RANK` (its peers
-run into it), `wait` (for ever), `gate FILE` (until it is there), `stubborn` (ignores SIGTERM).
+run into it), `tear CODE` (rank 0 fails with it, its peers tell of a lost one), `wait` (for ever),
+`gate FILE` (until it is there), `stubborn` (ignores SIGTERM).
 """
 
 import json
@@ -49,6 +50,13 @@ def act(what: str, context: StepContext, peers: Callable[[], None]) -> None:
     print("to stderr 손", file=sys.stderr, flush=True)
     if action == "fail":
         raise ERRORS[int(value)](f"planned failure {value}", "no next step")
+    if action == "tear":
+        if RANK == 0:
+            raise ERRORS[int(value)](f"planned failure {value}", "no next step")
+        try:
+            peers()
+        except RuntimeError as error:
+            raise UnreachableError(f"a peer is lost: {error}") from None
     if action == "bug":
         raise RuntimeError("planned bug")
     if action == "exit":

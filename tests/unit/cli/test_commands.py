@@ -224,6 +224,19 @@ def test_what_is_not_finished_names_the_next_step(cli: Cli, tmp_path: Path) -> N
     assert "hbseg submit-report first" in cli("fetch-report", "first").err
 
 
+@pytest.mark.parametrize("verb", [("submit-train", "--stage", "1", "--run"), ("submit-report",)])
+def test_a_run_reads_only_the_data_of_its_claim(
+    cli: Cli, tmp_path: Path, verb: tuple[str, ...]
+) -> None:
+    claimed(tmp_path)
+
+    outcome = cli(*verb, "first", "--data", str(tmp_path / "other"))
+
+    data = tmp_path / "data"
+    expected = f"run first reads {data}, not {tmp_path / 'other'}; give --data {data}"
+    assert (outcome.code, outcome.err) == (5, f"error: {expected}\n")
+
+
 def test_the_whole_chain_is_in_the_pipelines_status(cli: Cli, tmp_path: Path) -> None:
     claimed(tmp_path)
 

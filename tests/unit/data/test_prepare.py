@@ -20,7 +20,7 @@ from hbseg.data import annotation
 from hbseg.data.dataset import open_version
 from hbseg.data.prepare import Prepared, prepare
 from hbseg.data.raw import scan
-from hbseg.errors import DiskFullError, InvalidInput, NotFoundError
+from hbseg.errors import BucketMissing, DiskFullError, InvalidInput, NotFoundError
 from hbseg.folder import FolderStore
 from hbseg.markers import read_marker, sha256_of_file
 from hbseg.specs import PrepareSpec
@@ -335,3 +335,26 @@ def test_a_full_disk_is_named_with_its_free_bytes(
     with pytest.raises(DiskFullError, match=r"disk full .*scratch \(\d+ bytes free\)"):
         prepare(raw_set, FolderStore(tmp_path / "data"), SPEC)
     assert list((tmp_path / "scratch").iterdir()) == []
+
+
+def test_storage_is_reached_before_the_set_is_read(raw_set: Path, tmp_path: Path) -> None:
+    class NoBucket(FolderStore):
+        def get(self, key: str) -> bytes:
+            raise BucketMissing("no such bucket: b")
+
+    seen: list[int] = []
+    with pytest.raises(BucketMissing):
+        prepare(
+            raw_set, NoBucket(tmp_path), SPEC, progress=lambda what, done, total: seen.append(done)
+        )
+    assert not seen
+
+
+def test_two_test_pictures_of_one_name_are_refused(raw_copy: Path, tmp_path: Path) -> None:
+    image = next(image for image in scan(raw_copy) if image.split == "test")
+    name = image.path.rpartition("/")[2]
+    (raw_copy / "test/DCM/ID9").mkdir()
+    shutil.copy(raw_copy / image.path, raw_copy / "test/DCM/ID9" / name)
+    with pytest.raises(InvalidInput) as caught:
+        prepare(raw_copy, FolderStore(tmp_path / "data"), SPEC)
+    assert f"called {name}: {image.path} and test/DCM/ID9/{name}" in str(caught.value)

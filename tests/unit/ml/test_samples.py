@@ -1,5 +1,12 @@
 from __future__ import annotations
 
+import errno
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import BinaryIO
+
 import cv2
 import numpy as np
 import pytest
@@ -10,9 +17,11 @@ from numpy.typing import NDArray
 from hbseg import rle
 from hbseg.anatomy import BONES, NUM_BONES
 from hbseg.data.annotation import Polygons, full_masks
+from hbseg.data.dataset import Dataset
+from hbseg.errors import DiskFullError
 from hbseg.ml.frame import Frame
 from hbseg.ml.native import native_runs
-from hbseg.ml.samples import coverage, epoch_batches
+from hbseg.ml.samples import SampleReader, coverage, epoch_batches
 
 
 def bones_of_a_hand(side: int) -> Polygons:
@@ -118,3 +127,35 @@ def test_bilinear_logits_reach_the_same_place_as_torch() -> None:
     full = F.interpolate(logits, (96, 96), mode="bilinear")[0].numpy() > 0
     areas = [rle.area(runs) for runs in native_runs(logits[0].numpy(), frame)]
     assert np.abs(np.array(areas) - full.sum(axis=(1, 2))).max() <= 2
+
+
+def test_two_threads_may_keep_the_same_sample(
+    drawn: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both_wrote = threading.Barrier(2)
+    replace = os.replace
+
+    def when_both_wrote(source: Path, target: Path) -> None:
+        both_wrote.wait(60)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", when_both_wrote)
+    reader = SampleReader(drawn, drawn.samples("train"), 64, tmp_path)
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(reader.read, [0, 0])
+    assert np.array_equal(first[1], second[1])
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 1
+
+
+def test_a_full_disk_is_named_and_no_part_of_a_sample_is_left(
+    drawn: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(file: BinaryIO, **arrays: object) -> None:
+        file.write(b"a part")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    reader = SampleReader(drawn, drawn.samples("train"), 64, tmp_path)
+    with pytest.raises(DiskFullError, match=r"disk full while writing .*npz \(\d+ bytes free\)"):
+        reader.read(0)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from onnx import helper
 
-from hbseg.errors import ContractError, NotFoundError, SpecError
+from hbseg.errors import BucketMissing, ContractError, NotFoundError, SpecError
 from hbseg.folder import FolderStore
 from hbseg.markers import read_marker, sha256_of, write_marker
 from hbseg.ml.engine import num_threads, open_engine
@@ -246,3 +246,12 @@ def test_threads_that_are_no_number_are_refused(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setenv("OMP_NUM_THREADS", text)
     with pytest.raises(SpecError, match=f"OMP_NUM_THREADS is '{text}', expected a number from 1"):
         num_threads()
+
+
+def test_a_missing_bucket_is_not_taken_for_a_missing_engine(tmp_path: Path) -> None:
+    class NoBucket(FolderStore):
+        def get(self, key: str) -> bytes:
+            raise BucketMissing("no such bucket: b")
+
+    with pytest.raises(BucketMissing):
+        open_engine(NoBucket(tmp_path), tmp_path, batch_size=1)

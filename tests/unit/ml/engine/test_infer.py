@@ -318,3 +318,15 @@ def test_the_step_refuses_the_spec_of_another_step(chain: Chain) -> None:
 def test_inference_does_not_need_torch() -> None:
     code = "import sys, hbseg_jobs.infer; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_parts_of_another_identity_are_removed_at_the_end(tmp_path: Path) -> None:
+    pictures, folder = tmp_path / "in", FolderStore(tmp_path / "out")
+    picture(pictures, "0.png", 0)
+    folder.put("parts/fedcba987654/00000.csv", b"old")
+    folder.put("parts/fedcba987654/00000.json", b"old")
+    run(folder, pictures)
+    assert [entry.key for entry in folder.list("parts/")] == [
+        f"parts/{IDENTITY[:12]}/00000.csv",
+        f"parts/{IDENTITY[:12]}/00000.json",
+    ]

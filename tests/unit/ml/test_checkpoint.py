@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import SafetensorError
+
+from hbseg.errors import DiskFullError
+from hbseg.folder import FolderStore
+from hbseg.ml.checkpoint import CheckpointFolder
+from hbseg.specs import ModelBlock
+
+
+def test_a_full_disk_is_named_with_its_free_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(tensors: object, path: Path) -> None:
+        path.write_bytes(b"a part")
+        # As safetensors 0.5 says it on a full tmpfs.
+        raise SafetensorError(
+            "Error while serializing: I/O error: No space left on device (os error 28)"
+        )
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    folder = CheckpointFolder(FolderStore(tmp_path / "stage"), "0" * 64, tmp_path / "work")
+    with pytest.raises(
+        DiskFullError, match=r"disk full .*work/upload.*\(\d+ bytes free\)"
+    ) as error:
+        folder.finish({"w": torch.zeros(1)}, ModelBlock(), 64)
+    assert error.value.step_exit_code == 70
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
