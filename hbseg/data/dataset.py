@@ -24,7 +24,7 @@ from hbseg.data.versions import (
     read_index,
     version_folder,
 )
-from hbseg.errors import ContractError, InvalidInput, NotFoundError, SpecError
+from hbseg.errors import BucketMissing, ContractError, InvalidInput, NotFoundError, SpecError
 from hbseg.markers import Marker, read_marker, verified
 from hbseg.store import Store, open_store
 
@@ -44,6 +44,8 @@ def open_version(data: Store, version: str | None = None) -> Dataset:
     folder = version_folder(data, version)
     try:
         marker = read_marker(folder)
+    except BucketMissing:
+        raise
     except NotFoundError:
         raise NotFoundError(
             f"no finished dataset version {version} in {data.url}", f"run: {PREPARE}"

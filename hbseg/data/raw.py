@@ -138,6 +138,8 @@ def _entries(path: Path, wanted: _Wanted) -> list[str]:
         return []
     except PermissionError:
         raise DeniedError(f"no permission to read {path}") from None
+    except OSError as error:  # a link that leads to itself, a disk that fails
+        raise InvalidInput(f"{path} cannot be listed: {error.strerror}") from None
     return sorted(_checked_name(name, path) for name in names)
 
 

@@ -77,3 +77,11 @@ def test_annotations_without_picture_are_named_by_the_picture(tmp_path: Path) ->
     touch(tmp_path, "train/outputs_json/ID1/b.json", "train/outputs_json/I{}2/c.json")
     found = missing_pictures(tmp_path, scan(tmp_path))
     assert found == ["train/DCM/ID1/b.png", "train/DCM/I{}2/c.png"]
+
+
+def test_a_link_that_leads_to_itself_is_refused_by_the_folder_it_lies_in(tmp_path: Path) -> None:
+    folder = tmp_path / "train" / "DCM"
+    folder.mkdir(parents=True)
+    (folder / "ID001").symlink_to("ID001")
+    with pytest.raises(InvalidInput, match="cannot be listed"):
+        scan(tmp_path)
