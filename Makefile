@@ -16,10 +16,10 @@ demo: ## the whole chain on this machine, on synthetic hands: about 10 minutes o
 
 test: check-code ## everything that CI runs
 	@.ci/setup dev
-	$(BIN)/python -m pytest tests -n 2 --dist loadgroup -m "not slow" --durations 15
+	$(BIN)/python -m pytest tests -n 2 -m "not slow" --durations 15
 
 check: check-code ## format, lint, types, import contracts, spelling, unit tests
-	$(BIN)/python -m pytest tests/unit -n 2 --dist loadgroup -q
+	$(BIN)/python -m pytest tests/unit -n 2 -q
 
 .PHONY: check-code
 check-code:

@@ -21,15 +21,6 @@ _OTHERS_AWS = (
 )
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file, and all that look at the one small chain, in one process."""
-    chain = Path(__file__).parent / "chain"
-    for item in items:
-        group = "chain" if item.path.is_relative_to(chain) else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
-
-
 @dataclass(frozen=True)
 class S3Place:
     """A fresh bucket of the session's server."""
