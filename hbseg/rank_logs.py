@@ -22,7 +22,7 @@ LARGEST_LOG = 32 << 20
 """Bytes of a rank's log that are copied: its end."""
 LONGEST_LINE = 1 << 20
 
-_PREFIX = re.compile(rb"\[rank(\d+)\]:(.*)", re.DOTALL)
+_PREFIX = re.compile(rb"\[rank(\d+)\]:")
 
 
 def say(text: str) -> None:
@@ -66,10 +66,18 @@ class RankLogs:
 
     def _write(self, line: bytes) -> None:
         line = line.rstrip(b"\r")
-        name = "torchrun" if self._torchrun else "0"
-        match = _PREFIX.match(line) if self._torchrun else None
-        if match is not None:
-            name, line = match[1].decode(), match[2].lstrip(b" ") if match[2].strip() else b""
+        if not self._torchrun:
+            self._keep("0", line)
+            return
+        # torchrun may pass a line on before its end, and glue another rank's behind it
+        before, *pieces = _PREFIX.split(line)
+        if before or not pieces:
+            self._keep("torchrun", before)
+        for rank, text in zip(pieces[0::2], pieces[1::2], strict=True):
+            if text.strip() or len(pieces) == 2:  # torch puts the rank before a traceback too
+                self._keep(rank.decode(), text.lstrip(b" ") if text.strip() else b"")
+
+    def _keep(self, name: str, line: bytes) -> None:
         if name != "torchrun" and line.strip():
             self.last_line = line.decode(errors="replace").strip()
         if name not in self._files:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hbseg_cli import options
 from hbseg_cli.output import Format, Result, document, progress, say
 from hbseg_cli.session import Session, spec_of
+
+if TYPE_CHECKING:
+    from hbseg.data.prepare import Prepared
+    from hbseg.specs import PrepareSpec
 
 app = typer.Typer(help="Make, check and prepare data sets.", no_args_is_help=True)
 
@@ -89,23 +93,12 @@ def prepare(
     output: options.Output = Format.TABLE,
 ) -> Result:
     """Make a dataset version of a raw set and make it the current one."""
-    from hbseg.data.prepare import prepare as prepare_set
     from hbseg.specs import PrepareSpec
 
     session = Session({"data": url, "backend": backend})
     session.backend()  # refused here, before any work, where it is not in this version
     spec = spec_of(PrepareSpec, "prepare", config=config, settings=settings)
-    with progress() as show:
-        prepared = prepare_set(
-            source,
-            session.data(),
-            spec,
-            skip_bad=skip_bad,
-            workers=_workers(workers),
-            progress=show,
-        )
-    for problem in prepared.left_out:
-        say(f"left out {problem.image}: {problem.message}")
+    prepared = prepared_set(source, session, spec, skip_bad=skip_bad, workers=workers)
     counts = prepared.counts.model_dump()
     content = {
         "version": prepared.version,
@@ -115,6 +108,31 @@ def prepare(
     }
     row = {"version": prepared.version, **counts, "unchanged": prepared.unchanged}
     return Result(document("Prepared", **content), [row], [prepared.version], output)
+
+
+def prepared_set(
+    raw: Path,
+    session: Session,
+    spec: PrepareSpec,
+    *,
+    skip_bad: bool,
+    workers: int | None = None,
+) -> Prepared:
+    """Prepare a raw set with a progress bar, and tell which pictures were left out."""
+    from hbseg.data.prepare import prepare as prepare_set
+
+    with progress() as show:
+        prepared = prepare_set(
+            raw,
+            session.data(),
+            spec,
+            skip_bad=skip_bad,
+            workers=_workers(workers),
+            progress=show,
+        )
+    for problem in prepared.left_out:
+        say(f"left out {problem.image}: {problem.message}")
+    return prepared
 
 
 def _workers(number: int | None) -> int:

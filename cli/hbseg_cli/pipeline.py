@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hbseg_cli import options
+from hbseg_cli.data import prepared_set
 from hbseg_cli.groups import CHAIN_MANNER, OUTPUT, SESSION, SOURCE, Manner, SpecSource, grouped
-from hbseg_cli.output import Format, Result, progress, say
+from hbseg_cli.output import Format, Result, say
 from hbseg_cli.runs import status_result
 from hbseg_cli.session import Session, chain_specs, spec_of
 
@@ -47,7 +48,7 @@ def run_pipeline(
     of, store = session.run(run), session.data()
     if raw is not None:
         of.claim(data=store.url)
-        _prepare(raw, session, skip_bad=skip_bad)
+        _prepare(raw, session, source, skip_bad=skip_bad)
     Pipeline(where, of, store, specs, placement=manner.placement, on_event=tell).run()
     say(f"next: hbseg fetch-submission {of.name}; hbseg fetch-report {of.name}")
     return status_result(where, of, output)
@@ -60,23 +61,11 @@ def status(run: options.RunName, session: Session, output: Format) -> Result:
     return status_result(session.backend(), session.run(run), output, whole_chain=True)
 
 
-def _prepare(raw: Path, session: Session, *, skip_bad: bool) -> None:
-    from hbseg.data.prepare import prepare
-    from hbseg.processes import usable_cores
+def _prepare(raw: Path, session: Session, source: SpecSource, *, skip_bad: bool) -> None:
     from hbseg.specs import PrepareSpec
 
-    spec = spec_of(PrepareSpec, "prepare")
-    with progress() as show:
-        prepared = prepare(
-            raw,
-            session.data(),
-            spec,
-            skip_bad=skip_bad,
-            workers=usable_cores(),
-            progress=show,
-        )
-    for problem in prepared.left_out:
-        say(f"left out {problem.image}: {problem.message}")
+    spec = spec_of(PrepareSpec, "prepare", variant=source.variant)
+    prepared = prepared_set(raw, session, spec, skip_bad=skip_bad)
     what = "unchanged" if prepared.unchanged else "done"
     say(f"{'prepare':<24} {what}  version {prepared.version}")
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import heapq
 import json
 import os
 import shutil
@@ -27,17 +26,24 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
-from hbseg.attempts import Ending, latest_attempt, log_folder, now, step_of
+from hbseg.attempts import Ending, now
 from hbseg.backend import JobState, Phase
 from hbseg.documents import Document
-from hbseg.errors import ConflictError, DeniedError, HbsegError, NotFoundError, UsageError
+from hbseg.errors import ConflictError, DeniedError, HbsegError, UsageError
 from hbseg.launcher import STOP_SECONDS
+from hbseg.local.log_lines import (
+    attempts_here,
+    log_files,
+    marked,
+    merged,
+    new_lines,
+    stored_logs,
+)
 from hbseg.markers import MARKER
 from hbseg.placement import Placement
 from hbseg.processes import ProcessId, identified, is_alive, send, tied, wait_for_end
 from hbseg.runs import Run
 from hbseg.steps import SHORT, Step, Task
-from hbseg.store import Store
 
 CANCEL_SECONDS = STOP_SECONDS + 10.0
 """From a cancel's SIGTERM to the launcher's SIGKILL."""
@@ -127,7 +133,7 @@ class LocalBackend:
         job = self._job(run, task_name)
         if _read_job(job) is None:
             return JobState(Phase.ABSENT)
-        attempt = max(_attempts(job), default=0)
+        attempt = max(attempts_here(job), default=0)
         if self._is_running(job):
             return JobState(Phase.RUNNING, attempt)
         ending = _read_ending(job)
@@ -159,17 +165,17 @@ class LocalBackend:
             NotFoundError: there are no logs.
         """
         job = self._job(run, task_name)
-        number = max(_attempts(job), default=0)
+        number = max(attempts_here(job), default=0)
         if follow and _read_job(job) is not None:
             yield from self._followed(run, task_name, job, rank)
         elif number or self._is_running(job):
             texts = {
                 name: path.read_text(encoding="utf-8", errors="replace")
-                for name, path in _log_files(job / "logs" / str(number), rank).items()
+                for name, path in log_files(job / "logs" / str(number), rank).items()
             }
-            yield from _merged(texts)
+            yield from merged(texts)
         else:
-            yield from _stored_logs(run, task_name, rank)
+            yield from stored_logs(run, task_name, rank)
 
     def cancel(self, run: Run, task_name: str) -> bool:
         """Ask a running task to stop and wait until it has; return whether it was running."""
@@ -278,15 +284,15 @@ class LocalBackend:
 
     def _followed(self, run: Run, task_name: str, job: Path, rank: int | None) -> Iterator[str]:
         offsets: dict[Path, int] = {}
-        first = max(_attempts(job), default=0)
+        first = max(attempts_here(job), default=0)
         ended = False
         while True:
-            for number in (n for n in _attempts(job) if n >= first):
-                files = _log_files(job / "logs" / str(number), rank)
+            for number in (n for n in attempts_here(job) if n >= first):
+                files = log_files(job / "logs" / str(number), rank)
                 several = sum(name.isdigit() for name in files) > 1
                 for name, path in files.items():
-                    for line in _new_lines(path, offsets):
-                        yield _marked(line, name) if several else line
+                    for line in new_lines(path, offsets):
+                        yield marked(line, name) if several else line
             if ended:
                 return
             ended = self.wait(run, task_name, FOLLOW_SECONDS).phase != Phase.RUNNING
@@ -390,66 +396,6 @@ def _read_ending(job: Path) -> Ending | None:
     with suppress(OSError, ValueError, HbsegError):
         return Ending.from_mapping(json.loads((job / "exit.json").read_bytes()), source=str(job))
     return None
-
-
-def _attempts(job: Path) -> list[int]:
-    """Return the numbers of the attempts whose logs are here, ascending."""
-    with suppress(OSError):
-        return sorted(int(path.name) for path in (job / "logs").iterdir() if path.name.isdigit())
-    return []
-
-
-def _log_files(folder: Path, rank: int | None) -> dict[str, Path]:
-    """Return name and path of the wanted logs: a rank's, or all, torchrun's own last."""
-    found = {path.stem: path for path in folder.glob("*.log")}
-    return {name: found[name] for name in _wanted(found, rank)}
-
-
-def _wanted(names: Mapping[str, object], rank: int | None) -> list[str]:
-    ranks = sorted((name for name in names if name.isdigit()), key=int)
-    if rank is not None:
-        return [name for name in ranks if int(name) == rank]
-    return [*ranks, *sorted(set(names) - set(ranks))]
-
-
-def _merged(texts: Mapping[str, str]) -> Iterator[str]:
-    """Yield the lines of several logs in the order of their times."""
-    several = sum(name.isdigit() for name in texts) > 1
-    marked = (
-        [_marked(line, name) if several else line for line in text.splitlines()]
-        for name, text in texts.items()
-    )
-    yield from heapq.merge(*marked, key=lambda line: line.partition(" ")[0])
-
-
-def _marked(line: str, name: str) -> str:
-    stamp, _, text = line.partition(" ")
-    return f"{stamp} [{name}] {text}"
-
-
-def _new_lines(path: Path, offsets: dict[Path, int]) -> Iterator[str]:
-    with suppress(FileNotFoundError), path.open("rb") as file:
-        file.seek(offsets.get(path, 0))
-        data = file.read()
-        whole = data.rfind(b"\n") + 1
-        offsets[path] = offsets.get(path, 0) + whole
-        yield from data[:whole].decode(errors="replace").splitlines()
-
-
-def _stored_logs(run: Run, task_name: str, rank: int | None) -> Iterator[str]:
-    try:
-        step = step_of(task_name)
-    except ValueError:
-        raise NotFoundError(f"no task {task_name}", "see: hbseg status RUN") from None
-    number = latest_attempt(run, step, task_name)
-    folder: Store | None = run.folder.folder(log_folder(step, number)) if number else None
-    names = {} if folder is None else {e.key.removesuffix(".log"): e.key for e in folder.list()}
-    wanted = _wanted(names, rank)
-    if folder is None or not wanted:
-        raise NotFoundError(
-            f"no logs of {task_name} in run {run.name}", f"see: hbseg status {run.name}"
-        )
-    yield from _merged({n: folder.get(names[n]).decode(errors="replace") for n in wanted})
 
 
 __all__ = ["MODULES", "Job", "LocalBackend", "default_state"]

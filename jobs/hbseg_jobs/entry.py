@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import errno
+import io
 import json
 import os
 import shutil
@@ -97,6 +98,10 @@ def run_step(
 ) -> NoReturn:
     """Do `work` and exit with its documented code."""
     _die_with_parent()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A line in one write: unbuffered, its end would come after another rank's line.
+            stream.reconfigure(line_buffering=True, write_through=False)
     signal.signal(signal.SIGTERM, _raise_terminated)
     try:
         work(context_of(arguments))

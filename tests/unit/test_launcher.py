@@ -40,6 +40,18 @@ def test_lines_go_to_their_ranks_whatever_the_pieces(tmp_path: Path) -> None:
         assert logs.last_line == "end"
 
 
+def test_lines_that_torchrun_glued_are_told_apart(tmp_path: Path) -> None:
+    logs = RankLogs(tmp_path, torchrun=True)
+    logs.feed(b"[rank1]:one[rank0]:nought\n[rank0]:[rank0]: Traceback\n")
+    logs.close()
+
+    lines = {
+        path.stem: [line.partition(" ")[2] for line in path.read_text().splitlines()]
+        for path in tmp_path.iterdir()
+    }
+    assert lines == {"1": ["one"], "0": ["nought", "Traceback"]}
+
+
 def test_a_step_without_torchrun_has_one_rank(tmp_path: Path) -> None:
     logs = RankLogs(tmp_path, torchrun=False)
     logs.feed(b"[rank1]:as it is\n\xff not utf-8\n")
