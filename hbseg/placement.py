@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from hbseg.cluster.profile import ClusterProfile
 from hbseg.documents import Block
 from hbseg.errors import UsageError
 
@@ -25,6 +26,14 @@ class Placement(Block):
     """Further attempts after a failure that may pass."""
     pending_timeout: Annotated[float, Field(gt=0)] = 600.0
     """Seconds that a step may wait for its start."""
+    stall_timeout: Annotated[float, Field(gt=0)] = 900.0
+    """Seconds without progress after which a step is stopped and tried again."""
+    cluster: ClusterProfile = ClusterProfile()
+    """What the pods of a cluster are given; the local backend does not look at it."""
+
+    def for_launcher(self) -> str:
+        """Return as JSON what the launcher of a step needs."""
+        return self.model_dump_json(exclude={"cluster"})
 
     def with_shape(self, shape: str | None) -> Placement:
         """Return the placement with `NODESxGPUS` put in.

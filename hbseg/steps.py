@@ -58,6 +58,8 @@ class Task:
     prefix: str
     """The folder's path in the run, e.g. `stage1` or `engine/0a1b2c3d4e5f`."""
     inputs: tuple[Input, ...] = field(default=())
+    extra: tuple[str, ...] = ()
+    """Arguments of the step's own that do not change its result."""
 
     @property
     def name(self) -> str:

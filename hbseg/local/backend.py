@@ -31,7 +31,7 @@ from hbseg.backend import JobState, Phase
 from hbseg.documents import Document
 from hbseg.errors import ConflictError, DeniedError, HbsegError, UsageError
 from hbseg.launcher import STOP_SECONDS
-from hbseg.local.log_lines import (
+from hbseg.log_lines import (
     attempts_here,
     log_files,
     marked,
@@ -43,6 +43,7 @@ from hbseg.markers import MARKER
 from hbseg.placement import Placement
 from hbseg.processes import ProcessId, identified, is_alive, send, tied, wait_for_end
 from hbseg.runs import Run
+from hbseg.step_command import MODULES, StepCall, runs_url
 from hbseg.steps import SHORT, Step, Task
 
 CANCEL_SECONDS = STOP_SECONDS + 10.0
@@ -50,16 +51,6 @@ CANCEL_SECONDS = STOP_SECONDS + 10.0
 FOLLOW_SECONDS = 0.2
 """Between two looks for new log lines."""
 KILLED = 128 + signal.SIGKILL
-
-MODULES: Mapping[Step, str] = {
-    Step.STAGE1: "hbseg_jobs.train",
-    Step.STAGE2: "hbseg_jobs.train",
-    Step.COMPILE: "hbseg_jobs.compile",
-    Step.INFER: "hbseg_jobs.infer",
-    Step.EFFICIENCY: "hbseg_jobs.efficiency",
-    Step.REPORT: "hbseg_jobs.report",
-}
-"""Entry point of each step."""
 
 
 class Job(Document):
@@ -238,9 +229,11 @@ class LocalBackend:
         command = [
             *(sys.executable, "-m", "hbseg_jobs.launch", "--claimed", "--job", str(job)),
             *("--module", self._modules[task.step]),
-            *("--placement", placement.model_dump_json()),
+            *("--placement", placement.for_launcher()),
             "--",
-            *_step_arguments(run, task, data, job),
+            *StepCall.of(run, task, data=data).arguments(
+                spec_file=str(job / "spec.yaml"), work=str(job / "work")
+            ),
         ]
         with (job / "launcher.log").open("ab") as log:
             launcher = subprocess.Popen(
@@ -298,7 +291,7 @@ class LocalBackend:
             ended = self.wait(run, task_name, FOLLOW_SECONDS).phase != Phase.RUNNING
 
     def _run(self, run: Run) -> Path:
-        digest = hashlib.sha256(_runs_url(run).encode()).hexdigest()[:SHORT]
+        digest = hashlib.sha256(runs_url(run).encode()).hexdigest()[:SHORT]
         return self._state / digest / run.name
 
     def _job(self, run: Run, task_name: str) -> Path:
@@ -339,21 +332,6 @@ _STARTED: list[subprocess.Popen[bytes]] = []
 
 def _reap() -> None:
     _STARTED[:] = [process for process in _STARTED if process.poll() is None]
-
-
-def _step_arguments(run: Run, task: Task, data: str, job: Path) -> list[str]:
-    work = job / "work"
-    return [
-        *("--step", task.step, "--spec", str(job / "spec.yaml")),
-        *("--spec-hash", task.spec.digest()),
-        *("--run-name", run.name, "--runs", _runs_url(run), "--data", data),
-        *("--prefix", task.prefix, "--work", str(work)),
-        *(f"--input={item.name}={item.folder.url}" for item in task.inputs),
-    ]
-
-
-def _runs_url(run: Run) -> str:
-    return run.folder.url.removesuffix(f"/{run.name}")
 
 
 def _clear(job: Path) -> None:
@@ -398,4 +376,4 @@ def _read_ending(job: Path) -> Ending | None:
     return None
 
 
-__all__ = ["MODULES", "Job", "LocalBackend", "default_state"]
+__all__ = ["Job", "LocalBackend", "default_state"]

@@ -79,8 +79,9 @@ def test_status_and_cancel_see_what_runs(local: Local) -> None:
 
 WAIT = """
 import sys
-from hbseg.local import backend
-backend.MODULES.update({step: "tests.integration.fakes.fake_step" for step in backend.MODULES})
+from hbseg import step_command
+modules = step_command.MODULES
+modules.update({step: "tests.integration.fakes.fake_step" for step in modules})
 from hbseg_cli.main import main
 main(sys.argv[1:])
 """

@@ -10,7 +10,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCES = {"hbseg": "hbseg", "hbseg_cli": "cli/hbseg_cli", "hbseg_jobs": "jobs/hbseg_jobs"}
+SOURCES = {
+    "hbseg": "hbseg",
+    "hbseg_cli": "cli/hbseg_cli",
+    "hbseg_jobs": "jobs/hbseg_jobs",
+    "hbseg_manifests": "manifests",
+}
 
 
 def shipped(folder: Path) -> set[str]:
@@ -28,7 +33,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     source.mkdir()
-    for name in ("pyproject.toml", "README.md", "LICENSE", "hbseg", "cli", "jobs"):
+    for name in ("pyproject.toml", "README.md", "LICENSE", "hbseg", "cli", "jobs", "manifests"):
         path = ROOT / name
         ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
         if path.is_dir():

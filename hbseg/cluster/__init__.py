@@ -1,0 +1,1 @@
+"""The Kubernetes backend: manifests, their client, and what is read from the cluster."""

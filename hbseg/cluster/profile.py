@@ -1,0 +1,124 @@
+"""What a cluster's pods are given: image, resources, place, credentials, network. Never hashed.
+
+A team's profile stands under `cluster:` in `hbseg.yaml`:
+
+    cluster:
+      image: registry.example/hbseg-train:0.1.0
+      credentials_secret: hbseg-s3
+      s3_endpoint: https://s3.example
+      queue: team-a
+      environment: {NCCL_SOCKET_IFNAME: eth0}
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from hbseg import __version__
+from hbseg.documents import Block
+
+Quantity = Annotated[str, Field(pattern=r"^\d+(\.\d+)?(m|[kMGTP]i?)?$", max_length=20)]
+"""A Kubernetes quantity: cores (`500m`, `4`) or bytes (`16Gi`)."""
+ObjectName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
+AbsolutePath = Annotated[str, Field(pattern=r"^/[^\0:]*$", max_length=1024)]
+Count = Annotated[int, Field(ge=1)]
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SECRET = re.compile(r"secret|password|passwd|token|credential|private_?key|access_?key", re.I)
+
+
+class Toleration(Block):
+    """A taint of nodes that pods put up with, e.g. of spot machines."""
+
+    key: str | None = None
+    operator: Literal["Equal", "Exists"] = "Equal"
+    value: str | None = None
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+
+
+class Volume(Block):
+    """A volume claim of the namespace, mounted into every pod."""
+
+    claim: ObjectName
+    path: AbsolutePath
+    """Where it is mounted."""
+    read_only: bool = True
+
+
+class ClusterProfile(Block):
+    """Image, resources, place, credentials and network of the pods."""
+
+    image: str = f"hbseg/train:{__version__}"
+    """Image of the steps that need torch."""
+    control_image: str = f"hbseg/control:{__version__}"
+    """Image of the pipeline's runner, without torch."""
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
+    image_pull_secrets: tuple[ObjectName, ...] = ()
+    service_account: ObjectName | None = None
+    """Service account of the pods, for workload identity; none: the namespace's default."""
+    runner_service_account: ObjectName = "hbseg-runner"
+    """Service account of the pipeline's runner, which makes jobs."""
+    credentials_secret: ObjectName | None = None
+    """Secret with `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, perhaps `AWS_SESSION_TOKEN`;
+    none: workload identity."""
+    s3_endpoint: str | None = None
+    """URL of the S3 server as pods reach it; none: that of the cloud."""
+    s3_region: str | None = None
+    gpu_resource: str = "nvidia.com/gpu"
+    """Name of a GPU for the scheduler; `nvidia.com/mig-1g.10gb` for a part of one."""
+    gpus_per_process: Annotated[int, Field(ge=0, le=16)] = 1
+    """GPUs of one training process, and of a pod that compiles or infers; 0: CPU only."""
+    cpu_per_process: Quantity = "4"
+    """Cores that one process asks for."""
+    memory_per_process: Quantity = "16Gi"
+    """Memory of one process, asked for and limit."""
+    shared_memory: Quantity = "4Gi"
+    """Size of /dev/shm, which counts as the pod's memory."""
+    scratch: Quantity = "50Gi"
+    """Local disk of a pod: samples, checkpoints on their way, logs."""
+    node_selector: dict[str, str] = {}
+    tolerations: tuple[Toleration, ...] = ()
+    spread_over: str | None = None
+    """Label of nodes over whose values the pods of one job are spread, e.g.
+    `kubernetes.io/hostname`; as far as possible."""
+    priority_class: ObjectName | None = None
+    queue: ObjectName | None = None
+    """Kueue's LocalQueue."""
+    environment: dict[str, str] = {}
+    """Further environment, e.g. `NCCL_*`, `GLOO_SOCKET_IFNAME`; never a secret."""
+    rdma_resource: str | None = None
+    """Name of an RDMA device for the scheduler, one a pod, e.g. `rdma/hca`."""
+    volumes: tuple[Volume, ...] = ()
+    run_as_user: Annotated[int, Field(ge=1, le=2**31 - 1)] = 1000
+    """User of the processes; never root."""
+    termination_grace: Annotated[int, Field(ge=30, le=3600)] = 60
+    """Seconds from SIGTERM to SIGKILL of a pod: time for a checkpoint."""
+    keep_finished: Annotated[int, Field(ge=60)] = 7 * 24 * 3600
+    """Seconds after which the cluster forgets a batch job that has ended."""
+
+    @field_validator("environment")
+    @classmethod
+    def _without_secrets(cls, environment: dict[str, str]) -> dict[str, str]:
+        for name in environment:
+            if not _VARIABLE.fullmatch(name):
+                raise ValueError(f"{name!r:.60} is no name of an environment variable")
+            if _SECRET.search(name):
+                raise ValueError(
+                    f"{name} looks like a secret, and manifests are no place for one: put it into "
+                    "a Secret and name that in credentials_secret"
+                )
+        return environment
+
+    @field_validator("s3_endpoint")
+    @classmethod
+    def _without_password(cls, endpoint: str | None) -> str | None:
+        if endpoint is None:
+            return None
+        if not re.fullmatch(r"https?://[^\s/]+(/\S*)?", endpoint):
+            raise ValueError("expected http://HOST:PORT or https://HOST")
+        if "@" in endpoint:
+            raise ValueError("a URL with a password is not put into manifests: use a Secret")
+        return endpoint

@@ -1,0 +1,1 @@
+"""How far a step is: beats of its processes, and what storage tells of them."""

@@ -1,0 +1,1 @@
+"""Manifests of the jobs, plain YAML that applies as it stands; `hbseg.cluster` completes them."""
