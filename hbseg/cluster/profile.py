@@ -23,7 +23,7 @@ from hbseg.documents import Block
 Quantity = Annotated[str, Field(pattern=r"^\d+(\.\d+)?(m|[kMGTP]i?)?$", max_length=20)]
 """A Kubernetes quantity: cores (`500m`, `4`) or bytes (`16Gi`)."""
 ObjectName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
-AbsolutePath = Annotated[str, Field(pattern=r"^/[^\0:]*$", max_length=1024)]
+AbsolutePath = Annotated[str, Field(pattern=r"^/[^:]*$", max_length=1024)]
 Count = Annotated[int, Field(ge=1)]
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
