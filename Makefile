@@ -16,7 +16,8 @@ demo: ## the whole chain on this machine, on synthetic hands: about 10 minutes o
 
 test: check-code ## everything that CI runs
 	@.ci/setup dev
-	$(BIN)/python -m pytest tests -n 2 -m "not slow" --durations 15
+	$(BIN)/python -m pytest tests -n 2 --dist loadfile --no-loadscope-reorder \
+	  -m "not slow" --durations 15
 
 check: check-code ## format, lint, types, import contracts, spelling, unit tests
 	$(BIN)/python -m pytest tests/unit -n 2 -q
@@ -35,6 +36,14 @@ format: ## rewrite the code in the house's format
 	@.ci/setup dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+.PHONY: cluster cluster-down
+cluster: ## a Kubernetes node on this machine, for tests and by hand: root, Linux with cgroup v1
+	@.ci/setup dev
+	@$(BIN)/python -m tests.cluster.node up
+
+cluster-down: ## end that node
+	@$(BIN)/python -m tests.cluster.node down
 
 test-long: ## soaks and slow drills, by hand
 	@.ci/setup dev

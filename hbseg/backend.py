@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 from hbseg.placement import Placement
 from hbseg.runs import Run
@@ -41,10 +41,32 @@ class JobState:
     """Why it is pending, or failed: one line."""
 
 
+@dataclass(frozen=True)
+class RunEvent:
+    """Something that happened to a run."""
+
+    time: str
+    """When it happened last: ISO 8601, UTC, seconds."""
+    about: str
+    """What it happened to: a task, or an object of the cluster, e.g. `Pod/main-stage1-worker-0`."""
+    kind: str
+    """`Normal` or `Warning`."""
+    reason: str
+    """One word."""
+    message: str
+    """One line."""
+    count: int = 1
+    """How often."""
+
+
 class Backend(Protocol):
     """Runs tasks of one kind of place: processes here, or jobs of a cluster."""
 
     name: str
+
+    @property
+    def namespace(self) -> str:
+        """Where its tasks run: a namespace of the cluster, or `local`."""
 
     def submit(self, run: Run, task: Task, placement: Placement, *, data: str) -> JobState:
         """Start the task unless it already runs, and return its state.
@@ -61,6 +83,9 @@ class Backend(Protocol):
     def wait(self, run: Run, task_name: str, timeout: float | None = None) -> JobState:
         """Return the state when the task has ended, or after `timeout` seconds as it is then."""
 
+    def changes(self, run: Run, task_name: str, timeout: float | None = None) -> Iterator[JobState]:
+        """Yield the state now and at each change, until the task has ended or `timeout` seconds."""
+
     def logs(
         self, run: Run, task_name: str, *, rank: int | None = None, follow: bool = False
     ) -> Iterator[str]:
@@ -68,6 +93,12 @@ class Backend(Protocol):
 
     def cancel(self, run: Run, task_name: str) -> bool:
         """Ask a running task to stop and wait until it has; return whether it was running."""
+
+    def spec_of(self, run: Run, task_name: str) -> Mapping[str, Any] | None:
+        """Return the spec that a task was last started with, as a mapping; none if not known."""
+
+    def events(self, run: Run) -> list[RunEvent]:
+        """Return what the backend, apart from storage, saw happen to a run, oldest first."""
 
     def tasks(self, run: Run) -> list[str]:
         """Return the names of the run's tasks that the backend knows, sorted."""

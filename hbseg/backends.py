@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from hbseg.backend import Backend
@@ -10,11 +11,28 @@ from hbseg.errors import InvalidInput
 BACKENDS = ("kubernetes", "local")
 
 
-def open_backend(name: str, *, state: Path | None = None, tied: bool = False) -> Backend:
-    """Return the backend called `name`; `state` and `tied` are the local one's.
+def _say_nothing(text: str) -> None:
+    del text
+
+
+def open_backend(
+    name: str,
+    *,
+    state: Path | None = None,
+    tied: bool = False,
+    namespace: str | None = None,
+    context: str | None = None,
+    tell: Callable[[str], None] = _say_nothing,
+) -> Backend:
+    """Return the backend called `name`.
+
+    `state` and `tied` are the local one's; `namespace` and `context` are the cluster's, and `tell`
+    gets why a task waits while its logs are followed there.
 
     Raises:
-        InvalidInput: this version has no such backend.
+        InvalidInput: there is no such backend.
+        UsageError: the kubeconfig cannot be used, or has no such context.
+        UnreachableError: there is no kubeconfig.
     """
     match name:
         case "local":
@@ -22,10 +40,11 @@ def open_backend(name: str, *, state: Path | None = None, tied: bool = False) ->
 
             return LocalBackend(state, tied=tied)
         case "kubernetes":
-            raise InvalidInput(
-                "backend kubernetes is not in this version",
-                "use --backend local or set HBSEG_BACKEND=local",
-            )
+            from hbseg.cluster.backend import KubernetesBackend
+            from hbseg.cluster.client import Cluster
+
+            cluster = Cluster.connect(namespace=namespace, context=context)
+            return KubernetesBackend(cluster, tell=tell)
         case _:
             raise InvalidInput(
                 f"backend {name!r:.60} is not known", f"use one of {', '.join(BACKENDS)}"

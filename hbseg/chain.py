@@ -18,7 +18,14 @@ from hbseg.documents import canonical_digest
 from hbseg.errors import ConflictError, NotFoundError
 from hbseg.markers import MARKER, read_marker, sha256_of
 from hbseg.runs import Run
-from hbseg.specs import CompileSpec, EfficiencySpec, InferSpec, ReportSpec, TrainSpec
+from hbseg.specs import (
+    CompileSpec,
+    EfficiencySpec,
+    InferSpec,
+    PrepareSpec,
+    ReportSpec,
+    TrainSpec,
+)
 from hbseg.steps import SHORT, TRAINING, Input, Step, Task
 from hbseg.store import Store, open_store
 
@@ -52,6 +59,17 @@ def pinned(spec: TrainSpec, data: Store) -> TrainSpec:
 
     block = spec.dataset.model_copy(update={"version": open_version(data, None).version})
     return spec.model_copy(update={"dataset": block})
+
+
+def prepare_task(run: Run, spec: PrepareSpec, raw: Store, *, skip_bad: bool = False) -> Task:
+    """Return the making of a dataset version from a raw set in storage.
+
+    It has no inputs with markers, so it repeats: the version is addressed by its content, and one
+    that is there is left as it is.
+    """
+    extra = ("--raw", raw.url, *(("--skip-bad",) if skip_bad else ()))
+    folder = run.folder.folder(Step.PREPARE)
+    return Task(Step.PREPARE, spec, folder, Step.PREPARE, extra=extra, repeats=True)
 
 
 def stage_task(run: Run, data: Store, spec: TrainSpec) -> Task:

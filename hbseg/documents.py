@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal, Self, get_args
 
@@ -152,7 +153,8 @@ def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     style = None if plain else "'"
     if not text.isprintable():
         # Only double quotes escape; PyYAML folds control and separator characters elsewhere.
-        style = "|" if text.replace("\n", "").isprintable() and text.strip() == text else '"'
+        whole_lines = text.strip() == text.removesuffix("\n")
+        style = "|" if text.replace("\n", "").isprintable() and whole_lines else '"'
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
@@ -195,17 +197,20 @@ def with_settings(data: Mapping[str, Any], settings: Iterable[str]) -> dict[str,
             if not isinstance(inner, dict):
                 raise SpecError(f"--set {setting}: {name} is a value, not a block")
             block = inner
-        block[last] = _number_or_plain(load_yaml(value, source=f"--set {setting}"))
+        loaded = load_yaml(value, source=f"--set {setting}")
+        block[last] = loaded if value.strip()[:1] in ("'", '"') else _number_or_plain(loaded)
     return merged
 
 
 def _number_or_plain(value: Any) -> Any:
-    # YAML 1.1 reads 1e-3 as text (it wants 1.0e-3); people who type it mean the number.
-    if isinstance(value, str):
+    # YAML 1.1 reads 1e-3 as text (it wants 1.0e-3); people who type it mean the number. But they
+    # mean no number by a digest such as 12e5678: as one it would be infinite.
+    if isinstance(value, str) and "e" in value.lower() and value[:1] in tuple("+-.0123456789"):
         try:
-            return float(value) if "e" in value.lower() and value[:1] in "+-.0123456789" else value
+            number = float(value)
         except ValueError:
             return value
+        return number if math.isfinite(number) else value
     return value
 
 
@@ -236,7 +241,11 @@ def _first_problem(model: type[BaseModel], error: ValidationError) -> str:
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "missing":
         return f"{path}: missing"
-    return f"{path}: {message[:1].lower()}{message[1:]}, found {problem['input']!r:.80}"
+    if message[1:2].islower():
+        message = f"{message[:1].lower()}{message[1:]}"
+    if problem["type"] == "value_error":
+        return f"{path}: {message}"  # our own words; what was found may be a secret
+    return f"{path}: {message}, found {problem['input']!r:.80}"
 
 
 def _known_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:

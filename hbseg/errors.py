@@ -51,6 +51,10 @@ class UnreachableError(HbsegError):
     step_exit_code = 170
 
 
+class PeerLost(UnreachableError):
+    """Another process of the training is gone or does not answer; its own end is the cause."""
+
+
 class DeniedError(HbsegError):
     """Storage or cluster answers, but does not allow this."""
 

@@ -61,16 +61,26 @@ def new_lines(path: Path, offsets: dict[Path, int]) -> Iterator[str]:
 
 def stored_logs(run: Run, task_name: str, rank: int | None) -> Iterator[str]:
     """Yield the lines of a task's latest attempt from storage. Raises NotFoundError."""
+    yield from merged(stored_texts(run, task_name, rank))
+
+
+def stored_texts(run: Run, task_name: str, rank: int | None) -> dict[str, str]:
+    """Return name and text of the latest attempt's logs in storage: a rank's, or all.
+
+    Raises:
+        NotFoundError: there are none.
+    """
     try:
         step = step_of(task_name)
     except ValueError:
         raise NotFoundError(f"no task {task_name}", "see: hbseg status RUN") from None
     number = latest_attempt(run, step, task_name)
     folder: Store | None = run.folder.folder(log_folder(step, number)) if number else None
-    names = {} if folder is None else {e.key.removesuffix(".log"): e.key for e in folder.list()}
+    keys = [] if folder is None else [entry.key for entry in folder.list()]
+    names = {key.removesuffix(".log"): key for key in keys if key.endswith(".log")}
     wanted = _wanted(names, rank)
     if folder is None or not wanted:
         raise NotFoundError(
             f"no logs of {task_name} in run {run.name}", f"see: hbseg status {run.name}"
         )
-    yield from merged({n: folder.get(names[n]).decode(errors="replace") for n in wanted})
+    return {name: folder.get(names[name]).decode(errors="replace") for name in wanted}

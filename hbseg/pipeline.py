@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from hbseg.attempts import step_of, summary_problem
+from hbseg.attempts import summary_problem
 from hbseg.backend import Backend, JobState, Phase
 from hbseg.chain import ChainSpecs, chain
 from hbseg.errors import (
     Cancelled,
     ConflictError,
-    ContractError,
-    NotFoundError,
-    SpecError,
+    NotFinished,
     StepFailed,
 )
 from hbseg.markers import MARKER, Marker, read_marker
 from hbseg.placement import Placement
 from hbseg.rank_logs import say
-from hbseg.runs import Run, RunClaim
-from hbseg.specs import TrainSpec
-from hbseg.steps import TRAINING, Step, Task
+from hbseg.runs import Run
+from hbseg.steps import TRAINING, Task
 from hbseg.store import Store
+from hbseg.waiting import wait_for_end
 
 MOST_STARTS = 2
 """Starts of one task in one pipeline: a second one where the first belonged to an older spec."""
@@ -46,10 +43,12 @@ def submit(
 ) -> tuple[Started, JobState]:
     """Start a task unless it is done or running; what it left at other inputs is out of date.
 
+    A task that repeats is started though it is done.
+
     Raises:
         ConflictError: an input is not done, or the task runs with another spec.
     """
-    if task.is_done():
+    if task.is_done() and not task.repeats:
         return Started.DONE, JobState(Phase.SUCCEEDED)
     for item in task.inputs:
         if not item.folder.exists(MARKER):
@@ -72,10 +71,10 @@ def failure_of(run: Run, task: Task, state: JobState) -> StepFailed | Cancelled:
     hint = f"see: hbseg logs {run.name} --step {task.step}"
     if state.phase == Phase.CANCELLED:
         return Cancelled(f"{task.prefix} of run {run.name} was cancelled", hint)
+    code = "" if state.exit_code is None else f" with code {state.exit_code}"
+    attempt = f" in attempt {state.attempt}" if state.attempt else ""
     return StepFailed(
-        f"{task.prefix} of run {run.name} failed with code {state.exit_code} "
-        f"in attempt {state.attempt}: {state.reason}",
-        hint,
+        f"{task.prefix} of run {run.name} failed{code}{attempt}: {state.reason}", hint
     )
 
 
@@ -86,6 +85,8 @@ class Happening(StrEnum):
     STARTED = "started"
     JOINED = "joined"
     """It ran already and is waited for."""
+    PENDING = "pending"
+    """It waits for its start."""
     DONE = "done"
     FAILED = "failed"
 
@@ -101,7 +102,7 @@ class Event:
     metrics: dict[str, float] = field(default_factory=dict)
     """Figures of the task's marker, when it is done."""
     reason: str = ""
-    """Why it failed."""
+    """Why it failed, or waits."""
 
 
 def _ignore(event: Event) -> None:
@@ -134,10 +135,11 @@ class Pipeline:
         Raises:
             StepFailed: a task failed; the message has its code, its reason and where its logs are.
             Cancelled: a task was cancelled.
+            NotFinished: a task did not start within the placement's `pending_timeout`.
             ConflictError: another pipeline is at work on the run, or the run is somebody else's.
             NotFoundError: there is no dataset.
         """
-        self._run.claim(data=self._data.url)
+        self._run.claim(data=self._data.url, namespace=self._backend.namespace)
         with self._backend.exclusive(self._run):
             done = []
             for task in chain(self._run, self._data, self._specs.pinned(self._data)):
@@ -149,14 +151,14 @@ class Pipeline:
         """Do one task unless it is done, and return its marker. Raises as `run`."""
         began = time.monotonic()
         for starts in range(MOST_STARTS + 1):
-            if task.is_done():
+            if task.is_done() and (starts > 0 or not task.repeats):
                 return self._finished(task, began, started=starts > 0)
             if starts == MOST_STARTS:
                 break
             outcome = self._start(task)
             happening = Happening.JOINED if outcome == Started.RUNNING else Happening.STARTED
             self._tell(happening, task, began, state="running")
-            state = self._backend.wait(self._run, task.name)
+            state = self._wait(task, began)
             if outcome == Started.STARTED and state.phase != Phase.SUCCEEDED:
                 self._tell(
                     Happening.FAILED, task, began, state=state.phase.value, reason=state.reason
@@ -178,6 +180,22 @@ class Pipeline:
             return Started.RUNNING
         outcome, _ = submit(self._backend, self._run, task, self._placement, data=self._data)
         return outcome
+
+    def _wait(self, task: Task, began: float) -> JobState:
+        """Return the state at the task's end; why it waits for its start is told once each."""
+        try:
+            return wait_for_end(
+                self._backend,
+                self._run,
+                task,
+                self._placement.pending_timeout,
+                tell=lambda reason: self._tell(
+                    Happening.PENDING, task, began, state="pending", reason=reason
+                ),
+            )
+        except NotFinished as error:
+            self._tell(Happening.FAILED, task, began, state="cancelled", reason=error.message)
+            raise
 
     def _finished(self, task: Task, began: float, *, started: bool) -> Marker:
         marker = read_marker(task.folder)
@@ -201,102 +219,3 @@ class Pipeline:
         self._on_event(
             Event(happening, task, time.monotonic() - began, dict(metrics or {}), reason)
         )
-
-
-@dataclass(frozen=True)
-class TaskStatus:
-    """State of one task of a run, as storage and a backend know it."""
-
-    prefix: str
-    step: Step
-    state: str
-    """`done`, `stale` where it was made from other inputs, the backend's phase, or `waiting`."""
-    attempt: int = 0
-    reason: str = ""
-
-
-def statuses(backend: Backend, run: Run, claim: RunClaim) -> list[TaskStatus]:
-    """Return the state of every task that the run has met, in the order of the chain.
-
-    Raises:
-        UnreachableError: storage does not answer.
-    """
-    known = {name: backend.state(run, name) for name in backend.tasks(run)}
-    prefixes = {prefix.replace("/", "-"): prefix for prefix in claim.steps}
-    for name in known:
-        prefixes.setdefault(name, _prefix(name))
-    results = _Results(run)
-    found = [_status(results, prefix, known.get(name)) for name, prefix in prefixes.items()]
-    order = list(Step)
-    return sorted(found, key=lambda status: (order.index(status.step), status.prefix))
-
-
-def _status(results: _Results, prefix: str, state: JobState | None) -> TaskStatus:
-    step = step_of(prefix.replace("/", "-"))
-    if state is not None and state.phase in (Phase.PENDING, Phase.RUNNING):
-        return TaskStatus(prefix, step, state.phase, state.attempt)
-    if results.marker(prefix) is not None:
-        told = "done" if results.is_current(prefix) else "stale"
-        return TaskStatus(prefix, step, told, 0 if state is None else state.attempt)
-    if state is None or state.phase in (Phase.ABSENT, Phase.SUCCEEDED):
-        return TaskStatus(prefix, step, "waiting")
-    return TaskStatus(prefix, step, state.phase, state.attempt, state.reason)
-
-
-class _Results:
-    """The markers of a run, each read once, and whether they follow from each other.
-
-    Only inputs in the run itself are looked at: neither the dataset nor a checkpoint that stage 2
-    was given by `init_from`.
-    """
-
-    def __init__(self, run: Run) -> None:
-        self._run = run
-        self._markers: dict[str, Marker | None] = {}
-
-    def marker(self, prefix: str) -> Marker | None:
-        """Return the marker of a folder; none where it is missing or unreadable."""
-        if prefix not in self._markers:
-            self._markers[prefix] = None
-            with suppress(NotFoundError, ContractError):
-                self._markers[prefix] = read_marker(self._run.folder.folder(prefix))
-        return self._markers[prefix]
-
-    def is_current(self, prefix: str) -> bool:
-        """Return whether a folder was made from what its inputs are now, and these likewise."""
-        marker = self.marker(prefix)
-        return marker is not None and all(
-            any(self._is_made(source, digest) for source in sources)
-            for name, digest in marker.inputs.items()
-            if (sources := self._sources(prefix, name)) is not None
-        )
-
-    def _is_made(self, prefix: str, digest: str) -> bool:
-        marker = self.marker(prefix)
-        return marker is not None and marker.digest == digest and self.is_current(prefix)
-
-    def _sources(self, prefix: str, name: str) -> list[str] | None:
-        """Return the folders that an input may be; none where it is not in the run."""
-        if name == "checkpoint":
-            if prefix != Step.STAGE2:
-                return [Step.STAGE2]
-            return None if self._begins_elsewhere() else [Step.STAGE1]
-        if name in ("stage1", "stage2", "valid", "infer"):
-            return [name]
-        if name in ("engine", "efficiency"):
-            return [f"{name}/{key}" for key in self._run.folder.list_folders(name)]
-        return None
-
-    def _begins_elsewhere(self) -> bool:
-        """Return whether stage 2 began with a checkpoint that is not the run's stage 1."""
-        folder = self._run.folder.folder(Step.STAGE2)
-        try:
-            spec = TrainSpec.from_text(folder.get("spec.yaml"), source=f"{folder.url}/spec.yaml")
-        except (NotFoundError, SpecError):
-            return False
-        return spec.init_from is not None
-
-
-def _prefix(task_name: str) -> str:
-    first, dash, rest = task_name.partition("-")
-    return f"{first}/{rest}" if dash else first

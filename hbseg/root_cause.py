@@ -6,25 +6,52 @@ import json
 import re
 import signal
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
-from hbseg.attempts import Ending, now
+from hbseg.attempts import TERMINATED, Ending, now
 from hbseg.errors import UnreachableError
 from hbseg.rank_logs import RankLogs
 
-CANCELLED = 128 + signal.SIGTERM
-KILLED = 128 + signal.SIGKILL
-PERMANENT = frozenset({65, 66, 70, 76, 78})
-"""Codes with which a step says that trying again does not help."""
+TRANSIENT = UnreachableError.step_exit_code
+CANCELLED = TERMINATED
 
 _TORCHRUN_STOPS = re.compile(r"Sending process (\d+) closing signal")
 _TORCHRUN_RANK = re.compile(r"rank +: (\d+) \(local_rank")
 _TORCHRUN_EXIT = re.compile(r"exitcode +: (-?\d+) \(pid: (\d+)\)")
+_NCCL_GAVE_UP = re.compile(r"ProcessGroupNCCL.*(watchdog|timeout|ncclRemoteError)", re.IGNORECASE)
+_OTHERS_ABSENT = re.compile(r"RendezvousTimeoutError|RendezvousClosedError")
+_OTHERS_LOST = re.compile(
+    r"RendezvousConnectionError|RendezvousGracefulExitError|DistNetworkError|DistStoreError"
+    r"|Connection reset by peer|Broken pipe"
+)
+
+
+@dataclass(frozen=True)
+class Cause:
+    """What ended an attempt."""
+
+    code: int
+    reason: str
+    rank: int | None = None
+    lost_peer: bool = False
+    """Whether only another process was missed."""
+
+    def ending(self, attempt: int) -> Ending:
+        """Return the ending of an attempt, as of now."""
+        return Ending(
+            code=self.code,
+            reason=self.reason,
+            attempt=attempt,
+            finished=now(),
+            rank=self.rank,
+            lost_peer=self.lost_peer,
+        )
 
 
 def ended(code: int, reason: str, attempt: int = 0) -> Ending:
     """Return how an attempt ended, as of now."""
-    return Ending(code=code, reason=reason, attempt=attempt, finished=now())
+    return Cause(code, reason).ending(attempt)
 
 
 def explained(code: int, logs: RankLogs, failures: Path, number: int, *, stopped: bool) -> Ending:
@@ -33,19 +60,51 @@ def explained(code: int, logs: RankLogs, failures: Path, number: int, *, stopped
         return ended(0, "", number)
     if stopped:
         return ended(CANCELLED, "cancelled by SIGTERM", number)
+    return _cause(code, logs, failures).ending(number)
+
+
+def _cause(code: int, logs: RankLogs, failures: Path) -> Cause:
     exits = exits_by_themselves(logs.own_text())
     # A rank that a signal ended leaves no record, and its peers fail only because it is gone.
     for rank, rank_code in exits.items():
         if rank_code < 0:
-            return ended(128 - rank_code, _signal_reason(f"rank {rank}", -rank_code), number)
-    record = earliest_record(failures)
-    if record is not None:
-        return ended(*record, number)
+            return _killed_rank(rank, -rank_code, logs)
+    recorded = records(failures)
+    found = min(recorded, key=_order, default=None)
+    if found is not None and found.code != CANCELLED and not found.lost_peer:
+        return found
     for rank, rank_code in exits.items():
-        return ended(rank_code, _no_record(f"rank {rank}", rank_code, logs), number)
-    if code > 128 and code != UnreachableError.step_exit_code:
-        return ended(code, _signal_reason("the step", code - 128), number)
-    return ended(code, _no_record("the step", code, logs), number)
+        if rank not in {record.rank for record in recorded}:
+            return Cause(rank_code, _no_record(f"rank {rank}", rank_code, logs), rank)
+    if found is not None and (exits or found.lost_peer):
+        return found
+    return _without_ranks(code, logs)
+
+
+def _order(record: Record) -> tuple[bool, bool, float]:
+    return record.code == CANCELLED, record.lost_peer, record.time
+
+
+def _killed_rank(rank: int, signum: int, logs: RankLogs) -> Cause:
+    aborted = signum == signal.SIGABRT
+    if aborted and (said := _NCCL_GAVE_UP.search(logs.end_of_rank(rank))):
+        reason = f"rank {rank} lost another process: NCCL gave up ({said[1].lower()})"
+        return Cause(TRANSIENT, reason, rank, lost_peer=True)
+    return Cause(128 + signum, _signal_reason(f"rank {rank}", signum), rank)
+
+
+def _without_ranks(code: int, logs: RankLogs) -> Cause:
+    """Return why the step's process failed though no rank did: torchrun itself, or a signal."""
+    said = logs.own_text()
+    if _OTHERS_ABSENT.search(said):
+        reason = "the other nodes did not come: rendezvous timed out"
+        return Cause(TRANSIENT, reason, lost_peer=True)
+    if _OTHERS_LOST.search(said):
+        reason = "the node that keeps the rendezvous is gone or cannot be reached"
+        return Cause(TRANSIENT, reason, lost_peer=True)
+    if code > 128 and code != TRANSIENT:
+        return Cause(code, _signal_reason("the step", code - 128))
+    return Cause(code, _no_record("the step", code, logs))
 
 
 def _no_record(what: str, code: int, logs: RankLogs) -> str:
@@ -80,18 +139,36 @@ def exits_by_themselves(report: str) -> dict[int, int]:
     return exits
 
 
-def earliest_record(failures: Path) -> tuple[int, str] | None:
-    """Return code and reason of the rank that failed first.
+@dataclass(frozen=True)
+class Record(Cause):
+    """What a failed rank left."""
+
+    time: float = 0.0
+    """Seconds since 1970."""
+
+
+def records(failures: Path) -> list[Record]:
+    """Return the records of the ranks that failed; half-written ones are no records."""
+    found = []
+    for path in failures.glob("*.json"):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            data = json.loads(path.read_bytes())
+            found.append(
+                Record(
+                    code=int(data["code"]),
+                    reason=str(data["reason"]),
+                    rank=int(data["rank"]),
+                    lost_peer=bool(data.get("lost_peer", False)),
+                    time=float(data["time"]),
+                )
+            )
+    return found
+
+
+def earliest_record(failures: Path) -> Record | None:
+    """Return the record of the rank that failed first, before those that only lost a peer.
 
     Ranks that torchrun stopped because another one failed say 143; theirs is no cause.
     """
-    records = []
-    for path in failures.glob("*.json"):
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            record = json.loads(path.read_bytes())
-            code, reason = int(record["code"]), str(record["reason"])
-            records.append((code == CANCELLED, float(record["time"]), code, reason))
-    if not records or min(records)[0]:
-        return None
-    _, _, code, reason = min(records)
-    return code, reason
+    found = min(records(failures), key=_order, default=None)
+    return None if found is None or found.code == CANCELLED else found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -15,6 +16,11 @@ from hbseg.store import Store
 CLAIM = "run.json"
 LONGEST_NAME = 40
 """Characters of a run's name: pods and services add to it, and end at 63."""
+
+READERS = 32
+"""Claims that a listing reads at a time."""
+AT_WORK = ("pending", "running")
+"""States of a step, in a summary, in which a backend may be at work on it."""
 
 _NAME = re.compile(r"[a-z](?:[-a-z0-9]*[a-z0-9])?")
 
@@ -48,8 +54,12 @@ class Run:
     def claim(self, *, data: str, namespace: str = "local", owner: str | None = None) -> RunClaim:
         """Take the name, or return the claim that this owner already holds.
 
+        The owner may move a run to another place, `namespace`, e.g. from a laptop to a cluster, as
+        long as no step of it is known to be at work.
+
         Raises:
-            ConflictError: somebody else holds it, or it reads another dataset folder.
+            ConflictError: somebody else holds it, it reads another dataset folder, or it is at
+                work in another place.
         """
         wanted = RunClaim(
             name=self.name,
@@ -60,23 +70,22 @@ class Run:
         )
         if self.folder.put_if_absent(CLAIM, wanted.to_json()):
             return wanted
-        held = self.read()
-        if (held.owner, held.namespace) != (wanted.owner, wanted.namespace):
-            raise ConflictError(
-                f"run {self.name} belongs to {held.owner} in {held.namespace}",
-                "choose another name with --run",
-            )
-        if held.data != data:
-            raise ConflictError(
-                f"run {self.name} reads {held.data}, not {data}",
-                "choose another name with --run",
-            )
-        return held
+        while True:
+            content, tag = self._tagged()
+            held = RunClaim.from_text(content, source=f"{self.folder.url}/{CLAIM}")
+            _check_claim(held, wanted)
+            moved = held.model_copy(update={"namespace": namespace})
+            if moved == held or self.folder.put_if_match(CLAIM, moved.to_json(), tag):
+                return moved
 
     def read(self) -> RunClaim:
         """Return the claim. Raises NotFoundError where there is no such run."""
+        content, _ = self._tagged()
+        return RunClaim.from_text(content, source=f"{self.folder.url}/{CLAIM}")
+
+    def _tagged(self) -> tuple[bytes, str]:
         try:
-            data = self.folder.get(CLAIM)
+            return self.folder.get_tagged(CLAIM)
         except BucketMissing:
             raise
         except NotFoundError:
@@ -84,7 +93,6 @@ class Run:
                 f"no run {self.name} in {self.folder.url.removesuffix(self.name).rstrip('/')}",
                 "see: hbseg list",
             ) from None
-        return RunClaim.from_text(data, source=f"{self.folder.url}/{CLAIM}")
 
     def summarise(self, *, steps: dict[str, str], dice: float | None = None) -> None:
         """Put the state of steps into the claim; somebody else's newer summary is kept."""
@@ -101,13 +109,39 @@ class Run:
                 return
 
 
+def _check_claim(held: RunClaim, wanted: RunClaim) -> None:
+    """Refuse a claim that does not go with the one that is held. Raises ConflictError."""
+    if held.owner != wanted.owner:
+        raise ConflictError(
+            f"run {held.name} belongs to {held.owner} in {held.namespace}",
+            "choose another name with --run",
+        )
+    if held.data != wanted.data:
+        raise ConflictError(
+            f"run {held.name} reads {held.data}, not {wanted.data}",
+            "choose another name with --run",
+        )
+    at_work = [step for step, state in held.steps.items() if state in AT_WORK]
+    if held.namespace != wanted.namespace and at_work:
+        where = "--backend local" if held.namespace == "local" else f"-n {held.namespace}"
+        raise ConflictError(
+            f"run {held.name} is at work in {held.namespace} ({', '.join(at_work)}), not in "
+            f"{wanted.namespace}",
+            f"wait, or stop it there: hbseg cancel {held.name} {where}",
+        )
+
+
 def list_runs(runs: Store) -> Iterator[RunClaim]:
     """Yield the claims of all runs by name; a folder without a claim is no run."""
-    for name in runs.list_folders():
+
+    def claim(name: str) -> RunClaim | None:
         try:
-            yield Run(runs, name).read()
+            return Run(runs, name).read()
         except (NotFoundError, InvalidInput):
-            continue
+            return None
+
+    with ThreadPoolExecutor(READERS, thread_name_prefix="list") as readers:
+        yield from (found for found in readers.map(claim, runs.list_folders()) if found)
 
 
 def checked_run_name(name: str) -> str:

@@ -73,7 +73,7 @@ class S3Store:
             raise InvalidInput("an S3 URL has no bucket", "give s3://bucket/prefix")
         if prefix.strip("/"):
             checked_key(prefix.strip("/"))
-        return cls(_client(), bucket, prefix)
+        return cls(s3_client(), bucket, prefix)
 
     @property
     def url(self) -> str:
@@ -171,7 +171,7 @@ class S3Store:
         """
         with self._request(prefix):
             found = [
-                Entry(self._relative(item["Key"]), item["Size"])
+                Entry(self._relative(item["Key"]), item["Size"], item.get("ETag", ""))
                 for page in self._client.get_paginator("list_objects_v2").paginate(
                     Bucket=self._bucket, Prefix=self._listing_prefix(prefix)
                 )
@@ -270,7 +270,8 @@ class _ConditionFailed(InvalidInput):
     """A conditional write lost."""
 
 
-def _client() -> S3Client:
+def s3_client() -> S3Client:
+    """Return a client for all of S3, with our limits and retries. Raises DeniedError."""
     import boto3
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError

@@ -5,22 +5,30 @@ that before `hbseg.yaml` in the user's configuration folder, and all before what
 profile is a named set of settings in such a file; it comes before what the files say by themselves.
 
     runs: s3://team/hbseg/runs
+    cluster: {credentials_secret: hbseg-s3, queue: team-a}
     profiles:
       laptop: {backend: local, data: ./data, runs: ./runs}
+
+Below `cluster:` each key counts by itself (`hbseg.cluster.profile`); a mapping or a list there is
+one value and replaces another as a whole. `HBSEG_IMAGE` comes before `cluster.image`.
 """
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
+from hbseg.cluster.profile import ClusterProfile
 from hbseg.documents import Block, Document
 from hbseg.errors import SpecError, UsageError
 
 FILE: Final = "hbseg.yaml"
+IMAGE: Final = "HBSEG_IMAGE"
+"""Environment variable with the image of the steps."""
 BUILT_IN: Final = {"backend": "kubernetes", "run": "main"}
 
 
@@ -41,9 +49,11 @@ class SettingsBlock(Block):
     """Namespace of the cluster."""
     context: str | None = None
     """Context of the cluster's configuration."""
+    cluster: ClusterProfile = ClusterProfile()
+    """What the pods of a cluster are given."""
 
 
-NAMES: Final = tuple(SettingsBlock.model_fields)
+NAMES: Final = tuple(name for name in SettingsBlock.model_fields if name != "cluster")
 _FOLDERS: Final = ("data", "runs", "state")
 
 
@@ -68,6 +78,9 @@ class Settings:
     """The settings of one command."""
 
     found: Mapping[str, Setting]
+    """Those that are set, by their names; a key of the cluster's block is `cluster.<key>`."""
+    cluster: ClusterProfile = field(default_factory=ClusterProfile)
+    """What the pods of a cluster are given."""
 
     def get(self, name: str) -> str | None:
         """Return a setting's value, or none."""
@@ -103,11 +116,12 @@ def load_settings(
     files = {path: _read(path) for path in paths if path.is_file()}
     _check_profile(profile, files)
     found = {name: Setting(value, "built in") for name, value in BUILT_IN.items()}
-    for path, file in reversed(files.items()):
-        found.update(_of_block(file, path, str(path)))
-    for path, file in reversed(files.items()):
-        if profile is not None and profile in file.profiles:
-            found.update(_of_block(file.profiles[profile], path, f"{path}, profile {profile}"))
+    cluster: dict[str, Any] = {}
+    for block, path, source in _blocks(files, profile):
+        found.update(_of_block(block, path, source))
+        set_here = {name: getattr(block.cluster, name) for name in block.cluster.model_fields_set}
+        cluster.update(set_here)
+        found.update(_of_cluster(set_here, source))
     for name in NAMES:
         variable = f"HBSEG_{name.upper()}"
         if environment.get(variable):
@@ -115,7 +129,31 @@ def load_settings(
         flag = flags.get(name)
         if flag is not None:
             found[name] = Setting(flag, f"--{name}")
-    return Settings(found)
+    if image := environment.get(IMAGE):
+        cluster["image"] = image
+        found["cluster.image"] = Setting(image, IMAGE)
+    return Settings(found, ClusterProfile().model_copy(update=cluster))
+
+
+def _blocks(
+    files: Mapping[Path, SettingsFile], profile: str | None
+) -> Iterator[tuple[SettingsBlock, Path, str]]:
+    """Yield each block with its file and its source in words; a later one comes before."""
+    for path, file in reversed([*files.items()]):
+        yield file, path, str(path)
+    for path, file in reversed([*files.items()]):
+        if profile is not None and profile in file.profiles:
+            yield file.profiles[profile], path, f"{path}, profile {profile}"
+
+
+def _of_cluster(values: Mapping[str, Any], source: str) -> dict[str, Setting]:
+    shown = ClusterProfile().model_copy(update=values).model_dump(mode="json", include={*values})
+    return {
+        f"cluster.{name}": Setting(
+            value if isinstance(value, str) else json.dumps(value, ensure_ascii=False), source
+        )
+        for name, value in shown.items()
+    }
 
 
 def user_folder(environment: Mapping[str, str]) -> Path:

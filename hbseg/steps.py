@@ -60,6 +60,9 @@ class Task:
     inputs: tuple[Input, ...] = field(default=())
     extra: tuple[str, ...] = ()
     """Arguments of the step's own that do not change its result."""
+    repeats: bool = False
+    """Whether it is started each time it is asked for, since its marker does not know all that it
+    reads; a step that repeats finds out for itself what is left to do."""
 
     @property
     def name(self) -> str:

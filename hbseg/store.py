@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -21,6 +21,8 @@ class Entry:
 
     key: str
     size: int
+    tag: str = field(default="", compare=False)
+    """Changes with the content; empty where a listing does not tell it."""
 
 
 class Store(Protocol):

@@ -1,4 +1,4 @@
-"""Fixtures that all tests share: a real S3 server, and stores over it and over folders."""
+"""Fixtures that all tests share: a real S3 server, stores over it and over folders, a raw set."""
 
 import os
 import uuid
@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from hbseg.data.synth import write_raw_set
 from hbseg.local.s3server import EmbeddedS3
 from hbseg.store import Store, open_store
+from tests.small import HANDS, TEST_HANDS
 
 _OTHERS_AWS = (
     "AWS_PROFILE",
@@ -61,3 +63,11 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
         return open_store(tmp_path / "store")
     place: S3Place = request.getfixturevalue("s3")
     return open_store(f"{place.url}/store")
+
+
+@pytest.fixture(scope="session")
+def raw_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A raw set of synthetic hands at their full size."""
+    folder = tmp_path_factory.mktemp("raw") / "set"
+    write_raw_set(folder, hands=HANDS, test_hands=TEST_HANDS, seed=5, workers=2)
+    return folder

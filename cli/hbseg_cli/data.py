@@ -8,16 +8,29 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hbseg_cli import options
+from hbseg_cli.groups import MANNER, OUTPUT, SESSION, Group, Manner, grouped
 from hbseg_cli.output import Format, Result, document, progress, say
 from hbseg_cli.session import Session, spec_of
 
 if TYPE_CHECKING:
     from hbseg.data.prepare import Prepared
+    from hbseg.data.prepared import PreparedRecord
     from hbseg.specs import PrepareSpec
 
 app = typer.Typer(help="Make, check and prepare data sets.", no_args_is_help=True)
 
 Source = Annotated[Path, typer.Argument(metavar="SRC", help="Folder in the raw layout.")]
+Datasets = Annotated[
+    str | None, typer.Argument(metavar="URL", help="Folder of the datasets (HBSEG_DATA).")
+]
+PLACE = Group(
+    {
+        "url": (Datasets, None),
+        **{name: flag for name, flag in SESSION.flags.items() if name != "data"},
+    },
+    lambda url, **flags: Session({"data": url, **flags}),
+)
+"""As `SESSION`, the folder of the datasets as an argument."""
 
 
 def add_to(parent: typer.Typer) -> None:
@@ -78,36 +91,107 @@ def check(
 
 
 @app.command()
+@grouped(place=PLACE, manner=MANNER, output=OUTPUT)
 def prepare(
-    source: Source,
-    url: Annotated[
-        str | None, typer.Argument(metavar="URL", help="Folder of the datasets (HBSEG_DATA).")
+    source: Annotated[
+        str, typer.Argument(metavar="SRC", help="Raw set: a folder, or s3://BUCKET/FOLDER.")
+    ],
+    place: Session,
+    manner: Manner,
+    output: Format,
+    run: Annotated[
+        str | None, typer.Option("--run", metavar="RUN", help="Name of the run (HBSEG_RUN).")
     ] = None,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out pictures with errors and list them.")
     ] = False,
-    backend: options.Backend = None,
     workers: options.Workers = None,
     config: options.Config = None,
     settings: options.Set = None,
-    output: options.Output = Format.TABLE,
 ) -> Result:
-    """Make a dataset version of a raw set and make it the current one."""
+    """Make a dataset version of a raw set and make it the current one.
+
+    A folder is prepared here, with --backend local. A set in S3 is prepared by a step of the run,
+    here or in the cluster.
+    """
     from hbseg.specs import PrepareSpec
 
-    session = Session({"data": url, "backend": backend})
-    session.backend()  # refused here, before any work, where it is not in this version
+    in_s3 = source.startswith("s3://")
+    if not in_s3:
+        _check_folder(source, place, manner)
     spec = spec_of(PrepareSpec, "prepare", config=config, settings=settings)
-    prepared = prepared_set(source, session, spec, skip_bad=skip_bad, workers=workers)
-    counts = prepared.counts.model_dump()
-    content = {
-        "version": prepared.version,
-        "unchanged": prepared.unchanged,
-        "counts": counts,
-        "leftOut": [problem.image for problem in prepared.left_out],
-    }
-    row = {"version": prepared.version, **counts, "unchanged": prepared.unchanged}
-    return Result(document("Prepared", **content), [row], [prepared.version], output)
+    if in_s3:
+        return _submitted(place, manner, output, source, spec, run=run, skip_bad=skip_bad)
+    place.backend()  # refused here, before any work, where there is no such
+    from hbseg.data.prepared import PreparedRecord
+
+    prepared = prepared_set(Path(source), place, spec, skip_bad=skip_bad, workers=workers)
+    return _result(PreparedRecord.of(prepared, raw=source), output)
+
+
+def _check_folder(source: str, place: Session, manner: Manner) -> None:
+    from hbseg.errors import UsageError
+
+    if "://" in source:
+        raise UsageError(f"SRC is {source[:200]}", "give a folder or s3://BUCKET/FOLDER")
+    if place.settings.need("backend") == "kubernetes":
+        raise UsageError(
+            f"SRC is the folder {source}, which pods cannot see",
+            f"copy it to the bucket, e.g. aws s3 sync {source} s3://BUCKET/raw, and give that URL; "
+            "or prepare it here with --backend local",
+        )
+    if manner.dry_run is not None:
+        raise UsageError("--dry-run is for a set in S3", "see: hbseg data check SRC")
+
+
+def _submitted(
+    session: Session,
+    manner: Manner,
+    output: Format,
+    source: str,
+    spec: PrepareSpec,
+    *,
+    run: str | None,
+    skip_bad: bool,
+) -> Result:
+    """Start the step; where its end was waited for, return what it made."""
+    from hbseg.chain import prepare_task
+    from hbseg.steps import Step
+    from hbseg.store import open_store
+    from hbseg_cli.render import prepare_arguments
+    from hbseg_cli.submit import _Verb
+
+    verb = _Verb(session, manner, output)
+    if manner.dry_run is not None:
+        extra = prepare_arguments(source, skip_bad=skip_bad)
+        return verb.dry_run(run, Step.PREPARE, spec, extra=extra)
+    raw = open_store(source)
+    result = verb.submit(
+        run, lambda of, data: prepare_task(of, spec, raw, skip_bad=skip_bad), claim=True
+    )
+    return _made(session, run, raw.url, output) if manner.wait or manner.follow else result
+
+
+def _made(session: Session, run: str | None, raw: str, output: Format) -> Result:
+    """Return what the run's prepare made, if it was from the set at `raw`."""
+    from hbseg.data.prepared import read_prepared
+    from hbseg.errors import ConflictError
+    from hbseg.steps import Step
+
+    record = read_prepared(session.run(run).folder.folder(Step.PREPARE))
+    if record.raw != raw:
+        raise ConflictError(
+            f"the prepare that was running was of {record.raw}, not {raw}", "prepare it again now"
+        )
+    for picture in record.left_out:
+        say(f"left out {picture.image}: {picture.reason}")
+    return _result(record, output)
+
+
+def _result(record: PreparedRecord, output: Format) -> Result:
+    counts = record.counts.model_dump()
+    row = {"version": record.version, **counts, "unchanged": record.unchanged}
+    return Result(record.to_mapping(), [row], [record.version], output)
 
 
 def prepared_set(

@@ -139,6 +139,7 @@ SOURCE = Group(
 )
 MANNER = Group(
     {
+        "shape": (options.Shape, None),
         "dry_run": (options.DryRun, None),
         "wait": (options.Wait, False),
         "follow": (options.Follow, False),
@@ -147,7 +148,6 @@ MANNER = Group(
     },
     _manner,
 )
-TRAINING_MANNER = Group({"shape": (options.Shape, None), **MANNER.flags}, _manner)
 CHAIN_MANNER = Group(
     {
         "shape": (options.Shape, None),

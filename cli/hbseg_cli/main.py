@@ -10,7 +10,21 @@ import typer
 
 from hbseg import __version__
 from hbseg.errors import HbsegError
-from hbseg_cli import config, data, demo, fetch, pipeline, runs, submit
+from hbseg_cli import (
+    config,
+    data,
+    demo,
+    diff,
+    doctor,
+    events,
+    fetch,
+    logs,
+    pipeline,
+    runs,
+    status,
+    submit,
+)
+from hbseg_cli import render as rendering
 from hbseg_cli.output import Result, error_document, render, say, verbosity, write
 from hbseg_cli.session import globals_
 
@@ -29,9 +43,15 @@ app = typer.Typer(
 demo.add_to(app)
 data.add_to(app)
 submit.add_to(app)
+rendering.add_to(app)
 pipeline.add_to(app)
 runs.add_to(app)
+status.add_to(app)
+events.add_to(app)
+logs.add_to(app)
+diff.add_to(app)
 fetch.add_to(app)
+doctor.add_to(app)
 config.add_to(app)
 
 

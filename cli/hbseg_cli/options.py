@@ -59,7 +59,10 @@ PendingTimeout = Annotated[
     typer.Option("--pending-timeout", metavar="SECONDS", help="Longest wait for the start."),
 ]
 Shape = Annotated[
-    str | None, typer.Option("-j", metavar="NODESxGPUS", help="Nodes and processes of a training.")
+    str | None,
+    typer.Option(
+        "-j", metavar="NODESxGPUS", help="Nodes, and GPUs of each; infer takes nodes only."
+    ),
 ]
 Yes = Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")]
 BatchSize = Annotated[

@@ -42,6 +42,8 @@ class Result:
     """For the form `name`, one a line."""
     format: Format = Format.TABLE
     exit_code: int = 0
+    stream: Sequence[Mapping[str, Any]] = ()
+    """For YAML: documents one after the other, instead of `document`."""
 
 
 @dataclass
@@ -67,7 +69,8 @@ def render(result: Result) -> str:
         case Format.YAML:
             from hbseg.documents import dump_yaml
 
-            return dump_yaml(result.document)
+            documents = result.stream or (result.document,)
+            return "---\n".join(dump_yaml(item) for item in documents)
         case Format.NAME:
             text = "\n".join(result.names)
         case Format.TABLE:

@@ -11,8 +11,8 @@ from hbseg_cli import options
 from hbseg_cli.data import prepared_set
 from hbseg_cli.groups import CHAIN_MANNER, OUTPUT, SESSION, SOURCE, Manner, SpecSource, grouped
 from hbseg_cli.output import Format, Result, say
-from hbseg_cli.runs import status_result
 from hbseg_cli.session import Session, chain_specs, spec_of
+from hbseg_cli.status import status_result
 
 if TYPE_CHECKING:
     from hbseg.pipeline import Event
@@ -47,7 +47,7 @@ def run_pipeline(
     where = session.backend()
     of, store = session.run(run), session.data()
     if raw is not None:
-        of.claim(data=store.url)
+        of.claim(data=store.url, namespace=where.namespace)
         _prepare(raw, session, source, skip_bad=skip_bad)
     Pipeline(where, of, store, specs, placement=manner.placement, on_event=tell).run()
     say(f"next: hbseg fetch-submission {of.name}; hbseg fetch-report {of.name}")
@@ -77,6 +77,7 @@ def tell(event: Event) -> None:
         "skipped": "skipped: done and up to date",
         "started": "started",
         "joined": "running already, waiting for it",
+        "pending": f"waits: {event.reason}",
         "done": f"done in {event.seconds:.0f} s",
         "failed": f"failed after {event.seconds:.0f} s: {event.reason}",
     }[event.happening]

@@ -1,31 +1,21 @@
-"""What is there and what runs: `list`, `status`, `logs`, `cancel`, `delete`."""
+"""The runs as a whole: `list`, `cancel`, `delete`."""
 
 from __future__ import annotations
 
-import re
 import sys
-from collections import deque
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hbseg_cli import options
 from hbseg_cli.groups import OUTPUT, SESSION, STORAGE, grouped
-from hbseg_cli.output import Format, Result, document, say, write
+from hbseg_cli.output import Format, Result, document, say
 from hbseg_cli.session import Session
-
-if TYPE_CHECKING:
-    from hbseg.backend import Backend
-    from hbseg.pipeline import TaskStatus
-    from hbseg.runs import Run
 
 
 def add_to(parent: typer.Typer) -> None:
     """Add the commands."""
     parent.command("list")(list_all)
-    for command in (status, logs, cancel, delete):
+    for command in (cancel, delete):
         parent.command()(command)
 
 
@@ -41,6 +31,7 @@ def list_all(session: Session, output: Format) -> Result:
         {
             "name": claim.name,
             "owner": claim.owner,
+            "namespace": claim.namespace,
             "created": claim.created,
             "steps": _summary(claim.steps),
             "dice": claim.dice,
@@ -51,56 +42,34 @@ def list_all(session: Session, output: Format) -> Result:
     return Result(document("RunList", items=items), rows, [claim.name for claim in claims], output)
 
 
-@grouped(session=SESSION, output=OUTPUT)
-def status(run: options.RunName, session: Session, output: Format) -> Result:
-    """Show the state of a run's steps."""
-    return status_result(session.backend(), session.run(run), output)
-
-
-@grouped(session=SESSION)
-def logs(
-    run: options.RunName,
-    session: Session,
-    step: Annotated[
-        str | None, typer.Option("--step", help="Step; default: what runs, else the latest.")
-    ] = None,
-    rank: Annotated[int | None, typer.Option("--rank", min=0, help="One rank's lines.")] = None,
-    follow: Annotated[bool, typer.Option("-f", "--follow", help="Until the end.")] = False,
-    since: Annotated[
-        str | None, typer.Option("--since", metavar="T", help="30s, 10m, 2h, or an ISO time.")
-    ] = None,
-    tail: Annotated[
-        int | None, typer.Option("--tail", metavar="N", min=0, help="Last lines.")
-    ] = None,
-) -> None:
-    """Print the log lines of a step, each with its time; several ranks with their rank."""
-    where, of = session.backend(), session.run(run)
-    after = None if since is None else _time_of(since)
-    for task in _tasks_for_logs(where, of, step):
-        say(f"== {task}", level=1)
-        lines = where.logs(of, task, rank=rank, follow=follow)
-        _print(lines, after, None if follow else tail)
-
-
 @grouped(session=SESSION)
 def cancel(run: options.RunName, session: Session, yes: options.Yes = False) -> None:
     """Stop what runs of a run; it goes on from its last checkpoint when submitted again."""
+    from hbseg.attempts import summary_problem
     from hbseg.backend import Phase
+    from hbseg.runs import AT_WORK
 
     where, of = session.backend(), session.run(run)
-    of.read()
+    claim = of.read()
     running = [
         name
         for name in where.tasks(of)
         if where.state(of, name).phase in (Phase.PENDING, Phase.RUNNING)
     ]
-    if not running:
+    prefixes = {prefix.replace("/", "-"): prefix for prefix in claim.steps}
+    if running:
+        _confirm(f"stop {', '.join(running)} of run {run}?", yes)
+    else:
         say(f"nothing of run {run} is running")
-        return
-    _confirm(f"stop {', '.join(running)} of run {run}?", yes)
-    for name in running:
-        if where.cancel(of, name):
-            say(f"{name} cancelled")
+    stopped = [name for name in running if where.cancel(of, name)]
+    for name in stopped:
+        say(f"{name} cancelled")
+    if claim.namespace == where.namespace:
+        # also what an execution that was lost has left in the summary
+        stopped += [name for name, prefix in prefixes.items() if claim.steps[prefix] in AT_WORK]
+    states = {prefixes.get(name, name.replace("-", "/", 1)): "cancelled" for name in stopped}
+    if states and (problem := summary_problem(of, states)):
+        say(problem)
 
 
 @grouped(session=SESSION)
@@ -127,53 +96,6 @@ def delete(run: options.RunName, session: Session, yes: options.Yes = False) -> 
     say(f"run {run} deleted")
 
 
-def status_result(
-    backend: Backend, run: Run, output: Format, *, whole_chain: bool = False
-) -> Result:
-    """Return the state of a run's tasks; with `whole_chain` also of steps not met yet."""
-    from hbseg.pipeline import statuses
-    from hbseg.steps import Step
-
-    claim = run.read()
-    found = statuses(backend, run, claim)
-    rows = [_row(item) for item in found]
-    if whole_chain:
-        met = {item.step for item in found}
-        rows += [
-            {
-                "step": step.value,
-                "prefix": None,
-                "state": "waiting",
-                "attempt": None,
-                "reason": None,
-            }
-            for step in Step
-            if step not in met and step != Step.PREPARE
-        ]
-    content = document(
-        "RunStatus",
-        name=run.name,
-        owner=claim.owner,
-        data=claim.data,
-        created=claim.created,
-        dice=claim.dice,
-        tasks=rows,
-    )
-    if not rows:
-        say(f"run {run.name} has not started any step")
-    return Result(content, rows, [str(row["prefix"] or row["step"]) for row in rows], output)
-
-
-def _row(status: TaskStatus) -> dict[str, Any]:
-    return {
-        "step": status.step.value,
-        "prefix": status.prefix,
-        "state": str(status.state),
-        "attempt": status.attempt or None,
-        "reason": status.reason or None,
-    }
-
-
 def _summary(steps: dict[str, str]) -> str:
     by_state: dict[str, list[str]] = {}
     for step, state in steps.items():
@@ -181,56 +103,6 @@ def _summary(steps: dict[str, str]) -> str:
     return "; ".join(
         f"{state}: {','.join(dict.fromkeys(names))}" for state, names in by_state.items()
     )
-
-
-def _tasks_for_logs(backend: Backend, run: Run, step: str | None) -> list[str]:
-    """Return the names of the tasks whose logs are wanted."""
-    from hbseg.attempts import step_of
-    from hbseg.backend import Phase
-    from hbseg.errors import NotFoundError, UsageError
-    from hbseg.steps import Step
-
-    if step is not None and step not in list(Step):
-        raise UsageError(f"--step {step}: expected one of {', '.join(Step)}")
-    claim = run.read()
-    names = dict.fromkeys(prefix.replace("/", "-") for prefix in claim.steps)
-    names |= dict.fromkeys(backend.tasks(run))
-    if step is not None:
-        names = {name: None for name in names if step_of(name) == step}
-    if not names:
-        raise NotFoundError(
-            f"run {run.name} has no logs" + (f" of {step}" if step else ""),
-            f"see: hbseg status {run.name}",
-        )
-    if step is not None:
-        return list(names)
-    phases = {name: backend.state(run, name).phase for name in names}
-    for phase in (Phase.RUNNING, Phase.FAILED):
-        chosen = [name for name in names if phases[name] == phase]
-        if chosen:
-            return chosen[-1:]
-    return list(names)[-1:]
-
-
-def _print(lines: Iterator[str], after: str | None, tail: int | None) -> None:
-    wanted = (line for line in lines if after is None or line.partition(" ")[0] >= after)
-    for line in wanted if tail is None else deque(wanted, maxlen=tail):
-        write(f"{line}\n")
-
-
-def _time_of(text: str) -> str:
-    """Return the time that `--since` means, as log lines carry it."""
-    from hbseg.errors import UsageError
-
-    units = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-    if match := re.fullmatch(r"(\d{1,6})([smhd])", text):
-        moment = datetime.now(UTC) - timedelta(**{units[match[2]]: int(match[1])})
-    else:
-        try:
-            moment = datetime.fromisoformat(text).astimezone(UTC)
-        except ValueError:
-            raise UsageError(f"--since {text}: expected 30s, 10m, 2h, 1d or an ISO time") from None
-    return moment.isoformat(timespec="milliseconds").removesuffix("+00:00")
 
 
 def _confirm(question: str, yes: bool) -> None:

@@ -7,6 +7,8 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from hbseg_cli.output import say
+
 if TYPE_CHECKING:
     from hbseg.backend import Backend
     from hbseg.chain import ChainSpecs
@@ -82,7 +84,13 @@ class Session:
 
         settings = self.settings
         state = settings.get("state")
-        return open_backend(settings.need("backend"), state=None if state is None else Path(state))
+        return open_backend(
+            settings.need("backend"),
+            state=None if state is None else Path(state),
+            namespace=settings.get("namespace"),
+            context=settings.get("context"),
+            tell=say,
+        )
 
     def _store(self, name: str) -> Store:
         from hbseg.store import open_store
@@ -93,12 +101,12 @@ class Session:
 def placement_of(
     shape: str | None, retries: int | None, pending_timeout: float | None = None
 ) -> Placement:
-    """Return the placement that flags describe."""
+    """Return the placement that flags describe, with the cluster's part from the settings."""
     from hbseg.placement import Placement
 
     values = {"retries": retries, "pending_timeout": pending_timeout}
     given = {name: value for name, value in values.items() if value is not None}
-    return Placement(**given).with_shape(shape)
+    return Placement(cluster=Session().settings.cluster, **given).with_shape(shape)
 
 
 def default_config(name: str, variant: str = "") -> dict[str, Any]:

@@ -13,7 +13,6 @@ from hbseg_cli.groups import (
     OUTPUT,
     SESSION,
     SOURCE,
-    TRAINING_MANNER,
     Manner,
     SpecSource,
     grouped,
@@ -22,6 +21,7 @@ from hbseg_cli.output import Format, Result, document, say
 from hbseg_cli.session import Session
 
 if TYPE_CHECKING:
+    from hbseg.backend import Backend, JobState
     from hbseg.runs import Run
     from hbseg.specs import Spec
     from hbseg.steps import Step, Task
@@ -34,7 +34,7 @@ def add_to(parent: typer.Typer) -> None:
         parent.command()(command)
 
 
-@grouped(manner=TRAINING_MANNER, source=SOURCE, session=SESSION, output=OUTPUT)
+@grouped(manner=MANNER, source=SOURCE, session=SESSION, output=OUTPUT)
 def submit_train(
     stage: Annotated[int, typer.Option("--stage", min=1, max=2, help="1 or 2.")],
     manner: Manner,
@@ -118,6 +118,7 @@ def submit_infer(
 ) -> Result:
     """Make masks with the run's engine: the test images', the validation's, or a folder's."""
     from hbseg.chain import find_engine, images_prefix, infer_task
+    from hbseg.cluster.unopened import canonical_url
     from hbseg.errors import UsageError
     from hbseg.specs import InferSpec
     from hbseg.steps import Step
@@ -125,7 +126,7 @@ def submit_infer(
 
     if images is not None and mode not in (None, "images"):
         raise UsageError(f"--images does not go with --mode {mode}", "leave one of them out")
-    images = None if images is None else open_store(images).url
+    images = None if images is None else canonical_url(images)
     mode = "images" if images is not None else mode
     spec = source.spec(InferSpec, "infer", mode=mode, images=images, batch_size=batch_size)
     verb = _Verb(session, manner, output)
@@ -190,6 +191,7 @@ class _Verb:
         claim: bool = False,
     ) -> Result:
         """Start the task; wait for its end or follow its logs where that was asked for."""
+        from hbseg.backend import Phase
         from hbseg.pipeline import Started, submit
         from hbseg.runs import CLAIM
 
@@ -198,19 +200,20 @@ class _Verb:
         run = session.run(name)
         if claim:
             data = session.data(run.read() if run.folder.exists(CLAIM) else None)
-            task = make_task(run, data)
-            run.claim(data=data.url)
         else:
             data = session.data(run.read())
-            task = make_task(run, data)
+        task = make_task(run, data)
+        run.claim(data=data.url, namespace=backend.namespace)
         outcome, state = submit(backend, run, task, self._manner.placement, data=data)
         say(f"{task.prefix} of run {run.name}: {_WORDS[outcome]}")
         if outcome != Started.DONE and (self._manner.follow or self._manner.wait):
-            state = self._until_the_end(run, task)
+            state = self._until_the_end(backend, run, task)
         elif outcome != Started.DONE:
             say(f"see: hbseg logs {run.name} --step {task.step} -f")
         if outcome == Started.DONE:
             _summarise(run, task, "done")
+        elif outcome == Started.STARTED and state.phase == Phase.PENDING:
+            _summarise(run, task, state.phase)  # its launcher says more once it runs
         content: dict[str, Any] = {
             "run": run.name,
             "step": task.step.value,
@@ -220,18 +223,27 @@ class _Verb:
         }
         return Result(document("Submitted", **content), [content], [task.prefix], self._format)
 
-    def _until_the_end(self, run: Run, task: Task) -> Any:
+    def _until_the_end(self, backend: Backend, run: Run, task: Task) -> JobState:
         from hbseg.backend import Phase
+        from hbseg.errors import NotFinished
         from hbseg.pipeline import failure_of
+        from hbseg.waiting import wait_for_start
 
-        backend = self._session.backend()
+        limit = self._manner.placement.pending_timeout
         try:
+            wait_for_start(backend, run, task, limit, tell=lambda reason: say(f"waits: {reason}"))
             if self._manner.follow:
                 for line in backend.logs(run, task.name, follow=True):
                     say(line)
             state = backend.wait(run, task.name)
         except KeyboardInterrupt:
-            say(f"{task.prefix} runs on; see: hbseg logs {run.name} --step {task.step} -f")
+            say(
+                f"{task.prefix} runs on; come back: hbseg logs {run.name} --step {task.step} -f, "
+                f"stop it: hbseg cancel {run.name}"
+            )
+            raise
+        except NotFinished:
+            _summarise(run, task, Phase.CANCELLED)
             raise
         if state.phase != Phase.SUCCEEDED:
             _summarise(run, task, state.phase)
@@ -239,7 +251,9 @@ class _Verb:
         _summarise(run, task, "done")
         return state
 
-    def dry_run(self, name: str | None, step: Step, spec: Spec) -> Result:
+    def dry_run(
+        self, name: str | None, step: Step, spec: Spec, *, extra: tuple[str, ...] = ()
+    ) -> Result:
         """Return what would be started; needs no storage: what that would tell stays open."""
         from hbseg.errors import UsageError
         from hbseg.runs import checked_run_name
@@ -248,12 +262,15 @@ class _Verb:
         if kind not in ("client", "server"):
             raise UsageError(f"--dry-run={kind}: expected client or server")
         settings = self._session.settings
+        run = checked_run_name(name or settings.need("run"))
+        if settings.need("backend") == "kubernetes":
+            return self._manifests(run, step, spec, extra, on_server=kind == "server")
         self._session.backend()
         if kind == "server":
             raise UsageError("--dry-run=server needs a cluster", "use --dry-run")
         content = document(
             "LocalJob",
-            run=checked_run_name(name or settings.need("run")),
+            run=run,
             step=step.value,
             data=settings.get("data") or "<data>",
             runs=settings.get("runs") or "<runs>",
@@ -263,6 +280,21 @@ class _Verb:
         )
         form = Format.YAML if self._format == Format.TABLE else self._format
         return Result(content, names=[step.value], format=form)
+
+    def _manifests(
+        self, run: str, step: Step, spec: Spec, extra: tuple[str, ...], *, on_server: bool
+    ) -> Result:
+        from hbseg_cli.render import named, outlined, step_objects, told
+
+        call = outlined(self._session, run, step, spec, extra, self._manner.placement)
+        if not on_server:
+            objects = step_objects(self._session, call, self._manner.placement)
+            return told(objects, self._format)
+        backend: Any = self._session.backend()
+        objects = backend.dry_run(call, self._manner.placement)
+        for manifest in objects:
+            say(f"{named(manifest)} accepted by the server")
+        return told(objects, self._format)
 
 
 def _summarise(run: Run, task: Task, state: str) -> None:

@@ -20,7 +20,7 @@ from pydantic import Field, field_validator
 from hbseg import __version__
 from hbseg.documents import Block
 
-Quantity = Annotated[str, Field(pattern=r"^\d+(\.\d+)?(m|[kMGTP]i?)?$", max_length=20)]
+Quantity = Annotated[str, Field(pattern=r"^\d+(\.\d+)?(m|k|[MGTP]|[KMGTP]i)?$", max_length=20)]
 """A Kubernetes quantity: cores (`500m`, `4`) or bytes (`16Gi`)."""
 ObjectName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
 AbsolutePath = Annotated[str, Field(pattern=r"^/[^:]*$", max_length=1024)]
@@ -117,8 +117,8 @@ class ClusterProfile(Block):
     def _without_password(cls, endpoint: str | None) -> str | None:
         if endpoint is None:
             return None
-        if not re.fullmatch(r"https?://[^\s/]+(/\S*)?", endpoint):
-            raise ValueError("expected http://HOST:PORT or https://HOST")
         if "@" in endpoint:
             raise ValueError("a URL with a password is not put into manifests: use a Secret")
+        if not re.fullmatch(r"https?://[^\s/]+(/\S*)?", endpoint):
+            raise ValueError(f"expected http://HOST:PORT or https://HOST, found {endpoint!r:.80}")
         return endpoint

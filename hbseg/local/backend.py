@@ -24,11 +24,11 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from hbseg.attempts import Ending, now
-from hbseg.backend import JobState, Phase
-from hbseg.documents import Document
+from hbseg.backend import JobState, Phase, RunEvent
+from hbseg.documents import Document, load_yaml
 from hbseg.errors import ConflictError, DeniedError, HbsegError, UsageError
 from hbseg.launcher import STOP_SECONDS
 from hbseg.log_lines import (
@@ -83,6 +83,7 @@ class LocalBackend:
     """
 
     name = "local"
+    namespace = "local"
 
     def __init__(
         self,
@@ -142,6 +143,26 @@ class LocalBackend:
         if job is not None:
             wait_for_end(job.process, timeout)
         return self.state(run, task_name)
+
+    def changes(self, run: Run, task_name: str, timeout: float | None = None) -> Iterator[JobState]:
+        """Yield the state now and, if it runs, when it has ended or after `timeout` seconds."""
+        state = self.state(run, task_name)
+        yield state
+        if state.phase == Phase.RUNNING:
+            yield self.wait(run, task_name, timeout)
+
+    def spec_of(self, run: Run, task_name: str) -> Mapping[str, Any] | None:
+        """Return the spec that the task was last started with here, or none."""
+        with suppress(OSError, HbsegError):
+            path = self._job(run, task_name) / "spec.yaml"
+            loaded = load_yaml(path.read_bytes(), source=str(path))
+            return loaded if isinstance(loaded, Mapping) else None
+        return None
+
+    def events(self, run: Run) -> list[RunEvent]:
+        """Return nothing: all that happens to a run here is in storage."""
+        del run
+        return []
 
     def logs(
         self, run: Run, task_name: str, *, rank: int | None = None, follow: bool = False
@@ -344,7 +365,7 @@ def _clear(job: Path) -> None:
         ) from None
     for name in ("job.json", "cancelled", "exit.json"):
         (job / name).unlink(missing_ok=True)
-    for name in ("logs", "failures"):
+    for name in ("logs", "failures", "progress"):
         shutil.rmtree(job / name, ignore_errors=True)
 
 

@@ -12,10 +12,32 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from hbseg.errors import SpecError, UnreachableError
+from hbseg.errors import PeerLost, SpecError, UnreachableError
 
-COLLECTIVE_TIMEOUT = timedelta(minutes=10)
-"""A rank that waits longer than this for the others gives up; torch's default is 30 minutes."""
+COLLECTIVE_SECONDS = 600.0
+"""A rank that waits longer than this for the others gives up, unless the launcher says otherwise
+(`HBSEG_COLLECTIVE_TIMEOUT`); torch's default is 30 minutes."""
+
+_LOST = (
+    "connection closed by peer",
+    "connection reset",
+    "connection refused",
+    "connection was closed",
+    "connection timed out",
+    "broken pipe",
+    "timed out waiting",
+    "wait timeout",
+    "socket timeout",
+    "application timeout",
+    "no route to host",
+    "network is unreachable",
+    "failed to recv",
+    "failed to send",
+    "ncclremoteerror",
+)
+"""What gloo, nccl and the store say where another process is gone or does not answer."""
+_MISUSED = ("ncclinvalidusage", "ncclinvalidargument", "duplicate gpu")
+"""What nccl says where the fault is this process's own."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +66,24 @@ class World:
             for tensor in tensors:
                 dist.broadcast(tensor, src=0)
 
+    def check_same(self, digest: str) -> None:
+        """Compare a digest (hex) with all processes'.
+
+        Raises:
+            UnreachableError: another process has another one: it read other inputs.
+        """
+        if self.size == 1:
+            return
+        mine = torch.tensor(list(bytes.fromhex(digest)), dtype=torch.uint8, device=self.device)
+        digests = [torch.empty_like(mine) for _ in range(self.size)]
+        dist.all_gather(digests, mine)
+        others = [rank for rank, one in enumerate(digests) if not torch.equal(one, digests[0])]
+        if others:
+            raise UnreachableError(
+                f"rank {others[0]} read another spec or other inputs than rank 0",
+                "an input was written anew while the processes started: they start again",
+            )
+
     def wait(self) -> None:
         """Return when all processes are here."""
         if self.size > 1:
@@ -56,7 +96,7 @@ def world(process_group: str) -> Iterator[World]:
 
     Raises:
         SpecError: nccl without a GPU.
-        UnreachableError: another process was lost in the middle of a collective.
+        PeerLost: another process was lost, or did not come.
     """
     if process_group == "auto":
         process_group = "nccl" if torch.cuda.is_available() else "gloo"
@@ -74,17 +114,28 @@ def world(process_group: str) -> Iterator[World]:
         yield World(rank=0, size=1, device=device)
         return
     try:
-        dist.init_process_group(process_group, timeout=COLLECTIVE_TIMEOUT)
+        dist.init_process_group(process_group, timeout=collective_timeout())
         yield World(rank, size, device)
     except RuntimeError as error:
-        if _is_lost_peer(error):
-            raise UnreachableError(f"rank {rank} lost another process: {error}") from error
+        if is_lost_peer(error):
+            raise PeerLost(f"rank {rank} lost another process: {error}") from error
         raise
     dist.destroy_process_group()
 
 
-def _is_lost_peer(error: RuntimeError) -> bool:
-    if isinstance(error, dist.DistError):
-        return True
+def collective_timeout() -> timedelta:
+    """Return how long a process waits for the others: the launcher's word, or 10 minutes."""
+    told = os.environ.get("HBSEG_COLLECTIVE_TIMEOUT")
+    return timedelta(seconds=float(told) if told else COLLECTIVE_SECONDS)
+
+
+def is_lost_peer(error: RuntimeError) -> bool:
+    """Return whether an error says that another process is gone or does not answer.
+
+    torch has types for the network and the store; gloo's errors are plain RuntimeErrors, which
+    only their words tell from a bug's.
+    """
     text = str(error).lower()
-    return any(sign in text for sign in ("connection closed by peer", "connection reset", "gloo"))
+    if isinstance(error, dist.DistError):
+        return not any(sign in text for sign in _MISUSED)
+    return any(sign in text for sign in _LOST)

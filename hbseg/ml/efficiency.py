@@ -24,6 +24,7 @@ from hbseg.ml.checkpoint import LoadedModel
 from hbseg.ml.compile import eager_logits, scaled
 from hbseg.ml.engine import num_threads
 from hbseg.ml.engine_card import Engine, EngineCard, Images, Logits, Versions, check_card
+from hbseg.progress import Beats
 from hbseg.specs import EfficiencySpec
 
 EFFICIENCY = "efficiency.json"
@@ -83,6 +84,7 @@ def measure(
     pictures: Sequence[NDArray[np.uint8]],
     open_engine: Callable[[], Engine],
     load_model: Callable[[], LoadedModel],
+    beats: Beats | None = None,
 ) -> Efficiency:
     """Return the figures of an engine and of its network.
 
@@ -91,6 +93,7 @@ def measure(
         pictures: grey levels, uint8 [height, width], at least one; repeated to fill a batch.
         open_engine: opens the engine; it is called first.
         load_model: loads the network; it is called when the engine is gone.
+        beats: is told of each call, outside the time that is measured.
 
     Raises:
         ContractError: the engine was compiled from other weights.
@@ -99,23 +102,54 @@ def measure(
     engine = open_engine()
     card = engine.card
     batch_bhw = _batch(pictures, card)
-    engine_latency = latency(engine.logits, batch_bhw, spec)
+    calls = _Calls(beats or Beats(), 2 * (spec.warmup + spec.iterations))
+    engine_latency = latency(engine.logits, batch_bhw, spec, calls.count)
     del engine
     loaded = load_model()
     check_card(card, batch_size=spec.batch_size, checkpoint_sha256=loaded.weights_sha256)
     torch.set_num_threads(threads)
-    eager = latency(lambda images: eager_logits(loaded.model, images), batch_bhw, spec)
+    eager = latency(lambda images: eager_logits(loaded.model, images), batch_bhw, spec, calls.count)
     return _document(spec, card, threads, engine_latency, eager)
 
 
-def latency(network: Network, batch_bhw: Images, spec: EfficiencySpec) -> Latency:
-    """Return the times of calls with one batch, uint8 [B, S, S], after the warm-up."""
+class _Calls:
+    """Tells of the calls of both networks."""
+
+    def __init__(self, beats: Beats, total: int) -> None:
+        self._beats, self._total, self._done = beats, total, 0
+        beats.beat(0, total, "calls")
+
+    def count(self) -> None:
+        """Tell of one more call."""
+        self._done += 1
+        self._beats.beat(self._done, self._total, "calls")
+
+
+def _nothing() -> None:
+    pass
+
+
+def latency(
+    network: Network,
+    batch_bhw: Images,
+    spec: EfficiencySpec,
+    called: Callable[[], None] = _nothing,
+) -> Latency:
+    """Return the times of calls with one batch, uint8 [B, S, S], after the warm-up.
+
+    `called` is called between them.
+    """
     gc.collect()  # what came before must not be freed in the middle
     before = _resident_mib()
     _reset_peak()
     for _ in range(spec.warmup):
+        called()
         network(batch_bhw)
-    seconds = np.array([_seconds(network, batch_bhw) for _ in range(spec.iterations)])
+    times = []
+    for _ in range(spec.iterations):
+        called()
+        times.append(_seconds(network, batch_bhw))
+    seconds = np.array(times)
     p50, p95, p99 = np.percentile(seconds * 1000, (50, 95, 99)).tolist()
     return Latency(
         p50_ms=p50,

@@ -4,6 +4,9 @@ The pictures are cut, in path order, into parts of a few batches each. A part is
 first its CSV rows, then its record with their sha256. A later attempt takes over every part whose
 record fits, so a step that was killed goes on where it was and ends with the same bytes. Parts of
 another spec or other inputs are removed at the end.
+
+Several nodes share the parts out: node k of n makes every n-th part from the k-th on, and the one
+that finds all parts there merges them. Two that find them at the same moment write the same bytes.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from hbseg.markers import sha256_of, sha256_of_file
 from hbseg.ml.engine_card import Engine
 from hbseg.ml.predict import Prediction, Source, Unreadable, predict
 from hbseg.ml.sources import Truth, check_names, say
+from hbseg.progress import Beats
 from hbseg.specs import InferSpec
 from hbseg.steps import SHORT
 from hbseg.store import Store
@@ -72,6 +76,18 @@ class Part(Document):
 
 
 @dataclass(frozen=True)
+class Share:
+    """Which parts a node makes: number `index`, and every `count`-th after it."""
+
+    index: int = 0
+    count: int = 1
+
+    def has(self, number: int) -> bool:
+        """Return whether a part is this node's."""
+        return number % self.count == self.index
+
+
+@dataclass(frozen=True)
 class Inferred:
     """Keys that the step wrote, with their sha256, and its figures."""
 
@@ -91,7 +107,9 @@ class InferStep:
         *,
         identity: str,
         truth: Truth | None = None,
+        beats: Beats | None = None,
     ) -> None:
+        self._beats = beats or Beats()
         self._spec = spec
         self._engine = engine
         self._folder = folder
@@ -102,8 +120,10 @@ class InferStep:
         self._computed = 0
         self._seconds = 0.0
 
-    def run(self, sources: Sequence[Source]) -> Inferred:
+    def run(self, sources: Sequence[Source], share: Share = Share()) -> Inferred | None:
         """Write the masks of all pictures; only missing parts are computed.
+
+        Returns none where other nodes have parts to make yet: the last of them merges.
 
         Raises:
             InvalidInput: two pictures share a name, a dataset's image cannot be read, or none of
@@ -112,6 +132,8 @@ class InferStep:
         """
         sources = sorted(sources, key=lambda source: source.path)
         check_names(sources)
+        if share.count > 1 and not self._make_share(sources, share):
+            return None
         merged = self._work / SUBMISSION
         try:
             parts = self._merge(sources, merged)
@@ -125,13 +147,33 @@ class InferStep:
 
     def _merge(self, sources: Sequence[Source], merged: Path) -> list[Part]:
         parts = []
+        self._beats.beat(0, len(sources), "images")
         with merged.open("wb") as file:
             file.write(submission.header().encode())
+            done = 0
             for number, chunk in enumerate(_chunks(sources, self._engine.card.batch_size)):
                 part, rows = self._stored(number, chunk) or self._compute(number, chunk)
                 file.write(rows)
                 parts.append(part)
+                done += len(chunk)
+                self._beats.beat(done, len(sources), "images")
         return parts
+
+    def _make_share(self, sources: Sequence[Source], share: Share) -> bool:
+        """Make this node's parts; return whether all parts are there then."""
+        chunks = list(enumerate(_chunks(sources, self._engine.card.batch_size)))
+        mine = [(number, chunk) for number, chunk in chunks if share.has(number)]
+        images, done = sum(len(chunk) for _, chunk in mine), 0
+        for number, chunk in mine:
+            self._beats.beat(done, images, "images")
+            if self._stored(number, chunk) is None:
+                self._compute(number, chunk)
+            done += len(chunk)
+        there = {entry.key for entry in self._parts.list()}
+        missing = sum(f"{number:05d}.json" not in there for number, _ in chunks)
+        if missing:
+            say(f"{len(mine)} parts made; {missing} of {len(chunks)} are left to other nodes")
+        return not missing
 
     def _stored(self, number: int, sources: Sequence[Source]) -> tuple[Part, bytes] | None:
         """Return a part that an earlier attempt left, if it is whole and of these very pictures."""
@@ -148,6 +190,7 @@ class InferStep:
         start = time.perf_counter()
         rows, pictures, unreadable, dice = [], [], [], []
         for item in self._predictions(sources):
+            self._beats.again()
             if isinstance(item, Unreadable):
                 unreadable.append(self._left_out(item))
                 continue

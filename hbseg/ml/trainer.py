@@ -33,6 +33,7 @@ from hbseg.ml.loss import segmentation_loss
 from hbseg.ml.model import Segmenter
 from hbseg.ml.samples import Batch, SampleReader, epoch_batches, log_odds, read_ahead
 from hbseg.ml.validation import Validation
+from hbseg.progress import Beats
 from hbseg.specs import ModelBlock, TrainSpec
 from hbseg.store import Store
 
@@ -61,6 +62,8 @@ class Setting:
     """Puts weights into the new network; returns whether the head is trained already."""
     say: Callable[[str], None]
     """Prints a line for people; silent on ranks above 0."""
+    beats: Beats = field(default_factory=Beats)
+    """Where the process says how far it is."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,9 @@ class _Training:
         self.reader = SampleReader(
             dataset, dataset.samples("train", fold), size, setting.work / "samples"
         )
-        self.validation = Validation(dataset, dataset.samples("validation", fold), size, world)
+        self.validation = Validation(
+            dataset, dataset.samples("validation", fold), size, world, setting.beats
+        )
         self.steps_per_epoch = max(1, len(self.reader) // self.spec.run.global_batch_size)
         self.total_steps = self.steps_per_epoch * self.spec.run.epochs
         self.checkpoints = CheckpointFolder(setting.stage, setting.identity, setting.work)
@@ -181,6 +186,7 @@ class _Training:
 
     def _step(self, batch: Batch) -> None:
         progress = self.progress
+        self._beat()
         # A network with dropout draws from torch's generator: the same numbers after a resume.
         torch.manual_seed((self.spec.run.seed << 40) + (progress.step << 16) + self.world.rank)
         lr = learning_rate(self.spec, progress.step, self.total_steps)
@@ -198,6 +204,13 @@ class _Training:
             self._save()
             raise Terminated(f"ended by SIGTERM after step {progress.step}; it is kept")
 
+    def _beat(self) -> None:
+        progress, epochs = self.progress, self.spec.run.epochs
+        epoch = min(progress.epoch + 1, epochs)
+        self.setting.beats.beat(
+            progress.step, self.total_steps, "steps", epoch=epoch, epochs=epochs
+        )
+
     def _accumulated_gradients(self, batch: Batch) -> float:
         micro = self.spec.run.micro_batch_size or self.share
         parts = -(-self.share // micro)
@@ -208,6 +221,7 @@ class _Training:
             weight = len(batch.indices[chosen]) / self.share
             with nullcontext() if last or self.world.size == 1 else self.network.no_sync():  # type: ignore[operator]
                 loss = self._loss(batch, chosen) * weight
+                self.setting.beats.again(waits=last and self.world.size > 1)
                 loss.backward()  # type: ignore[no-untyped-call]
             total += loss.item()
         return total
@@ -289,6 +303,7 @@ class _Training:
         return self.validation.mean_dice(self.average, self.precision)
 
     def _save(self) -> None:
+        self._beat()
         if self.world.is_main:
             progress = self.progress
             state = TrainingState(
@@ -309,6 +324,7 @@ class _Training:
             self.checkpoints.save(state, tensors)
             self.setting.stage.put(METRICS, _lines(progress.history))
             self._forget_old()
+        self.setting.beats.again(waits=self.world.size > 1)
         self.world.wait()
 
     def _forget_old(self) -> None:
@@ -318,6 +334,7 @@ class _Training:
 
     def _finish(self) -> Trained:
         progress = self.progress
+        self._beat()
         best = self.checkpoints.read(progress.best_step or 0)
         weights = self.checkpoints.load(best, AVERAGE_FILE)
         outputs = self.checkpoints.finish(

@@ -19,6 +19,7 @@ from hbseg.ml.distributed import World
 from hbseg.ml.frame import Frame
 from hbseg.ml.model import Segmenter
 from hbseg.ml.native import native_runs
+from hbseg.progress import Beats
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,14 @@ class Validation:
     """Part of the validation fold that this process judges; no sample is counted twice."""
 
     def __init__(
-        self, dataset: Dataset, samples: Sequence[Sample], size: int, world: World
+        self,
+        dataset: Dataset,
+        samples: Sequence[Sample],
+        size: int,
+        world: World,
+        beats: Beats | None = None,
     ) -> None:
+        self._beats = beats or Beats()
         self._world = world
         self._dataset = dataset
         self._samples = samples[world.rank :: world.size]
@@ -51,10 +58,12 @@ class Validation:
         """Return each bone's mean Dice over the whole fold, on every process."""
         sums = torch.zeros(NUM_BONES + 1, dtype=torch.float64)
         for truth in self._read():
+            self._beats.again()
             logits = self._logits(model, truth.image_hw, precision)
             predicted = native_runs(logits, truth.frame)
             sums[:NUM_BONES] += torch.from_numpy(dice_of_bones(predicted, truth.runs))
             sums[NUM_BONES] += 1
+        self._beats.again(waits=self._world.size > 1)
         total = self._world.sum(sums)
         means = (total[:NUM_BONES] / total[NUM_BONES]).tolist()
         return dict(zip(BONES, means, strict=True))
@@ -77,6 +86,7 @@ class Validation:
         return self._truths
 
     def _truth(self, sample: Sample) -> Truth:
+        self._beats.again()
         frame = Frame.of(sample.height, sample.width, self._size)
         picture, polygons = self._dataset.load(sample)
         image = torch.from_numpy(frame.to_network(picture))

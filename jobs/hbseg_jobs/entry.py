@@ -20,13 +20,16 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
+from hbseg.chain import pinned
 from hbseg.documents import load_yaml
-from hbseg.errors import HbsegError, SpecError, Terminated
+from hbseg.errors import HbsegError, PeerLost, SpecError, Terminated
 from hbseg.markers import Marker, write_marker
+from hbseg.progress import Beats
 from hbseg.runs import Run
 from hbseg.specs import (
     CompileSpec,
@@ -62,6 +65,12 @@ class StepContext:
     work: Path
     """Local folder of this task, kept between attempts; may be empty at any start."""
     attempt: int
+    raw: str | None = None
+    """URL of the raw set, for the step prepare."""
+    skip_bad: bool = False
+    """Whether the step prepare leaves pictures with errors out."""
+    beats: Beats = field(default_factory=Beats)
+    """Where the step says how far it is."""
 
     def input(self, name: str) -> Store:
         """Return the folder of an input."""
@@ -104,9 +113,11 @@ def run_step(
             stream.reconfigure(line_buffering=True, write_through=False)
     signal.signal(signal.SIGTERM, _raise_terminated)
     try:
-        work(context_of(arguments))
+        context = context_of(arguments)
+        work(context)
+        context.beats.flush()
     except HbsegError as error:
-        _fail(error.step_exit_code, str(error))
+        _fail(error.step_exit_code, str(error), lost_peer=isinstance(error, PeerLost))
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             _bug(error)
@@ -121,8 +132,12 @@ def run_step(
 def context_of(arguments: Sequence[str] | None) -> StepContext:
     """Return the context that command-line `arguments` describe.
 
+    A training's spec without a dataset version (from a dry run, which reads no storage) gets the
+    current one here.
+
     Raises:
         SpecError: the spec is not valid or its hash is not the one that was submitted.
+        NotFoundError: it names no dataset version, and there is none.
     """
     parser = argparse.ArgumentParser(description="One step of an hbseg run.")
     parser.add_argument("--step", required=True, choices=[step.value for step in Step])
@@ -135,20 +150,33 @@ def context_of(arguments: Sequence[str] | None) -> StepContext:
     parser.add_argument("--input", action="append", default=[], metavar="NAME=URL")
     parser.add_argument("--work", required=True, type=Path, help="local folder for files")
     parser.add_argument("--attempt", type=int, default=1)
+    parser.add_argument("--raw", metavar="URL", help="raw set, for the step prepare")
+    parser.add_argument("--skip-bad", action="store_true", help="leave out pictures with errors")
     options = parser.parse_args(arguments)
-    run = Run(open_store(options.runs), options.run_name)
+    run, data = Run(open_store(options.runs), options.run_name), open_store(options.data)
+    spec = read_spec(options.spec, options.spec_hash)
+    urls = dict(item.split("=", 1) for item in options.input if "=" in item)
+    if isinstance(spec, TrainSpec) and spec.dataset.version is None:
+        spec = pinned(spec, data)
+        urls.setdefault("dataset", data.folder(f"versions/{spec.dataset.version}").url)
     task = Task(
         step=Step(options.step),
-        spec=read_spec(options.spec, options.spec_hash),
+        spec=spec,
         folder=run.folder.folder(options.prefix),
         prefix=options.prefix,
-        inputs=tuple(
-            Input(name, open_store(url))
-            for name, _, url in (item.partition("=") for item in options.input)
-        ),
+        inputs=tuple(Input(name, open_store(url)) for name, url in urls.items()),
     )
     options.work.mkdir(parents=True, exist_ok=True)
-    return StepContext(task, run, open_store(options.data), options.work, options.attempt)
+    return StepContext(
+        task=task,
+        run=run,
+        data=data,
+        work=options.work,
+        attempt=options.attempt,
+        beats=Beats.of_environment(),
+        raw=options.raw,
+        skip_bad=options.skip_bad,
+    )
 
 
 def read_spec(path: Path, expected_hash: str) -> Spec:
@@ -194,16 +222,22 @@ def _bug(error: BaseException) -> NoReturn:
     _fail(BUG, f"bug: {type(error).__name__} at {place}: {error}")
 
 
-def _fail(code: int, reason: str) -> NoReturn:
+def _fail(code: int, reason: str, *, lost_peer: bool = False) -> NoReturn:
     rank = os.environ.get("RANK", "0")
     reason = " ".join(reason.split())[:2000]
     print(f"error: {reason}", file=sys.stderr, flush=True)
     folder = os.environ.get("HBSEG_FAILURES")
     if folder:
-        record = {"code": code, "reason": reason, "rank": int(rank), "time": time.time()}
-        path = Path(folder) / f"{rank}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(record))
+        record = {
+            "code": code,
+            "reason": reason,
+            "rank": int(rank),
+            "time": time.time(),
+            "lost_peer": lost_peer,
+        }
+        with suppress(OSError):  # on a disk that is full the code alone has to do
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            (Path(folder) / f"{rank}.json").write_text(json.dumps(record))
     sys.stdout.flush()
     # Peers may hang in a collective and native threads may hold on: leave without waiting.
     os._exit(code)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 from hbseg.data.dataset import open_version
 from hbseg.errors import SpecError
 from hbseg.ml.engine import open_engine
 from hbseg.ml.engine_card import Engine
-from hbseg.ml.infer import InferStep
+from hbseg.ml.infer import InferStep, Share
 from hbseg.ml.predict import Source
 from hbseg.ml.sources import Truth, dataset_sources, dataset_truth, folder_sources
 from hbseg.specs import InferSpec
@@ -24,10 +26,26 @@ def work(context: StepContext) -> None:
     engine = open_engine(context.input("engine"), context.work, batch_size=spec.batch_size)
     sources, truth = _pictures(context, spec, engine)
     step = InferStep(
-        spec, engine, context.task.folder, context.work, identity=identity, truth=truth
+        spec,
+        engine,
+        context.task.folder,
+        context.work,
+        identity=identity,
+        truth=truth,
+        beats=context.beats,
     )
-    inferred = step.run(sources)
-    context.finish(inferred.outputs, metrics=inferred.metrics, inputs=inputs)
+    inferred = step.run(sources, _share())
+    if inferred is not None:
+        context.finish(inferred.outputs, metrics=inferred.metrics, inputs=inputs)
+
+
+def _share() -> Share:
+    """Return which parts this node makes, as a job of several pods tells it."""
+    index = int(os.environ.get("HBSEG_NODE") or 0)
+    count = int(os.environ.get("HBSEG_NODES") or 1)
+    if not 0 <= index < count:
+        raise SpecError(f"HBSEG_NODE is {index}, expected 0 to {count - 1}")
+    return Share(index, count)
 
 
 def _pictures(

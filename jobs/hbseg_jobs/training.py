@@ -28,9 +28,11 @@ def work(context: StepContext) -> None:
     threads = int(os.environ.get("OMP_NUM_THREADS", "1"))
     torch.set_num_threads(threads)
     inputs = context.task.input_digests()
+    digest = identity(spec.digest(), inputs)
     with world(spec.run.process_group) as here:
         print_line(f"rank {here.rank} of {here.size} on {here.device}, {threads} CPU threads")
-        trained = train(_setting(context, spec, identity(spec.digest(), inputs), here), here)
+        here.check_same(digest)
+        trained = train(_setting(context, spec, digest, here), here)
         if trained is not None:
             context.finish(
                 trained.outputs, records=trained.records, metrics=trained.metrics, inputs=inputs
@@ -52,6 +54,7 @@ def _setting(context: StepContext, spec: TrainSpec, digest: str, here: World) ->
         identity=digest,
         initial=initial,
         say=say,
+        beats=context.beats,
     )
 
 

@@ -12,30 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from hbseg.data.synth import write_raw_set
 from hbseg.local.s3server import EmbeddedS3
 from hbseg.markers import Marker, read_marker
 from hbseg.store import Store, open_store
-
-collect_ignore = [] if os.environ.get("HBSEG_TEST_RADIOGRAPHS") else ["test_radiographs.py"]
-
-HANDS, TEST_HANDS = 12, 4
-
-SMALL_CHAIN = """
-stage1:
-  model:
-    encoder: tu-test_resnet
-    decoder_channels: [16, 16, 8, 8, 8]
-  dataset: {image_size: 64}
-  run: {epochs: 3, global_batch_size: 4, micro_batch_size: null, validate_every: 1}
-stage2:
-  dataset: {image_size: 128}
-  run: {epochs: 2, global_batch_size: 4, micro_batch_size: null, validate_every: 1}
-infer: {batch_size: 4}
-efficiency: {warmup: 1, iterations: 3}
-report: {pictures: 2}
-"""
-"""Pictures of the real size, a network of half a million parameters, and few steps."""
+from tests.small import CHAIN
 
 
 @dataclass(frozen=True)
@@ -81,14 +61,6 @@ class Laptop:
         return read_marker(self.run_folder(run).folder(prefix))
 
 
-@pytest.fixture(scope="session")
-def raw_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A raw set of synthetic hands at their full size."""
-    folder = tmp_path_factory.mktemp("raw") / "set"
-    write_raw_set(folder, hands=HANDS, test_hands=TEST_HANDS, seed=5, workers=2)
-    return folder
-
-
 @pytest.fixture(scope="package")
 def laptop(
     s3_server: EmbeddedS3, raw_set: Path, tmp_path_factory: pytest.TempPathFactory
@@ -98,7 +70,7 @@ def laptop(
     s3_server.create_bucket(bucket)
     folder = tmp_path_factory.mktemp("laptop")
     config = folder / "small.yaml"
-    config.write_text(SMALL_CHAIN)
+    config.write_text(CHAIN)
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
         **s3_server.environment,

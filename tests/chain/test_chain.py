@@ -201,3 +201,11 @@ def test_nothing_that_was_started_is_left(laptop: Laptop, calm: str) -> None:
     ]
     assert mine == []
     assert os.listdir(laptop.raw)  # and nothing of the raw set was taken
+
+
+if os.environ.get("HBSEG_TEST_RADIOGRAPHS"):  # in this file, so that they share its chain
+    from tests.chain.radiographs import (
+        test_every_radiograph_gets_29_masks_at_its_own_size as test_every_radiograph_gets_masks,
+    )
+
+    __all__ = ["test_every_radiograph_gets_masks"]

@@ -74,8 +74,8 @@ class Local:
     def task(self, step: Step = Step.COMPILE, prefix: str | None = None) -> Task:
         prefix = prefix or {Step.COMPILE: "engine/abc"}.get(step, step.value)
         specs: dict[Step, Spec] = {
-            Step.STAGE1: TrainSpec(model=ModelBlock()),
-            Step.STAGE2: TrainSpec(stage=2),
+            Step.STAGE1: TrainSpec(model=ModelBlock(), dataset=DatasetBlock(version=VERSION)),
+            Step.STAGE2: TrainSpec(stage=2, dataset=DatasetBlock(version=VERSION)),
             Step.INFER: InferSpec(),
         }
         spec = specs.get(step, CompileSpec())

@@ -103,6 +103,7 @@ def test_the_same_command_skips_all_and_draws_the_users_pictures(
     assert [path.name for path in (undisturbed / "overlays").iterdir()] == ["왼 손.png"]
 
 
+@pytest.mark.slow  # kills of a whole chain are in tests/chain; this adds those of the demo itself
 def test_a_demo_that_is_ended_leaves_no_process_and_goes_on_to_the_same_csv(
     undisturbed: Path, tmp_path: Path
 ) -> None:

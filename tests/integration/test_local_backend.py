@@ -125,6 +125,20 @@ def test_codes_say_what_is_tried_again(
     assert (state.phase, state.exit_code, state.attempt) == (phase, code, attempt)
 
 
+def test_a_rank_that_stalls_is_ended_named_and_tried_again(local: Local) -> None:
+    local.fake(stage1=["hang 1", "ok"])
+    task = local.task(Step.STAGE1)
+    placement = Placement(processes_per_node=2, stall_timeout=3)
+
+    local.backend.submit(local.run, task, placement, data=local.data.url)
+    state = local.wait(task)
+
+    assert (state.phase, state.attempt) == (Phase.SUCCEEDED, 2)
+    failure = Ending.from_text(local.run.folder.get("failures/stage1/1.json"), source="x")
+    assert (failure.code, failure.rank, failure.final) == (170, 1, False)
+    assert failure.reason == "rank 1 stalled: no step for 3 s, last was step 3 of 400"
+
+
 def test_a_submit_of_a_running_task_changes_nothing(local: Local) -> None:
     local.fake(compile=["wait"])
     task = local.task()
@@ -210,7 +224,8 @@ def test_of_many_submits_at_once_one_starts(local: Local) -> None:
     local.until_log(task, "acts: wait")
 
     assert [entry.key for entry in local.run.folder.list("attempts/")] == [
-        "attempts/compile/1.json"
+        "attempts/compile/1.json",
+        "attempts/compile/1/0.json",
     ]
     local.backend.cancel(local.run, task.name)
 

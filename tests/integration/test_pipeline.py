@@ -20,8 +20,9 @@ from hbseg.chain import (
 )
 from hbseg.errors import Cancelled, ConflictError, StepFailed, UnreachableError
 from hbseg.markers import MARKER, read_marker, write_marker
-from hbseg.pipeline import Event, Pipeline, Started, statuses, submit
+from hbseg.pipeline import Event, Pipeline, Started, submit
 from hbseg.placement import Placement
+from hbseg.run_status import statuses
 from hbseg.runs import Run
 from hbseg.specs import DatasetBlock, TrainSpec
 from hbseg.steps import Step
@@ -157,7 +158,7 @@ def test_a_killed_pipeline_leaves_its_step_running_and_the_next_one_waits_for_it
     assert told[:2] in (["joined stage1", "done stage1"], ["skipped stage1", "started stage2"])
     assert told[-1] == "done report"
     attempts = [entry.key for entry in local.run.folder.list("attempts/stage1/")]
-    assert attempts == ["attempts/stage1/1.json"]
+    assert attempts == ["attempts/stage1/1.json", "attempts/stage1/1/0.json"]
 
 
 def test_a_step_that_runs_with_another_spec_is_waited_for_and_then_done_again(

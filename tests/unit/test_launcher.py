@@ -1,23 +1,12 @@
 """The launcher's pieces that need no process."""
 
-import json
 from pathlib import Path
 
 import pytest
 
-from hbseg.launcher import step_environment
-from hbseg.placement import Placement
+from hbseg.attempts import Ending
+from hbseg.launcher import LONGEST_MESSAGE, exit_code_of_pod, termination_message
 from hbseg.rank_logs import LARGEST_LOG, LONGEST_LINE, RankLogs, end_of
-from hbseg.root_cause import CANCELLED, earliest_record, exits_by_themselves, explained
-from hbseg.steps import Step
-
-REPORT = """\
-W1125 elastic/multiprocessing/api.py:1028] Sending process {stopped} closing signal SIGTERM
-  rank      : {first} (local_rank: {first})
-  exitcode  : {first_code} (pid: {first_pid})  (X)
-  rank      : 1 (local_rank: 1)
-  exitcode  : {second_code} (pid: 101)  (Y)
-"""
 
 
 def test_lines_go_to_their_ranks_whatever_the_pieces(tmp_path: Path) -> None:
@@ -79,65 +68,63 @@ def test_only_the_end_of_a_huge_log_is_copied(tmp_path: Path) -> None:
     assert data.startswith(b"z\n")
 
 
-def test_a_rank_that_torchrun_stopped_is_no_cause() -> None:
-    killed = REPORT.format(stopped=100, first=0, first_code=-15, first_pid=100, second_code=-9)
-    assert exits_by_themselves(killed) == {1: -9}
-    stuck = REPORT.format(stopped=101, first=0, first_code=70, first_pid=100, second_code=-9)
-    assert exits_by_themselves(stuck) == {0: 70}
-    assert exits_by_themselves("") == {}
+@pytest.mark.parametrize(
+    ("code", "final", "exit_code"),
+    [
+        (0, True, 0),
+        (143, False, 143),
+        (65, True, 65),
+        (70, True, 70),
+        (78, True, 78),
+        (170, False, 170),
+        (170, True, 1),
+        (137, False, 170),
+        (137, True, 1),
+        (3, False, 170),
+        (3, True, 1),
+    ],
+)
+def test_the_exit_code_tells_an_operator_what_to_do(code: int, final: bool, exit_code: int) -> None:
+    ending = Ending(code=code, attempt=1, finished="t", final=final)
+
+    assert exit_code_of_pod(ending) == exit_code
 
 
-def test_a_transient_code_is_no_signal_and_no_cause_of_an_earlier_failure(tmp_path: Path) -> None:
-    logs = RankLogs(tmp_path / "logs", torchrun=True)
-    report = REPORT.format(stopped=7, first=0, first_code=65, first_pid=100, second_code=170)
-    logs.feed(report.encode())
-    logs.close()
-    failures = tmp_path / "failures"
-    failures.mkdir()
-    for rank, code, time in ((0, 65, 1.0), (1, 170, 1.1)):
-        content = {"code": code, "reason": f"rank {rank}", "rank": rank, "time": time}
-        (failures / f"{rank}.json").write_text(json.dumps(content))
+@pytest.mark.parametrize("reason", ["", "x" * 9000, "손" * 3000, '"\\' * 3000, "\n" * 5000])
+def test_a_termination_message_is_whole_json_whatever_the_reason(reason: str) -> None:
+    ending = Ending(code=70, reason=reason, attempt=7, finished="t", rank=3)
 
-    ending = explained(1, logs, failures, 1, stopped=False)
+    message = termination_message(ending)
 
-    assert (ending.code, ending.reason) == (65, "rank 0")
+    assert len(message) <= LONGEST_MESSAGE
+    told = Ending.from_text(message, source="x")
+    assert (told.code, told.rank, told.attempt) == (70, 3, 7)
+    kept = told.reason.removesuffix("...")
+    assert reason.startswith(kept)
+    assert len(kept) > 1000 or kept == reason
 
 
-def test_a_killed_rank_is_the_cause_whatever_its_peers_say(tmp_path: Path) -> None:
-    logs = RankLogs(tmp_path, torchrun=True)
-    report = REPORT.format(stopped=7, first=0, first_code=170, first_pid=100, second_code=-9)
-    logs.feed(report.encode())
-    logs.close()
-    (tmp_path / "0.json").write_text('{"code": 170, "reason": "a peer is lost", "time": 1}')
-
-    ending = explained(1, logs, tmp_path, 1, stopped=False)
-
-    assert ending.code == 137
-    assert "rank 1 was killed by SIGKILL" in ending.reason
-
-
-def test_theearliest_record_counts_and_a_stopped_rank_does_not(tmp_path: Path) -> None:
-    def record(rank: int, code: int, time: float) -> None:
-        content = {"code": code, "reason": f"rank {rank}", "rank": rank, "time": time}
-        (tmp_path / f"{rank}.json").write_text(json.dumps(content))
-
-    record(0, CANCELLED, 1.0)
-    assert earliest_record(tmp_path) is None
-    record(1, 170, 3.0)
-    record(2, 65, 2.0)
-    (tmp_path / "3.json").write_text("{half")
-    assert earliest_record(tmp_path) == (65, "rank 2")
-
-
-def test_cores_are_shared_out_between_ranks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_lines_are_echoed_with_time_and_rank(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("hbseg.launcher.usable_cores", lambda: 8)
-    two = Placement(processes_per_node=2)
+    logs = RankLogs(tmp_path, torchrun=True, node=1, echo=True)
+    logs.feed(b"[rank2]:two\nits own\n[rank3]:no end")
+    logs.close()
 
-    assert step_environment(Step.STAGE1, two, tmp_path)["OMP_NUM_THREADS"] == "4"
-    assert step_environment(Step.INFER, two, tmp_path)["OMP_NUM_THREADS"] == "8"
-    many = Placement(processes_per_node=16)
-    assert step_environment(Step.STAGE1, many, tmp_path)["OMP_NUM_THREADS"] == "1"
-    given = Placement(threads_per_process=3)
-    assert step_environment(Step.STAGE1, given, tmp_path)["MKL_NUM_THREADS"] == "3"
+    lines = capfd.readouterr().out.splitlines()
+
+    assert [line.partition(" ")[2] for line in lines] == [
+        "[2] two",
+        "[torchrun] its own",
+        "[3] no end",
+    ]
+    assert all(line.partition(" ")[0].endswith("Z") for line in lines)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["2.log", "3.log", "torchrun-1.log"]
+
+
+def test_a_node_without_torchrun_is_a_rank_of_its_own(tmp_path: Path) -> None:
+    logs = RankLogs(tmp_path, torchrun=False, node=3)
+    logs.feed(b"a\n")
+    logs.close()
+
+    assert [path.name for path in tmp_path.iterdir()] == ["3.log"]

@@ -22,6 +22,47 @@ def test_a_name_is_claimed_once(tmp_path: Path) -> None:
         Run(runs, "hands").claim(data="/other", owner="ann")
 
 
+def test_its_owner_may_move_a_run_to_a_cluster_and_back(tmp_path: Path) -> None:
+    run = Run(FolderStore(tmp_path), "hands")
+    first = run.claim(data="/data", owner="ann")
+    run.summarise(steps={"stage1": "done"})
+
+    moved = run.claim(data="/data", namespace="team", owner="ann")
+
+    assert (moved.namespace, moved.created) == ("team", first.created)
+    assert run.read() == moved
+    with pytest.raises(ConflictError, match="belongs to ann in team; choose another name"):
+        run.claim(data="/data", namespace="team", owner="bob")
+    run.summarise(steps={"stage2": "running"})
+    assert run.claim(data="/data", namespace="team", owner="ann").steps["stage2"] == "running"
+    with pytest.raises(
+        ConflictError, match=r"at work in team \(stage2\), not in local; .* -n team"
+    ):
+        run.claim(data="/data", owner="ann")
+    run.summarise(steps={"stage2": "cancelled"})
+    assert run.claim(data="/data", owner="ann").namespace == "local"
+
+
+def test_a_move_keeps_what_was_written_meanwhile(tmp_path: Path) -> None:
+    class Racing(FolderStore):
+        raced = False
+
+        def put_if_match(self, key: str, data: bytes, tag: str) -> bool:
+            if not Racing.raced:
+                Racing.raced = True
+                Run(FolderStore(tmp_path), "hands").summarise(steps={"stage1": "done"})
+            return super().put_if_match(key, data, tag)
+
+        def folder(self, path: str) -> Racing:
+            return Racing(tmp_path / path)
+
+    Run(FolderStore(tmp_path), "hands").claim(data="/data")
+
+    moved = Run(Racing(tmp_path), "hands").claim(data="/data", namespace="team")
+
+    assert (moved.namespace, moved.steps) == ("team", {"stage1": "done"})
+
+
 def test_of_many_at_once_one_gets_the_name(tmp_path: Path) -> None:
     runs = FolderStore(tmp_path)
 

@@ -71,3 +71,55 @@ def test_what_is_needed_and_not_there_says_how_to_give_it(tmp_path: Path) -> Non
 
     with pytest.raises(UsageError, match="give --data, or set HBSEG_DATA"):
         load(tmp_path).need("data")
+
+
+def test_a_clusters_keys_count_one_by_one(tmp_path: Path) -> None:
+    user, here = tmp_path / "config/hbseg/hbseg.yaml", tmp_path / "hbseg.yaml"
+    write(user, "cluster: {image: 'user:1', queue: team-a, environment: {A: '1', B: '2'}}\n")
+    write(
+        here,
+        "cluster: {image: 'here:1', environment: {C: '3'}}\n"
+        "profiles: {spot: {cluster: {tolerations: [{key: spot}], cpu_per_process: 500m}}}\n",
+    )
+
+    cluster = load(tmp_path).cluster
+    spot = load(tmp_path, profile="spot").cluster
+
+    assert (cluster.image, cluster.queue, cluster.environment) == ("here:1", "team-a", {"C": "3"})
+    assert cluster.cpu_per_process == "4"
+    assert (spot.image, spot.cpu_per_process) == ("here:1", "500m")
+    assert spot.tolerations[0].key == "spot"
+    assert load(tmp_path, env={"HBSEG_IMAGE": "mine:2"}).cluster.image == "mine:2"
+    assert load(tmp_path, env={"HBSEG_IMAGE": ""}).cluster.image == "here:1"
+
+
+def test_a_clusters_keys_have_their_sources(tmp_path: Path) -> None:
+    here = tmp_path / "hbseg.yaml"
+    write(here, "cluster: {image: 'here:1', tolerations: [{key: spot}]}\n")
+
+    found = load(tmp_path).found
+
+    assert "cluster.queue" not in found
+    assert (found["cluster.image"].value, found["cluster.image"].source) == ("here:1", str(here))
+    assert '"key": "spot"' in found["cluster.tolerations"].value
+    settings = load(tmp_path, env={"HBSEG_IMAGE": "mine:2"})
+    assert settings.found["cluster.image"].source == "HBSEG_IMAGE"
+
+
+def test_an_unknown_key_of_the_cluster_is_refused_with_the_nearest(tmp_path: Path) -> None:
+    write(tmp_path / "hbseg.yaml", "cluster: {que: team-a}\n")
+    with pytest.raises(SpecError, match=r"unknown key cluster\.que; did you mean queue\?"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "block",
+    ["environment: {AWS_SECRET_ACCESS_KEY: hush}", "s3_endpoint: 'https://me:hush@s3.example'"],
+)
+def test_a_secret_in_the_profile_is_refused_and_not_repeated(tmp_path: Path, block: str) -> None:
+    write(tmp_path / "hbseg.yaml", f"cluster: {{{block}}}\n")
+
+    with pytest.raises(SpecError, match="Secret") as refused:
+        load(tmp_path)
+
+    assert "hush" not in str(refused.value)

@@ -3,7 +3,10 @@
 `HBSEG_FAKE` is JSON: {prefix or step: [what to do at its first execution, at the next, ...]}; the
 last one goes on. What to do: `ok`, `fail CODE`, `exit CODE`, `kill RANK`, `lost RANK` (its peers
 run into it), `tear CODE` (rank 0 fails with it, its peers tell of a lost one), `wait` (for ever),
-`gate FILE` (until it is there), `stubborn` (ignores SIGTERM).
+`gate FILE` (until it is there), `stubborn` (ignores SIGTERM), `hang RANK` (after three steps, and
+ignores SIGTERM; its peers wait for it), `linger` (writes its marker, then waits for ever), `where`
+(prints some of its environment), `turns` (its ranks meet over and over), `key KEY` (until it is in
+the folder of the datasets), `oom` (takes memory without end).
 """
 
 import json
@@ -53,10 +56,7 @@ def act(what: str, context: StepContext, peers: Callable[[], None]) -> None:
     if action == "tear":
         if RANK == 0:
             raise ERRORS[int(value)](f"planned failure {value}", "no next step")
-        try:
-            peers()
-        except RuntimeError as error:
-            raise UnreachableError(f"a peer is lost: {error}") from None
+        peers()
     if action == "bug":
         raise RuntimeError("planned bug")
     if action == "exit":
@@ -71,6 +71,33 @@ def act(what: str, context: StepContext, peers: Callable[[], None]) -> None:
     if action == "gate":
         while not Path(value).exists():
             time.sleep(0.02)
+    if action == "hang":
+        for done in (1, 2, 3):
+            context.beats.beat(done, 400, "steps")
+            peers()
+        if int(value) == RANK:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            threading.Event().wait()
+        context.beats.again(waits=True)
+        peers()
+    while action == "turns":
+        peers()
+        time.sleep(0.02)
+    if action == "linger":
+        finish(context)
+        print("marker written", flush=True)
+        threading.Event().wait()
+    if action == "key":
+        while not context.data.exists(value):
+            time.sleep(0.2)
+        print(f"the {value} is open", flush=True)
+    if action == "oom":
+        hoard = []
+        while True:
+            hoard.append(bytearray(os.urandom(1 << 20) * 16))
+    if action == "where":
+        for name in ("TMPDIR", "NUMBA_CACHE_DIR", "USER", "RANK", "PET_NNODES"):
+            print(f"{name}={os.environ.get(name)}", flush=True)
     if action == "stubborn":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         threading.Event().wait()

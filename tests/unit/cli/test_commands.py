@@ -19,18 +19,20 @@ def claimed(folder: Path, name: str = "first") -> Run:
     return run
 
 
-def test_the_default_backend_is_refused_with_what_to_do(
+def test_without_a_cluster_the_default_backend_says_what_to_do(
     cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("HBSEG_BACKEND")
+    monkeypatch.setenv("KUBECONFIG", "/nowhere/config")
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
 
     outcome = cli("status", "first")
 
-    assert outcome.code == 5
+    assert outcome.code == 4
     assert outcome.out == ""
     assert outcome.err == (
-        "error: backend kubernetes is not in this version; "
-        "use --backend local or set HBSEG_BACKEND=local\n"
+        "error: no cluster: there is no kubeconfig at /nowhere/config, and this is no pod; "
+        "set KUBECONFIG, or use --backend local (HBSEG_BACKEND=local)\n"
     )
 
 
@@ -108,7 +110,14 @@ def test_a_listing_has_four_forms(cli: Cli, tmp_path: Path) -> None:
     claimed(tmp_path).summarise(steps={"stage1": "done", "engine/0a": "failed"}, dice=0.75)
 
     table = cli("list")
-    assert table.out.splitlines()[0].split() == ["NAME", "OWNER", "CREATED", "STEPS", "DICE"]
+    assert table.out.splitlines()[0].split() == [
+        "NAME",
+        "OWNER",
+        "NAMESPACE",
+        "CREATED",
+        "STEPS",
+        "DICE",
+    ]
     assert "done: stage1; failed: engine" in table.out
     assert "0.7500" in table.out
     assert cli("list", "-o", "name").out == "first\nsecond\n"

@@ -37,6 +37,18 @@ def test_a_dry_run_and_settings_import_neither_torch_nor_boto3() -> None:
     assert loaded(["config", "show"], heavy) == []
 
 
+MANIFESTS = ["--backend", "kubernetes", "--data", "s3://a/data", "--runs", "s3://a/runs"]
+
+
+def test_manifests_need_no_library_of_the_cluster_or_of_storage() -> None:
+    heavy = ("kubernetes", "boto3", "botocore", "torch", "numpy", "cv2", "rich", "psutil")
+    pictures = ["submit-infer", "first", "--images", "s3://a/pictures"]
+
+    for verb in (["submit-train", "--stage", "1"], pictures):
+        assert loaded([*verb, "--dry-run", *MANIFESTS], heavy) == []
+    assert loaded(["render", "pipeline", *MANIFESTS[2:]], heavy) == []
+
+
 def test_a_listing_never_imports_torch(tmp_path: object) -> None:
     assert loaded(["list", "--runs", str(tmp_path)], ("torch", "boto3")) == []
 
@@ -58,3 +70,11 @@ def test_help_costs_little_more_than_typer_itself() -> None:
 
     print(f"hbseg --help {own:.3f} s, import typer {typer:.3f} s: {own / typer:.2f}")
     assert own < 2.5 * typer
+
+
+def test_a_dry_run_costs_little_more_than_typer_and_pydantic() -> None:
+    own = cpu_of("-m", "hbseg_cli.main", "-q", "submit-train", "--stage=1", "--dry-run", *MANIFESTS)
+    libraries = cpu_of("-c", "import typer, yaml, pydantic.main, pydantic.types, typer._adapters")
+
+    print(f"dry run {own:.3f} s, its libraries {libraries:.3f} s: {own / libraries:.2f}")
+    assert own < 3.5 * libraries

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from hbseg.ml.distributed import World
 from hbseg.ml.model import Segmenter
 from hbseg.ml.samples import Batch, read_ahead
 from hbseg.ml.trainer import Setting, Trained, learning_rate, train
+from hbseg.progress import Beats, read_beats
 from hbseg.specs import DatasetBlock, ModelBlock, OptimBlock, RunBlock, TrainSpec
 
 ALONE = World(rank=0, size=1, device=torch.device("cpu"))
@@ -225,3 +227,14 @@ def test_weights_of_another_architecture_are_refused_with_both_names(
     with pytest.raises(ContractError, match="is damaged"):
         load_weights(given.stage)
     assert card.image_size == 64
+
+
+def test_a_training_says_how_far_it_is(drawn: Dataset, tmp_path: Path) -> None:
+    beats = Beats(tmp_path / "progress", rank=2)
+    trained(replace(setting(drawn, tmp_path), beats=beats))
+    beats.flush()
+
+    (last,) = read_beats(tmp_path / "progress")
+
+    assert (last.rank, last.done, last.total, last.unit) == (2, 9, 9, "steps")
+    assert (last.epoch, last.epochs) == (3, 3)

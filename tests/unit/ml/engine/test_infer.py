@@ -20,7 +20,7 @@ from hbseg.folder import FolderStore
 from hbseg.markers import read_marker, sha256_of
 from hbseg.ml import infer
 from hbseg.ml.engine_card import Images, Logits
-from hbseg.ml.infer import Inferred, InferStep
+from hbseg.ml.infer import Inferred, InferStep, Share
 from hbseg.ml.predict import Source
 from hbseg.ml.sources import MOST_LINES, check_names, folder_sources
 from hbseg.specs import CompileSpec, InferSpec
@@ -55,6 +55,7 @@ def run(
     spec = InferSpec(mode="images", images=str(pictures), batch_size=2)
     step = InferStep(spec, engine, folder, work, identity=IDENTITY)
     inferred = step.run(folder_sources(FolderStore(pictures)))
+    assert inferred is not None
     assert not list(work.iterdir())
     return inferred, engine
 
@@ -330,3 +331,25 @@ def test_parts_of_another_identity_are_removed_at_the_end(tmp_path: Path) -> Non
         f"parts/{IDENTITY[:12]}/00000.csv",
         f"parts/{IDENTITY[:12]}/00000.json",
     ]
+
+
+def test_nodes_share_the_parts_and_the_last_one_merges_them(tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures"
+    for seed in range(10):  # 3 parts of 4 pictures
+        picture(pictures, f"{seed}.png", seed)
+    alone, _ = run(FolderStore(tmp_path / "alone"), pictures)
+    folder, spec = FolderStore(tmp_path / "shared"), InferSpec(mode="images", images=str(pictures))
+    sources = folder_sources(FolderStore(pictures))
+    results, calls = [], []
+    for index in (1, 0, 1):  # node 1 again, as after a restart: it finds all parts
+        engine = BrightnessEngine(2)
+        step = InferStep(spec, engine, folder, tmp_path, identity=IDENTITY)
+        results.append(step.run(sources, Share(index, 2)))
+        calls.append(len(engine.batches))
+
+    assert results[0] is None
+    assert results[1] is not None
+    assert results[2] is not None
+    assert results[1].outputs["submission.csv"] == alone.outputs["submission.csv"]
+    assert results[2].outputs == results[1].outputs
+    assert calls == [2, 3, 0]  # batches of 2

@@ -1,5 +1,5 @@
-"""Real radiographs of every size, depth and frame go through the chain. Collected only where
-`HBSEG_TEST_RADIOGRAPHS` names a folder with them."""
+"""Real radiographs of every size, depth and frame go through the chain; `test_chain.py` takes this
+in where `HBSEG_TEST_RADIOGRAPHS` names a folder with them."""
 
 from __future__ import annotations
 

@@ -1,0 +1,235 @@
+"""The Kubernetes backend: each task is a PyTorchJob or a batch Job of one namespace.
+
+What runs is what the cluster has; what was achieved is in storage. Everything of a run is owned by
+its anchor (`hbseg.cluster.anchor`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, suppress
+from dataclasses import replace
+from typing import Any
+
+from hbseg.attempts import latest_record, step_of
+from hbseg.backend import ENDED, JobState, Phase, RunEvent
+from hbseg.cluster import anchor as anchors
+from hbseg.cluster import lease
+from hbseg.cluster.client import Cluster
+from hbseg.cluster.events import aggregated, is_about
+from hbseg.cluster.jobs import ended_condition, is_over, job_state
+from hbseg.cluster.logs import TICK_SECONDS, Followed, Follower, merged_logs
+from hbseg.cluster.manifests import job_objects
+from hbseg.cluster.names import job_name
+from hbseg.cluster.pods import STOPPED, has_started, latest, name_of
+from hbseg.cluster.resources import CONFIG_MAP, EVENT, resource_of
+from hbseg.cluster.sight import Sight
+from hbseg.cluster.start import Jobs, checked
+from hbseg.cluster.watches import OUTAGE_SECONDS
+from hbseg.errors import ConflictError, HbsegError, NotFoundError
+from hbseg.log_lines import stored_logs
+from hbseg.placement import Placement
+from hbseg.runs import Run
+from hbseg.step_command import StepCall
+from hbseg.steps import Task
+
+Item = Mapping[str, Any]
+
+
+def _ignore(reason: str) -> None:
+    del reason
+
+
+class KubernetesBackend:
+    """Runs tasks as jobs of one namespace of a cluster.
+
+    `tell` gets, while logs are followed, why a task has not started.
+    """
+
+    name = "kubernetes"
+
+    def __init__(self, cluster: Cluster, *, tell: Callable[[str], None] = _ignore) -> None:
+        self._cluster = cluster
+        self._patient = cluster.patient(OUTAGE_SECONDS)
+        self._sight = Sight(cluster)
+        self._patient_sight = Sight(self._patient)
+        self._jobs = Jobs(cluster, self._sight)
+        self._tell = tell
+
+    @property
+    def namespace(self) -> str:
+        """The namespace that tasks run in."""
+        return self._cluster.namespace
+
+    def dry_run(self, call: StepCall, placement: Placement) -> list[dict[str, Any]]:
+        """Return the objects of a step as the server would make them; nothing is made.
+
+        Raises:
+            InvalidInput: the server or a webhook refuses one.
+        """
+        objects = job_objects(call, placement, namespace=self.namespace)
+        return [checked(self._cluster, item) for item in objects]
+
+    def submit(self, run: Run, task: Task, placement: Placement, *, data: str) -> JobState:
+        """Start the task unless it already runs, and return its state.
+
+        Raises:
+            ConflictError: the task runs with another spec, or the run's name is another run's here.
+            InvalidInput: the server or a webhook refuses the job.
+            NotFinished: an ended job and its pods did not go away.
+        """
+        self._jobs.start(run, task, placement, data=data)
+        return self.state(run, task.name)
+
+    def spec_of(self, run: Run, task_name: str) -> Mapping[str, Any] | None:
+        """Return the spec of the task's job; none if there is no job, or no longer its spec."""
+        job = self._sight.job(run, task_name)
+        return None if job is None else self._jobs.spec_of(job)
+
+    def state(self, run: Run, task_name: str) -> JobState:
+        """Return the state of a task."""
+        return self._with_storage(run, task_name, job_state(self._sight.seen(run, task_name)))
+
+    def _with_storage(self, run: Run, task_name: str, state: JobState) -> JobState:
+        """Return the state with what only storage knows: the attempt, perhaps the root cause."""
+        known = bool(state.attempt and state.exit_code is not None)
+        if known or state.phase in (Phase.ABSENT, Phase.PENDING):
+            return state
+        with suppress(HbsegError):
+            record = latest_record(run, step_of(task_name), task_name)
+            if record is None:
+                return state
+            state = replace(state, attempt=state.attempt or record.number)
+            ending = record.ending
+            if state.phase == Phase.FAILED and state.exit_code is None and ending is not None:
+                return replace(state, exit_code=ending.code, reason=ending.reason or state.reason)
+        return state
+
+    def wait(self, run: Run, task_name: str, timeout: float | None = None) -> JobState:
+        """Return the state when the task has ended, or after `timeout` seconds as it is then."""
+        state = JobState(Phase.ABSENT)
+        for state in self.changes(run, task_name, timeout):  # noqa: B007 - the last one counts
+            pass
+        return self._with_storage(run, task_name, state)
+
+    def changes(self, run: Run, task_name: str, timeout: float | None = None) -> Iterator[JobState]:
+        """Yield the state now and at each change, until the task has ended or `timeout` seconds.
+
+        An outage of the API server of up to five minutes is waited out.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        last: JobState | None = None
+        with self._sight.mirror(run, task_name) as mirror:
+            while True:
+                state = job_state(self._patient_sight.seen_in(mirror, run, task_name))
+                if last is not None and state.phase == Phase.ABSENT:
+                    state = JobState(Phase.CANCELLED, 0, STOPPED, "its job was deleted")
+                if state != last:
+                    yield state
+                last = state
+                left = None if deadline is None else deadline - time.monotonic()
+                over = state.phase in ENDED or state.phase == Phase.ABSENT
+                if over or (left is not None and left <= 0):
+                    return
+                tick = TICK_SECONDS if state.phase == Phase.PENDING else None
+                mirror.wait(min((t for t in (left, tick) if t is not None), default=None))
+
+    def logs(
+        self, run: Run, task_name: str, *, rank: int | None = None, follow: bool = False
+    ) -> Iterator[str]:
+        """Yield `<time> <text>` of the pods, `[rank] ` before the text of several ranks.
+
+        With `follow` it waits while the task is pending, goes on over restarts and outages, and
+        ends with the job. Where the pods are gone, the logs come from storage.
+
+        Raises:
+            NotFoundError: there are no logs.
+        """
+        seen = self._sight.seen(run, task_name)
+        if seen.job is None:
+            yield from stored_logs(run, task_name, rank)
+        elif follow and not is_over(seen.job):
+            yield from self._followed(run, task_name, rank)
+        else:
+            yield from self._logs_now(run, task_name, rank, seen.job, latest(seen.pods))
+
+    def _logs_now(
+        self, run: Run, task_name: str, rank: int | None, job: Item, pods: list[Any]
+    ) -> Iterator[str]:
+        started = [pod for pod in pods if has_started(pod)]
+        whole = len(started) == len(pods) > 0
+        if not whole or is_over(job):
+            # a pod of a job that has ended may be gone, with its log; storage has all
+            with suppress(NotFoundError):
+                yield from list(stored_logs(run, task_name, rank))
+                return
+        if not started:
+            state = self.state(run, task_name)
+            raise NotFoundError(
+                f"{task_name} of run {run.name} has no log yet: {state.reason or state.phase}",
+                f"follow it: hbseg logs {run.name} -f",
+            )
+        yield from merged_logs(self._cluster, job, started, rank)
+
+    def _followed(self, run: Run, task_name: str, rank: int | None) -> Iterator[str]:
+        followed = Followed(
+            run,
+            task_name,
+            rank,
+            seen=lambda mirror: self._patient_sight.seen_in(mirror, run, task_name),
+            tell=self._tell,
+        )
+        follower = Follower(self._patient, followed)
+        with self._sight.mirror(run, task_name, follower.changed) as mirror:
+            yield from follower.lines(mirror)
+
+    def cancel(self, run: Run, task_name: str) -> bool:
+        """Ask a task to stop and wait until its pods are gone; return whether it was running.
+
+        Raises:
+            NotFinished: its pods did not go away in time.
+        """
+        seen = self._sight.seen(run, task_name)
+        gone = seen.job is None and not seen.pods
+        if gone or (seen.job is not None and ended_condition(seen.job) is not None):
+            return False
+        anchors.record_cancel(self._cluster, run, task_name)
+        self._jobs.remove(run, task_name, seen.job)
+        return True
+
+    def tasks(self, run: Run) -> list[str]:
+        """Return the names of the run's tasks that the cluster knows, sorted."""
+        jobs = {task for task, _ in self._sight.jobs(run)}
+        anchor = anchors.find_anchor(self._cluster, run)
+        return sorted(jobs | set(anchors.cancelled_tasks(anchor)))
+
+    def exclusive(self, run: Run) -> AbstractContextManager[None]:
+        """Hold the run's Lease while the context is open. Raises ConflictError."""
+        return lease.held(self._cluster, run.name)
+
+    def events(self, run: Run) -> list[RunEvent]:
+        """Return the events of the run's jobs and their pods, oldest first."""
+        jobs = [job for _, job in self._sight.jobs(run)]
+        prefixes = set(run.read().steps)
+        names = {name_of(job) for job in jobs} | {job_name(run.name, p) for p in prefixes}
+        found = [event for event in self._cluster.list(EVENT) if is_about(event, names)]
+        return aggregated(found)
+
+    def forget(self, run: Run) -> None:
+        """Remove everything of a run from the cluster.
+
+        Raises:
+            ConflictError: one of its tasks runs.
+        """
+        jobs = self._sight.jobs(run)
+        for task_name, job in jobs:
+            if not is_over(job):
+                raise ConflictError(
+                    f"{task_name} of run {run.name} is running", f"run: hbseg cancel {run.name}"
+                )
+        for _, job in jobs:
+            self._cluster.delete(resource_of(job), name_of(job))
+        anchor = anchors.find_anchor(self._cluster, run)
+        if anchor is not None:
+            self._cluster.delete(CONFIG_MAP, name_of(anchor), uid=anchor["metadata"]["uid"])

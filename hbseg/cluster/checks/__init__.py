@@ -1,0 +1,63 @@
+"""Checks of what hbseg needs: each a small function that says what is well, or how to mend it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from enum import StrEnum
+from typing import Any
+
+from hbseg.documents import Block
+from hbseg.errors import DeniedError, HbsegError
+
+
+class Status(StrEnum):
+    """How a check ended."""
+
+    OK = "ok"
+    WARNING = "warning"
+    """It works, but something is odd."""
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+    """It could not be found out, e.g. for want of rights."""
+
+
+class Check(Block):
+    """What one check found."""
+
+    name: str
+    status: Status
+    message: str
+    """What was found, one line; never the value of a secret."""
+    fix: str = ""
+    """The next step, where there is one."""
+
+
+def ok(name: str, message: str) -> Check:
+    """Return that all is well."""
+    return Check(name=name, status=Status.OK, message=message)
+
+
+def warning(name: str, message: str, fix: str = "") -> Check:
+    """Return that something is odd."""
+    return Check(name=name, status=Status.WARNING, message=message, fix=fix)
+
+
+def failed(name: str, message: str, fix: str = "") -> Check:
+    """Return that something will not work."""
+    return Check(name=name, status=Status.FAILED, message=message, fix=fix)
+
+
+def unknown(name: str, message: str, fix: str = "") -> Check:
+    """Return that it could not be found out."""
+    return Check(name=name, status=Status.UNKNOWN, message=message, fix=fix)
+
+
+def guarded(name: str, look: Callable[..., Iterable[Check]], *given: Any) -> Iterator[Check]:
+    """Yield what `look(*given)` finds; an error is a finding too, want of rights an unknown."""
+    try:
+        yield from look(*given)
+    except DeniedError as error:
+        yield unknown(name, error.message)
+    except HbsegError as error:
+        hint = error.hint or ""
+        yield failed(name, error.message, "" if "hbseg doctor" in hint else hint)

@@ -1,0 +1,69 @@
+"""The cluster's events of a run, told once with their counts. No requests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from hbseg.backend import RunEvent
+from hbseg.cluster.reasons import event_time
+from hbseg.cluster.refusals import one_line
+
+Item = Mapping[str, Any]
+_KINDS = frozenset({"PyTorchJob", "Job", "Pod", "Workload", "ConfigMap"})
+
+
+def is_about(event: Item, names: Iterable[str], uids: Iterable[str] = ()) -> bool:
+    """Return whether an event is about one of these jobs, or a pod of them.
+
+    Pods that are gone are told by their names: the job's and a dash before their own.
+    """
+    about = event["involvedObject"]
+    if about.get("uid") in set(uids):
+        return True
+    name = str(about.get("name") or "")
+    return about.get("kind") in _KINDS and any(
+        name == job or (name.startswith(f"{job}-") and _is_pod_of(name, job)) for job in names
+    )
+
+
+def _is_pod_of(name: str, job: str) -> bool:
+    """Return whether what follows a job's name is what a pod's name has there."""
+    words = name.removeprefix(f"{job}-").split("-")
+    if words[0] in ("master", "worker"):
+        return len(words) == 2 and words[1].isdigit()
+    if len(words) == 2 and words[0].isdigit():
+        words = words[1:]
+    return len(words) == 1 and len(words[0]) == 5
+
+
+def aggregated(events: Iterable[Item]) -> list[RunEvent]:
+    """Return events by time, those that differ by the pod's random name alone as one."""
+    found: dict[tuple[str, ...], RunEvent] = {}
+    for event in sorted(events, key=event_time):
+        told = _told(event)
+        key = (told.about, told.kind, told.reason, _without_pod(event, told.message))
+        before = found.pop(key, None)
+        count = told.count + (0 if before is None else before.count)
+        found[key] = RunEvent(told.time, told.about, told.kind, told.reason, told.message, count)
+    return list(found.values())
+
+
+def _told(event: Item) -> RunEvent:
+    about = event["involvedObject"]
+    series = event.get("series") or {}
+    return RunEvent(
+        time=event_time(event)[:19] + "Z",
+        about=f"{about.get('kind')}/{about.get('name')}",
+        kind=str(event.get("type") or "Normal"),
+        reason=str(event.get("reason") or ""),
+        message=one_line(str(event.get("message") or "")),
+        count=int(series.get("count") or event.get("count") or 1),
+    )
+
+
+def _without_pod(event: Item, message: str) -> str:
+    """Return the message without the random end of a pod's name: it changes with each try."""
+    job = str(event["involvedObject"].get("name") or "")
+    words = message.split('"')
+    return '"'.join("" if word.startswith(f"{job}-") else word for word in words)

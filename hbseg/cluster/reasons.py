@@ -1,0 +1,167 @@
+"""Why a job has not started yet, in one line. No requests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from hbseg.cluster.names import QUEUE
+from hbseg.cluster.pods import container_states, created_of, name_of
+from hbseg.cluster.refusals import DOCTOR, one_line
+from hbseg.cluster.resources import PYTORCH_JOB
+from hbseg.cluster.scheduling import refused_pod, unschedulable
+
+SILENCE_SECONDS: Final = 20.0
+"""After so long without a sign from the operator, its silence is the reason."""
+
+_IMAGE = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
+_CREATE_FAILED = frozenset({"FailedCreate", "FailedCreatePod"})
+_MOUNT = frozenset(
+    {"FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox", "FailedMapVolume"}
+)
+
+Item = Mapping[str, Any]
+
+
+def job_reason(
+    job: Item, pods: Sequence[Item], events: Iterable[Item], now: datetime, workload: Item | None
+) -> str:
+    """Return why a job is pending.
+
+    Args:
+        job: PyTorchJob or Job.
+        pods: its pods.
+        events: those of the job and its pods.
+        now: time by the server's clock.
+        workload: Kueue's object for the job, where it is known.
+    """
+    events = sorted(events, key=event_time)
+    if is_suspended(job):
+        return _queued(job, workload)
+    waiting = [(name_of(pod), pod_reason(pod, events)) for pod in pods]
+    waiting = [(name, reason) for name, reason in waiting if reason]
+    if not waiting:
+        return _without_pods(job, events, now) if not pods else ""
+    name, reason = waiting[0]
+    if len(waiting) > 1 or len(pods) > 1:
+        return f"{len(waiting)} of {len(pods)} pods wait: {name}: {reason}"
+    return reason
+
+
+def is_suspended(job: Item) -> bool:
+    """Return whether somebody, mostly a queue, holds the job back."""
+    spec = job.get("spec") or {}
+    return bool(spec.get("suspend") or (spec.get("runPolicy") or {}).get("suspend"))
+
+
+def _queued(job: Item, workload: Item | None) -> str:
+    queue = (job["metadata"].get("labels") or {}).get(QUEUE)
+    if queue is None:
+        return "it is suspended"
+    conditions = (workload or {}).get("status", {}).get("conditions") or []
+    told = [
+        one_line(str(condition.get("message") or ""))
+        for condition in conditions
+        if condition.get("status") == "False"
+        and condition.get("type") in ("QuotaReserved", "Admitted")
+    ]
+    return f"waits in queue {queue}" + (f": {told[0][:300]}" if told and told[0] else "")
+
+
+def _without_pods(job: Item, events: Sequence[Item], now: datetime) -> str:
+    about_job = [item for item in events if item["involvedObject"].get("kind") == job["kind"]]
+    refused = [
+        item
+        for item in about_job
+        if item.get("reason") in _CREATE_FAILED
+        and "already exists" not in str(item.get("message", ""))
+    ]
+    if refused:
+        return refused_pod(str(refused[-1].get("message", "")))
+    silent = not (job.get("status") or {}).get("conditions") and not about_job
+    if silent and _age(job, now) > SILENCE_SECONDS:
+        operator = job["kind"] == PYTORCH_JOB.kind
+        who = "the training operator" if operator else "the cluster's job controller"
+        return f"{who} has not seen the job; is it running? {DOCTOR}"
+    return "waits for its pods to be created"
+
+
+def _age(item: Item, now: datetime) -> float:
+    try:
+        return (now - datetime.fromisoformat(created_of(item))).total_seconds()
+    except ValueError:
+        return 0.0
+
+
+def pod_reason(pod: Item, events: Iterable[Item]) -> str:
+    """Return why a pod has not started; empty where it has. `events` in the order of time."""
+    status = pod.get("status") or {}
+    if status.get("phase") not in (None, "Pending"):
+        return ""
+    for condition in status.get("conditions") or []:
+        if condition.get("type") == "PodScheduled" and condition.get("status") != "True":
+            if condition.get("reason") == "SchedulingGated":
+                return "a gate holds it back from scheduling"
+            return unschedulable(pod, str(condition.get("message") or ""))
+    if not pod["spec"].get("nodeName"):
+        return "waits for the scheduler"
+    for container, state in container_states(pod):
+        waiting = state.get("waiting")
+        if waiting is not None and (reason := _waiting(pod, container, waiting)):
+            return reason
+    return _mounting(pod, events) or "its container is being created"
+
+
+def _waiting(pod: Item, container: str, waiting: Item) -> str:
+    kind, message = str(waiting.get("reason") or ""), one_line(str(waiting.get("message") or ""))
+    if kind in _IMAGE:
+        return f"image {_image(pod, container)} cannot be pulled: {_pull_cause(kind, message)}"
+    if kind in ("CreateContainerConfigError", "CreateContainerError"):
+        return f"its container cannot be created: {message[:300]}{_config_hint(message)}"
+    if kind == "CrashLoopBackOff":
+        return f"its container ends again and again: {message[:300]}"
+    return ""
+
+
+def _pull_cause(kind: str, message: str) -> str:
+    """Return the end of a chain of errors, or the whole where it has no such."""
+    if kind == "ErrImageNeverPull":
+        return "it is not on the node, and cluster.image_pull_policy is Never"
+    cause = (
+        message.rpartition('": ')[2] if message.startswith(("Back-off", "failed to")) else message
+    )
+    return (cause or message or kind)[:300]
+
+
+def _config_hint(message: str) -> str:
+    missing_secret = message.startswith("secret ") and "not found" in message
+    return "; create it, or correct cluster.credentials_secret" if missing_secret else ""
+
+
+def _image(pod: Item, container: str) -> str:
+    every = [*(pod["spec"].get("initContainers") or []), *pod["spec"]["containers"]]
+    return next((str(item["image"]) for item in every if item["name"] == container), "")
+
+
+def _mounting(pod: Item, events: Iterable[Item]) -> str:
+    """Return what the node says while it prepares a pod's volumes and network."""
+    told = [
+        one_line(str(item.get("message") or ""))
+        for item in events
+        if item["involvedObject"].get("uid") == pod["metadata"].get("uid")
+        and item.get("reason") in _MOUNT
+    ]
+    return f"its volumes or network are not ready: {told[-1][:300]}" if told else ""
+
+
+def event_time(event: Item) -> str:
+    """Return when an event was seen last, ISO 8601, UTC."""
+    series = event.get("series") or {}
+    times = (
+        series.get("lastObservedTime"),
+        event.get("lastTimestamp"),
+        event.get("eventTime"),
+        event["metadata"].get("creationTimestamp"),
+    )
+    return next((str(time) for time in times if time), "")

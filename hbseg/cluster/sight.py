@@ -1,0 +1,139 @@
+"""What the cluster has of a run's tasks: by one look, or from a mirror that watches keep."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from hbseg.attempts import step_of
+from hbseg.backend import Phase
+from hbseg.cluster.anchor import cancelled_tasks, find_anchor, is_of_run
+from hbseg.cluster.client import Cluster
+from hbseg.cluster.events import is_about
+from hbseg.cluster.jobs import Seen, job_state
+from hbseg.cluster.names import QUEUE, RUN, TASK
+from hbseg.cluster.pods import created_of, is_owned, name_of
+from hbseg.cluster.reasons import is_suspended
+from hbseg.cluster.resources import EVENT, JOB, POD, PYTORCH_JOB, WORKLOAD, Resource
+from hbseg.cluster.watches import Mirror, Watched
+from hbseg.errors import HbsegError
+from hbseg.runs import Run
+from hbseg.steps import TRAINING
+
+Item = Mapping[str, Any]
+WARNINGS = "type=Warning"
+"""Events that tell why something waits."""
+
+
+def kind_of(task_name: str) -> Resource:
+    """Return the kind of job that a task is."""
+    try:
+        return PYTORCH_JOB if step_of(task_name) in TRAINING else JOB
+    except ValueError:  # the pipeline's runner is no step
+        return JOB
+
+
+def selector(run: Run, task_name: str | None = None) -> str:
+    """Return the label selector of a run's objects, or of one task's."""
+    of_run = f"{RUN}={run.name}"
+    return of_run if task_name is None else f"{of_run},{TASK}={task_name}"
+
+
+def is_step(task_name: str) -> bool:
+    """Return whether a task is one of a step; the pipeline's runner is not."""
+    try:
+        step_of(task_name)
+    except ValueError:
+        return False
+    return True
+
+
+class Sight:
+    """Looks at one namespace."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+
+    def jobs(self, run: Run) -> list[tuple[str, Item]]:
+        """Return task and job of all tasks of a run."""
+        found = [
+            job
+            for kind in (PYTORCH_JOB, JOB)
+            for job in self._cluster.list(kind, labels=selector(run))
+            if is_of_run(job, run)
+        ]
+        named = ((str(job["metadata"]["labels"].get(TASK, "")), job) for job in found)
+        return [(task, job) for task, job in named if is_step(task)]
+
+    def job(self, run: Run, task_name: str) -> Item | None:
+        """Return a task's job, or none."""
+        kind = kind_of(task_name)
+        return _newest(self._cluster.list(kind, labels=selector(run, task_name)), run)
+
+    def seen(self, run: Run, task_name: str) -> Seen:
+        """Return what the cluster has of a task now."""
+        pods = self._cluster.list(POD, labels=selector(run, task_name))
+        seen = self._of_run(run, task_name, self.job(run, task_name), pods)
+        if seen.job is None or job_state(seen).phase != Phase.PENDING:
+            return seen
+        events: list[dict[str, Any]] = []
+        with suppress(HbsegError):
+            events = self._cluster.list(EVENT, fields=WARNINGS)
+        return self._explained(seen, seen.job, events)
+
+    def _of_run(self, run: Run, task_name: str, job: Item | None, pods: Iterable[Item]) -> Seen:
+        """Return job and pods of this very run; another one may have its name, in other storage."""
+        if job is not None:
+            uid = job["metadata"]["uid"]
+            return Seen(job, [pod for pod in pods if is_owned(pod, uid)], self._cluster.now())
+        anchor = find_anchor(self._cluster, run)
+        cancelled = task_name in cancelled_tasks(anchor)
+        left = [] if anchor is None else list(pods)
+        return Seen(None, left, self._cluster.now(), cancelled=cancelled)
+
+    def watched(self, run: Run, task_name: str) -> list[Watched]:
+        """Return what a mirror of a task has to watch."""
+        labels = selector(run, task_name)
+        return [
+            Watched(kind_of(task_name), labels=labels),
+            Watched(POD, labels=labels),
+            Watched(EVENT, fields=WARNINGS, optional=True),
+        ]
+
+    def mirror(
+        self, run: Run, task_name: str, on_change: Callable[[], None] = lambda: None
+    ) -> Mirror:
+        """Return a mirror of a task's objects; it watches while it is open."""
+        return Mirror(self._cluster, self.watched(run, task_name), on_change=on_change)
+
+    def job_in(self, mirror: Mirror, run: Run, task_name: str) -> Item | None:
+        """Return a task's job as the mirror has it."""
+        return _newest(mirror.objects(kind_of(task_name)), run)
+
+    def seen_in(self, mirror: Mirror, run: Run, task_name: str) -> Seen:
+        """Return what the mirror has of a task."""
+        job = self.job_in(mirror, run, task_name)
+        seen = self._of_run(run, task_name, job, mirror.objects(POD))
+        return seen if job is None else self._explained(seen, job, mirror.objects(EVENT))
+
+    def _explained(self, seen: Seen, job: Item, events: Iterable[Item]) -> Seen:
+        uids = [item["metadata"]["uid"] for item in (job, *seen.pods)]
+        about = [event for event in events if is_about(event, [name_of(job)], uids)]
+        return replace(seen, events=about, workload=self._workload(job))
+
+    def _workload(self, job: Item) -> Item | None:
+        """Return Kueue's object for a job that it holds back, where we may see it."""
+        if not is_suspended(job) or QUEUE not in (job["metadata"].get("labels") or {}):
+            return None
+        with suppress(HbsegError):
+            uid = job["metadata"]["uid"]
+            found = self._cluster.list(WORKLOAD, labels=f"kueue.x-k8s.io/job-uid={uid}")
+            return found[0] if found else None
+        return None
+
+
+def _newest(jobs: Iterable[Item], run: Run) -> Item | None:
+    ours = [job for job in jobs if is_of_run(job, run)]
+    return max(ours, key=created_of, default=None)

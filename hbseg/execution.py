@@ -1,0 +1,190 @@
+"""One attempt of a step, from its claim to its ending in storage."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from hbseg.attempts import TERMINATED, Ending, claim_attempt, summary_problem
+from hbseg.launch import KEPT_BACK_SECONDS, Launch
+from hbseg.log_upload import LogUpload
+from hbseg.markers import read_marker
+from hbseg.progress import StallWatch
+from hbseg.rank_logs import RankLogs, say
+from hbseg.retries import Endings, is_final
+from hbseg.root_cause import TRANSIENT, Cause, ended, explained
+from hbseg.step_process import run_process
+from hbseg.stop_request import StopRequest
+from hbseg.torchrun import step_command, step_environment, writable_places
+
+LAST_UPLOAD_SECONDS = 60.0
+LAST_UPLOAD_SECONDS_STOPPED = 4.0
+"""Limits of the last copy to storage, after an end and after SIGTERM."""
+MARKER_SECONDS = 10.0
+MARKER_SECONDS_STOPPED = 1.0
+"""Limits of the look whether a step that was cut off had done all."""
+SUMMARY_SECONDS = 4.0
+"""Limit of writing the run's summary, which is for listings alone."""
+
+_T = TypeVar("_T")
+
+
+def claimed_number(launch: Launch, *, first: bool = False) -> int:
+    """Return the attempt that this node takes part in; with `first` retries are counted anew.
+
+    Raises:
+        HbsegError: storage does not answer, or does not allow it.
+    """
+    return claim_attempt(
+        launch.run,
+        launch.step,
+        launch.task,
+        node=launch.node,
+        spec_hash=launch.spec_hash,
+        first=first,
+    )
+
+
+def execute_attempt(launch: Launch, number: int, before: Endings, stop: StopRequest) -> Ending:
+    """Run the step once, and return how it ended: of several nodes' words the most telling.
+
+    Args:
+        launch: the step.
+        number: of the attempt.
+        before: how the earlier attempts of the series ended.
+        stop: SIGTERM of the launcher; call this in the thread that handles it.
+    """
+    if launch.node == 0:
+        summarise(launch, "running")
+    folders = _Folders(launch.job, number)
+    upload = LogUpload(
+        launch.run,
+        launch.step,
+        number,
+        folders.logs,
+        progress=folders.progress if launch.node == 0 else None,
+        stall_timeout=launch.placement.stall_timeout,
+        gang=launch.is_gang,
+    )
+    upload.start()
+    ending = _judged(launch, _executed(launch, number, folders, upload, stop), before, stop)
+    stands = upload.finish(
+        ending, LAST_UPLOAD_SECONDS_STOPPED if stop.is_set else LAST_UPLOAD_SECONDS
+    )
+    return ending if ending.code in (0, TERMINATED) else stands
+
+
+def _executed(
+    launch: Launch, number: int, folders: _Folders, upload: LogUpload, stop: StopRequest
+) -> Ending:
+    logs = RankLogs(folders.logs, torchrun=launch.trains, node=launch.node, echo=launch.in_pod)
+    try:
+        code, cut = run_process(
+            _command(launch, number, folders.torchrun),
+            _environment(launch, folders),
+            logs,
+            stop,
+            look=_look(launch, upload, folders.progress),
+            stop_seconds=launch.stop_seconds,
+        )
+    finally:
+        logs.close()
+        shutil.rmtree(folders.torchrun, ignore_errors=True)
+    ending = explained(code, logs, folders.failures, number, stopped=stop.is_set)
+    if cut is None or stop.is_set or ending.code == 0:
+        return ending
+    return cut.ending(number)
+
+
+def _judged(launch: Launch, ending: Ending, before: Endings, stop: StopRequest) -> Ending:
+    """Return the ending with what only the launcher knows: all was done, or nothing follows."""
+    if ending.code != 0 and (stop.is_set or ending.lost_peer):
+        limit = MARKER_SECONDS_STOPPED if stop.is_set else MARKER_SECONDS
+        if in_time(launch.is_done, limit):
+            say(f"attempt {ending.attempt} had done all when it was ended")
+            return ended(0, "", ending.attempt)
+    given_up = stop.is_set and not launch.in_pod
+    final = given_up or is_final(ending, before, launch.placement.retries)
+    rank = ending.rank if launch.trains or ending.rank is None else launch.node
+    return ending.model_copy(update={"final": final, "rank": rank})
+
+
+class _Folders:
+    """Local folders of an attempt."""
+
+    def __init__(self, job: Path, number: int) -> None:
+        self.logs = job / "logs" / str(number)
+        self.failures = job / "failures" / str(number)
+        self.progress = job / "progress" / str(number)
+        self.torchrun = job / "torchrun"
+        for folder in (self.torchrun, self.failures, self.progress):
+            shutil.rmtree(folder, ignore_errors=True)
+        for folder in (self.failures, self.progress):
+            folder.mkdir(parents=True, exist_ok=True)
+
+
+def _command(launch: Launch, number: int, files: Path) -> list[str]:
+    command = step_command(
+        launch.step,
+        launch.placement,
+        module=launch.module,
+        arguments=launch.arguments,
+        files=files,
+        meeting=f"{launch.run.name}-{launch.task}-{number}",
+        stop_seconds=launch.stop_seconds - KEPT_BACK_SECONDS,
+    )
+    return [*command, "--attempt", str(number)]
+
+
+def _environment(launch: Launch, folders: _Folders) -> dict[str, str]:
+    environment = step_environment(
+        launch.step, launch.placement, failures=folders.failures, progress=folders.progress
+    )
+    if launch.in_pod:
+        environment |= writable_places(environment, launch.work)
+    return environment
+
+
+def _look(launch: Launch, upload: LogUpload, progress: Path) -> Callable[[], Cause | None]:
+    """Return the question whether the step must be ended, and why."""
+    watch = StallWatch(progress, launch.placement.stall_timeout)
+
+    def look() -> Cause | None:
+        if upload.is_outdated:
+            reason = "another node was lost, and has begun a newer attempt"
+            return Cause(TRANSIENT, reason, lost_peer=True)
+        stall = watch.look()
+        if stall is None:
+            return None
+        return Cause(TRANSIENT, stall.reason, stall.rank, stall.waits and launch.is_gang)
+
+    return look
+
+
+def summarise(launch: Launch, state: str) -> None:
+    """Put the step's state into the run's summary, as far as storage answers in time."""
+
+    def dice() -> float | None:
+        if state != "done" or not launch.trains:
+            return None
+        return read_marker(launch.run.folder.folder(launch.prefix)).metrics.get("dice")
+
+    def write() -> bool:
+        if problem := summary_problem(launch.run, {launch.prefix: state}, dice):
+            say(problem)
+        return True
+
+    if not in_time(write, SUMMARY_SECONDS):
+        say(f"warning: storage does not answer: the listing may not say that the step is {state}")
+
+
+def in_time(ask: Callable[[], _T], seconds: float) -> _T | None:
+    """Return what `ask` returns, or none where that takes longer than `seconds`."""
+    answers: list[_T] = []
+    asking = threading.Thread(target=lambda: answers.append(ask()), name="ask", daemon=True)
+    asking.start()
+    asking.join(seconds)
+    return answers[0] if answers else None

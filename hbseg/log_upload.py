@@ -1,0 +1,150 @@
+"""What storage gets of an attempt while it runs and at its end: logs, progress, ending."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+from hbseg.attempts import Ending, attempt_key, log_folder, record_ending
+from hbseg.errors import HbsegError
+from hbseg.progress import Beat, ProgressReport, progress_key, read_beats, report_of
+from hbseg.rank_logs import end_of, say
+from hbseg.runs import Run
+from hbseg.steps import Step
+
+LOGS_SECONDS = 30.0
+"""Between two copies of the logs."""
+PROGRESS_SECONDS = 10.0
+"""Between two reports of progress, and between two looks for a newer attempt."""
+TICK_SECONDS = 1.0
+
+
+class LogUpload(threading.Thread):
+    """Keeps storage up to date; storage that is down costs a warning, not the step.
+
+    Args:
+        run: whose step it is.
+        step: the step.
+        number: of the attempt.
+        logs: folder with the ranks' logs.
+        progress: folder with the ranks' beats; none: another node tells how far the step is.
+        stall_timeout: seconds of silence that the report names.
+        gang: whether the step ends where another node has begun a newer attempt of it.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        step: Step,
+        number: int,
+        logs: Path,
+        *,
+        progress: Path | None = None,
+        stall_timeout: float = 0.0,
+        gang: bool = False,
+    ) -> None:
+        super().__init__(name="log-upload", daemon=True)
+        self._run, self._step, self._number, self._logs = run, step, number, logs
+        self._progress = ProgressNotes(progress, stall_timeout)
+        self._gang = gang
+        self.is_outdated = False
+        """Whether another node has begun a newer attempt: this one will never be whole again."""
+        self._done = threading.Event()
+        self._ending: Ending | None = None
+        self._stands: Ending | None = None
+        self._sizes: dict[str, int] = {}
+
+    def run(self) -> None:
+        """Copy logs every 30 s and progress every 10 s, and all when the attempt has ended."""
+        copied = noted = time.monotonic()
+        while not self._done.wait(TICK_SECONDS):
+            now = time.monotonic()
+            if now - noted >= PROGRESS_SECONDS or not self._progress.has_begun:
+                self._note_progress()
+            if now - noted >= PROGRESS_SECONDS:
+                self._look_for_newer()
+                noted = now
+            if now - copied >= LOGS_SECONDS:
+                self._copy()
+                copied = time.monotonic()
+        if self._ending is not None:
+            self._record(self._ending)
+        self._copy()
+        self._note_progress()
+
+    def finish(self, ending: Ending, limit: float) -> Ending:
+        """Write the ending and the logs as they are now, within `limit` seconds.
+
+        Returns the ending that stands in storage: another node may know the cause.
+        """
+        self._ending = ending
+        self._done.set()
+        self.join(limit)
+        if self.is_alive():
+            say("storage does not answer: the end of the logs is only here")
+        return self._stands or ending
+
+    def _record(self, ending: Ending) -> None:
+        try:
+            self._stands = record_ending(self._run, self._step, ending)
+        except HbsegError as error:
+            say(f"warning: the end of attempt {self._number} is not in storage: {error}")
+
+    def _note_progress(self) -> None:
+        report = self._progress.report()
+        if report is not None:
+            self._put(progress_key(self._step, self._number), report.to_json())
+
+    def _look_for_newer(self) -> None:
+        if not self._gang:
+            return
+        try:
+            newer = self._run.folder.exists(attempt_key(self._step, self._number + 1))
+        except HbsegError:
+            return  # the step meets storage that is down by itself
+        self.is_outdated = self.is_outdated or newer
+
+    def _copy(self) -> None:
+        for path in sorted(self._logs.glob("*.log")):
+            size = path.stat().st_size
+            if self._sizes.get(path.name) != size:
+                key = f"{log_folder(self._step, self._number)}/{path.name}"
+                if not self._put(key, end_of(path)):
+                    return
+                self._sizes[path.name] = size
+
+    def _put(self, key: str, data: bytes) -> bool:
+        try:
+            self._run.folder.put(key, data)
+        except HbsegError as error:
+            say(f"warning: {key} is not in storage: {error}")
+            return False
+        return True
+
+
+class ProgressNotes:
+    """What the beats of a node's processes say by and by."""
+
+    def __init__(self, folder: Path | None, stall_timeout: float) -> None:
+        self._folder = folder
+        self._stall_timeout = stall_timeout
+        self._first: Beat | None = None
+        self._told: ProgressReport | None = None
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether there was a report, or never will be."""
+        return self._folder is None or self._told is not None
+
+    def report(self) -> ProgressReport | None:
+        """Return the report, if it says something new."""
+        beats = [] if self._folder is None else read_beats(self._folder)
+        if not beats:
+            return None
+        self._first = self._first or min(beats, key=lambda beat: (beat.done, beat.time))
+        report = report_of(beats, self._first, stall_timeout=self._stall_timeout)
+        if report == self._told:
+            return None
+        self._told = report
+        return report

@@ -1,0 +1,57 @@
+"""Waiting for a task, on any backend: for its start within a limit, then for its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hbseg.backend import Backend, JobState, Phase
+from hbseg.errors import NotFinished
+from hbseg.runs import Run
+from hbseg.steps import Task
+
+
+def _say_nothing(reason: str) -> None:
+    del reason
+
+
+def wait_for_start(
+    backend: Backend,
+    run: Run,
+    task: Task,
+    limit: float,
+    *,
+    tell: Callable[[str], None] = _say_nothing,
+) -> JobState:
+    """Return the state when the task is no longer pending; `tell` gets each reason for waiting.
+
+    Raises:
+        NotFinished: it was pending for `limit` seconds, and was cancelled therefore.
+    """
+    state, told = JobState(Phase.ABSENT), ""
+    for state in backend.changes(run, task.name, limit):
+        if state.phase != Phase.PENDING:
+            return state
+        if state.reason and state.reason != told:
+            told = state.reason
+            tell(told)
+    if state.phase != Phase.PENDING:
+        return state
+    backend.cancel(run, task.name)
+    raise NotFinished(
+        f"{task.prefix} of run {run.name} did not start within {limit:g} s and was cancelled: "
+        f"{state.reason}",
+        "mend that, or wait longer: --pending-timeout SECONDS; then submit it again",
+    )
+
+
+def wait_for_end(
+    backend: Backend,
+    run: Run,
+    task: Task,
+    limit: float,
+    *,
+    tell: Callable[[str], None] = _say_nothing,
+) -> JobState:
+    """Return the state when the task has ended. Raises NotFinished as `wait_for_start`."""
+    wait_for_start(backend, run, task, limit, tell=tell)
+    return backend.wait(run, task.name)

@@ -1,0 +1,3 @@
+module hbseg/tests/cluster/pause
+
+go 1.26.0

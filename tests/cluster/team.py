@@ -1,0 +1,155 @@
+"""A team: a namespace, a bucket that its pods reach, a settings file, and the command line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hbseg.local.s3server import REGION, EmbeddedS3
+from hbseg.runs import Run
+from hbseg.store import open_store
+from tests.cluster.namespace import S3_SECRET, SITE_CLAIM, SOURCE_CLAIM, TestNamespace
+from tests.cluster.node.images import BASE
+from tests.cluster.pods import SITE, SOURCE
+
+FAKE_STEPS = """
+import sys
+from hbseg import step_command
+from hbseg.steps import TRAINING
+fakes = "tests.integration.fakes."
+modules = step_command.MODULES
+modules.update(
+    {step: fakes + ("fake_train" if step in TRAINING else "fake_step") for step in modules}
+)
+from hbseg_cli.main import main
+main(sys.argv[1:])
+"""
+"""The command line, with fake steps in the pods that it makes (tests/integration/fakes)."""
+COMMAND_SECONDS = 300.0
+
+
+@dataclass(frozen=True)
+class Team:
+    """People of one namespace, as they work."""
+
+    namespace: TestNamespace
+    folder: Path
+    """Their working folder, with `hbseg.yaml`."""
+    environment: Mapping[str, str]
+    url: str
+    """Their part of the bucket."""
+    profile: dict[str, Any] = field(default_factory=dict)
+    fake: bool = False
+
+    def with_profile(self, **changes: Any) -> Team:
+        """Return the team with other values in its cluster profile."""
+        changed = replace(self, profile={**self.profile, **changes})
+        changed.write_settings()
+        return changed
+
+    def write_settings(self) -> None:
+        """Write `hbseg.yaml`."""
+        settings = {
+            "backend": "kubernetes",
+            "data": f"{self.url}/data",
+            "runs": f"{self.url}/runs",
+            "namespace": self.namespace.name,
+            "cluster": self.profile,
+        }
+        (self.folder / "hbseg.yaml").write_text(yaml.safe_dump(settings))
+
+    def faking(self, behaviours: str) -> Team:
+        """Return the team with fake steps, which do what `HBSEG_FAKE` says."""
+        environment = {**self.profile["environment"], "HBSEG_FAKE": behaviours}
+        return replace(self.with_profile(environment=environment), fake=True)
+
+    def command(self, *words: str) -> list[str]:
+        """Return a command line of hbseg."""
+        if self.fake:
+            return [sys.executable, "-c", FAKE_STEPS, *words]
+        return [sys.executable, "-m", "hbseg_cli.main", *words]
+
+    def hbseg(
+        self, *words: str, code: int = 0, environment: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command and check its exit code."""
+        done = subprocess.run(
+            self.command(*words),
+            cwd=self.folder,
+            env={**self.environment, **(environment or {})},
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_SECONDS,
+            check=False,
+        )
+        assert done.returncode == code, f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert "Traceback" not in done.stderr
+        return done
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """Start a command that the test does not wait for yet."""
+        return subprocess.Popen(
+            self.command(*words),
+            cwd=self.folder,
+            env=dict(self.environment),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def refusal(self, code: int, *words: str, **environment: str) -> str:
+        """Run a command that must be refused; return its one line."""
+        done = self.hbseg(*words, code=code, environment=environment)
+        lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+        assert len(lines) == 1, done.stderr
+        return lines[0]
+
+    def run(self, name: str) -> Run:
+        """Return a run of the team's."""
+        return Run(open_store(f"{self.url}/runs"), name)
+
+
+@contextmanager
+def team_of(
+    namespace: TestNamespace, server: EmbeddedS3, bucket: str, folder: Path
+) -> Iterator[Team]:
+    """Yield a team whose pods reach `bucket` of the session's S3 server."""
+    port = int(server.environment["AWS_ENDPOINT_URL"].rpartition(":")[2])
+    cluster = namespace.cluster
+    profile = {
+        "image": BASE,
+        "image_pull_policy": "Never",
+        "credentials_secret": S3_SECRET,
+        "s3_endpoint": f"http://{cluster.node_address}:{port}",
+        "s3_region": REGION,
+        "gpus_per_process": 0,
+        "cpu_per_process": "100m",
+        "memory_per_process": "2Gi",
+        "shared_memory": "64Mi",
+        "scratch": "1Gi",
+        "termination_grace": 30,
+        "environment": {"PYTHONPATH": f"{SOURCE}:{SITE}"},
+        "volumes": [
+            {"claim": SITE_CLAIM, "path": SITE},
+            {"claim": SOURCE_CLAIM, "path": SOURCE},
+        ],
+    }
+    environment = {
+        **{n: v for n, v in os.environ.items() if not n.startswith(("AWS_", "HBSEG_", "KUBE"))},
+        **server.environment,
+        "KUBECONFIG": str(cluster.kubeconfig),
+        "HOME": str(folder),
+        "USER": "tester",
+    }
+    with cluster.expose(port):
+        team = Team(namespace, folder, environment, f"s3://{bucket}/{namespace.name}", profile)
+        team.write_settings()
+        yield team

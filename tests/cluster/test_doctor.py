@@ -1,0 +1,93 @@
+"""The doctor on a real cluster: from here, from a pod, and where something is missing."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.cluster.team import Team
+
+pytestmark = pytest.mark.own_node  # pods find hbseg in a volume of our node
+
+
+def checks(team: Team, *words: str, code: int = 0) -> dict[str, dict[str, Any]]:
+    """Return what the doctor found, by the names of its checks."""
+    done = team.hbseg("doctor", "-o", "json", *words, code=code)
+    return {check["name"]: check for check in json.loads(done.stdout)["checks"]}
+
+
+def test_a_sound_namespace_is_sound_from_a_pod_too(team: Team) -> None:
+    found = checks(team, "--in-cluster")
+
+    bad = {name: c for name, c in found.items() if c["status"] not in ("ok", "unknown")}
+    assert set(bad) == {"runner account"}
+    inside = ("pod", "pod: image", "pod: runs: conditional write", "pod: data: write")
+    assert [found[name]["status"] for name in inside] == ["ok"] * 4
+    assert "it enforces restricted" in found["namespace"]["message"]
+    assert found["dry run: PyTorchJob"]["status"] == "ok"
+    assert found["dry run: pod"]["status"] == "ok"
+    assert not [entry for entry in team.run("x").folder.list() if "doctor" in entry.key]
+    labels = "app.kubernetes.io/part-of=hbseg"
+    left = team.namespace.kubectl("get", "jobs", "-l", labels, "-o", "name")
+    assert left == ""
+
+
+def test_what_is_missing_is_named_with_its_fix(team: Team) -> None:
+    poor = team.with_profile(
+        credentials_secret="absent", queue="absent", gpus_per_process=1, priority_class="absent"
+    )
+
+    found = checks(poor, "--in-cluster", code=5)
+
+    failures = {name for name, check in found.items() if check["status"] == "failed"}
+    named = {"secret", "queue", "nodes", "priority class", "dry run: pod", "pod"}
+    assert failures == named
+    assert "create secret generic absent" in found["secret"]["fix"]
+    assert "Kueue" in found["queue"]["fix"]
+    assert "device plugin" in found["nodes"]["fix"]
+
+
+def test_a_quota_and_an_image_that_is_not_there(team: Team) -> None:
+    quota = {"hard": {"pods": "8", "requests.memory": "1Gi"}}
+    metadata = {"name": "small"}
+    team.namespace.create(
+        {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": metadata, "spec": quota}
+    )
+    found = checks(team.with_profile(image="absent:1"), "--in-cluster", code=5)
+
+    assert "small allows 1.0Gi of requests.memory, needed are" in found["quota"]["message"]
+    assert found["dry run: pod"]["status"] == "warning"
+    assert "image absent:1 cannot be pulled" in found["pod"]["message"]
+
+
+def test_rights_that_are_missing_come_as_a_role(team: Team) -> None:
+    team.namespace.kubectl("create", "serviceaccount", "poor")
+    kubeconfig = team.folder / "poor"
+    token = team.namespace.kubectl("create", "token", "poor").strip()
+    config = json.loads(team.namespace.kubectl("config", "view", "--raw", "-o", "json"))
+    config["users"] = [{"name": config["users"][0]["name"], "user": {"token": token}}]
+    kubeconfig.write_text(json.dumps(config))
+    team.environment["KUBECONFIG"] = str(kubeconfig)  # type: ignore[index]
+
+    found = checks(team, code=5)
+
+    assert found["rights"]["status"] == "failed"
+    assert "{apiGroups: [kubeflow.org], resources: [pytorchjobs], " in found["rights"]["fix"]
+    assert found["secret"]["status"] == found["nodes"]["status"] == "unknown"
+    assert found["runs: write"]["status"] == "ok"
+
+
+def test_a_cluster_that_is_not_there_is_code_4(team: Team) -> None:
+    kubeconfig = team.folder / "gone"
+    config = json.loads(team.namespace.kubectl("config", "view", "--raw", "-o", "json"))
+    config["clusters"][0]["cluster"]["server"] = "https://127.0.0.1:9"
+    kubeconfig.write_text(json.dumps(config))
+    team.environment["KUBECONFIG"] = str(kubeconfig)  # type: ignore[index]
+
+    found = checks(team, code=4)
+
+    assert found["api"]["status"] == "failed"
+    assert found["rights"]["message"] == "not checked: the cluster is not reachable"
+    assert found["runs: write"]["status"] == "ok"

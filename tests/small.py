@@ -1,0 +1,21 @@
+"""Small trainings on pictures of the real size: half a million parameters, few steps."""
+
+HANDS, TEST_HANDS = 12, 4
+
+STAGE1 = """
+model:
+  encoder: tu-test_resnet
+  decoder_channels: [16, 16, 8, 8, 8]
+dataset: {image_size: 64}
+run: {epochs: 3, global_batch_size: 4, micro_batch_size: null, validate_every: 1}
+"""
+
+CHAIN = f"""
+stage1:{STAGE1.replace(chr(10), chr(10) + "  ")}
+stage2:
+  dataset: {{image_size: 128}}
+  run: {{epochs: 2, global_batch_size: 4, micro_batch_size: null, validate_every: 1}}
+infer: {{batch_size: 4}}
+efficiency: {{warmup: 1, iterations: 3}}
+report: {{pictures: 2}}
+"""

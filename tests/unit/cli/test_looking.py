@@ -1,0 +1,131 @@
+"""`status`, `events`, `diff` and `cancel`, without running a step."""
+
+from pathlib import Path
+
+import pytest
+
+from hbseg.attempts import Ending, claim_attempt, record_ending
+from hbseg.chain import stage_task
+from hbseg.markers import write_marker
+from hbseg.progress import ProgressReport, progress_key
+from hbseg.runs import Run
+from hbseg.steps import Step
+from hbseg.store import open_store
+from hbseg_cli.session import chain_specs
+from tests.unit.cli.conftest import Cli
+
+VERSION = "0123456789abcdef"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    run = Run(open_store(tmp_path / "runs"), "first")
+    run.claim(data=str(tmp_path / "data"))
+    return run
+
+
+def test_status_as_json_has_the_progress(
+    cli: Cli, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hbseg.backend import JobState, Phase
+    from hbseg.local.backend import LocalBackend
+
+    monkeypatch.setattr(LocalBackend, "tasks", lambda *_: ["stage1"])
+    monkeypatch.setattr(LocalBackend, "state", lambda *_: JobState(Phase.RUNNING, 1))
+    report = ProgressReport(
+        done=1, total=4, unit="steps", rate=0.5, beat="2999-01-01T00:00:00+00:00", rank=0,
+        stall_timeout=900,
+    )  # fmt: skip
+    run.folder.put(progress_key(Step.STAGE1, 1), report.to_json())
+
+    content = cli("status", "first", "-o", "json").json()
+
+    assert (content["kind"], content["namespace"]) == ("RunStatus", "local")
+    (task,) = content["tasks"]
+    assert task["reason"] == "step 1 of 4, 0.5 steps/s, about 6 s left"
+    assert task["progress"] == {
+        "done": 1,
+        "total": 4,
+        "unit": "steps",
+        "epoch": None,
+        "epochs": None,
+        "rate": 0.5,
+        "beat": "2999-01-01T00:00:00+00:00",
+        "rank": 0,
+        "stall_timeout": 900.0,
+        "seconds_left": 6,
+    }
+    assert "PROGRESS" not in cli("status", "first").out
+
+
+def test_events_tell_attempts_and_their_ends_in_order(cli: Cli, run: Run) -> None:
+    number = claim_attempt(run, Step.STAGE1, "stage1")
+    ending = Ending(code=65, reason="bad", attempt=number, finished="2999-01-01T00:00:00+00:00")
+    record_ending(run, Step.STAGE1, ending)
+
+    content = cli("events", "first", "-o", "json").json()
+
+    assert content["kind"] == "RunEvents"
+    assert [item["reason"] for item in content["items"]] == ["Claimed", "Started", "Failed"]
+    assert content["items"][-1] == {
+        "time": "2999-01-01T00:00:00Z",
+        "about": "stage1",
+        "type": "Warning",
+        "reason": "Failed",
+        "count": 1,
+        "message": "attempt 1 failed with code 65: bad",
+    }
+    assert cli("events", "nobody").code == 3
+
+
+def test_diff_tells_what_a_submit_would_change(
+    cli: Cli, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = open_store(tmp_path / "data")
+    write_marker(
+        data.folder(f"versions/{VERSION}"), step="prepare", spec_hash="x", inputs={}, outputs={}
+    )
+    pins = [f"{stage}.dataset.version={VERSION}" for stage in ("stage1", "stage2")]
+    flags = [word for pin in pins for word in ("--set", pin)]
+    assert [
+        step["change"] for step in cli("diff", "first", *flags, "-o", "json").json()["steps"]
+    ] == ["new"] * 7
+    spec = chain_specs(settings=pins).stage1
+    task = stage_task(run, data, spec)
+    task.folder.put("spec.yaml", spec.to_yaml().encode())
+    assert cli("diff", "first", *flags, "-o", "json").json()["steps"][0]["change"] == "unfinished"
+    write_marker(
+        task.folder,
+        step="stage1",
+        spec_hash=spec.digest(),
+        inputs=task.input_digests(),
+        outputs={},
+    )
+
+    unchanged = cli("diff", "first", *flags, "-o", "json").json()
+    other = cli("diff", "first", *flags, "--set", "stage1.run.epochs=3", "-o", "json").json()
+
+    assert (unchanged["kind"], unchanged["name"]) == ("RunDiff", "first")
+    assert unchanged["steps"][0]["change"] == "unchanged"
+    assert other["steps"][0] == {
+        "step": "stage1",
+        "prefix": "stage1",
+        "change": "changed",
+        "details": [f"run.epochs: {spec.run.epochs} -> 3"],
+    }
+    assert cli("diff", "first", *flags, "-o", "name").out.splitlines()[0] == "stage2"
+
+
+def test_diff_without_a_dataset_says_so(cli: Cli) -> None:
+    outcome = cli("diff", "first")
+
+    assert outcome.code == 3
+    assert outcome.err.count("\n") == 1
+
+
+def test_cancel_mends_a_summary_that_a_lost_execution_left(cli: Cli, run: Run) -> None:
+    run.summarise(steps={"stage1": "running", "stage2": "done"})
+
+    assert cli("cancel", "first", "-y").code == 0
+
+    assert run.read().steps == {"stage1": "cancelled", "stage2": "done"}

@@ -1,0 +1,45 @@
+import json
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import urllib3
+
+from hbseg.cluster.client import Cluster
+from hbseg.cluster.jobs import Seen
+from hbseg.cluster.transport import Transport
+from tests.unit.cluster.fake_api import FakeApi
+
+CAPTURED = Path(__file__).parent / "captured"
+Connect = Callable[..., Cluster]
+
+
+@pytest.fixture
+def api() -> Iterator[FakeApi]:
+    with FakeApi() as server:
+        yield server
+
+
+def connect(url: str, *, patience: float = 2.0, token: str = "token") -> Cluster:
+    pool = urllib3.PoolManager(maxsize=8)
+    headers = {"Authorization": f"Bearer {token}"}
+    return Cluster(Transport(pool, url, lambda: headers, patience=patience), "team")
+
+
+@pytest.fixture
+def cluster(api: FakeApi) -> Cluster:
+    return connect(api.url)
+
+
+def captured(name: str, **changes: Any) -> Seen:
+    """Return what a real cluster had of a job once (Kubernetes 1.36, training operator 1.9)."""
+    content = json.loads((CAPTURED / f"{name}.json").read_text())
+    seen: dict[str, Any] = {
+        "job": content["job"],
+        "pods": content["pods"],
+        "now": datetime.fromisoformat(content["now"]),
+        "events": content["events"],
+    }
+    return Seen(**{**seen, **changes})

@@ -1,0 +1,114 @@
+"""What an entry point makes of its arguments."""
+
+from pathlib import Path
+
+import pytest
+
+from hbseg.data.versions import (
+    DATASET,
+    Counts,
+    DatasetRecord,
+    FoldRecord,
+    VersionEntry,
+    publish,
+)
+from hbseg.errors import NotFoundError
+from hbseg.launch import Launch
+from hbseg.markers import sha256_of, write_marker
+from hbseg.placement import Placement
+from hbseg.runs import Run
+from hbseg.specs import DatasetBlock, ModelBlock, PrepareSpec, TrainSpec
+from hbseg.step_command import StepCall
+from hbseg.steps import Step
+from hbseg.store import Store, open_store
+from hbseg_jobs.entry import StepContext, context_of
+
+VERSION = "0123456789abcdef"
+SPEC = TrainSpec(model=ModelBlock())
+
+
+def prepared(data: Store) -> Store:
+    """Write an empty dataset version and make it the current one."""
+    counts = Counts(train_images=0, test_images=0, shards=0)
+    record = DatasetRecord(
+        version=VERSION,
+        spec=PrepareSpec(folds=2),
+        counts=counts,
+        folds=(FoldRecord(persons=0, images=0), FoldRecord(persons=0, images=0)),
+        shards=(),
+    ).to_json()
+    folder = data.folder(f"versions/{VERSION}")
+    folder.put(DATASET, record)
+    write_marker(
+        folder, step="prepare", spec_hash="x", inputs={}, outputs={DATASET: sha256_of(record)}
+    )
+    publish(data, VersionEntry(version=VERSION, counts=counts))
+    return folder
+
+
+def call(root: Path, spec: TrainSpec, inputs: dict[str, str]) -> StepCall:
+    return StepCall(
+        run="first",
+        step=Step.STAGE1,
+        prefix="stage1",
+        spec=spec,
+        runs=str(root / "runs"),
+        data=str(root / "data"),
+        inputs=inputs,
+    )
+
+
+def context(root: Path, spec: TrainSpec, inputs: dict[str, str]) -> StepContext:
+    (root / "spec.yaml").write_text(spec.to_yaml())
+    arguments = call(root, spec, inputs).arguments(
+        spec_file=str(root / "spec.yaml"), work=str(root / "work")
+    )
+    return context_of(arguments)
+
+
+def test_a_spec_without_a_version_gets_the_current_one(tmp_path: Path) -> None:
+    folder = prepared(open_store(tmp_path / "data"))
+
+    found = context(tmp_path, SPEC, {})
+
+    assert isinstance(found.task.spec, TrainSpec)
+    assert found.task.spec.dataset.version == VERSION
+    assert found.input("dataset").url == folder.url
+    assert found.task.input_digests().keys() == {"dataset"}
+
+
+def test_a_spec_with_a_version_stays_as_it_is(tmp_path: Path) -> None:
+    spec = SPEC.model_copy(update={"dataset": DatasetBlock(version="fedcba9876543210")})
+
+    found = context(tmp_path, spec, {"dataset": str(tmp_path / "there")})
+
+    assert found.task.spec == spec
+    assert found.input("dataset").url == str(tmp_path / "there")
+
+
+def test_without_a_dataset_nothing_can_be_pinned(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="no dataset in"):
+        context(tmp_path, SPEC, {})
+
+
+def test_a_launcher_takes_what_was_pinned_for_done(tmp_path: Path) -> None:
+    prepared(open_store(tmp_path / "data"))
+    found = context(tmp_path, SPEC, {})
+    launch = Launch(
+        job=tmp_path,
+        module="m",
+        arguments=(),
+        step=Step.STAGE1,
+        run=Run(open_store(tmp_path / "runs"), "first"),
+        prefix="stage1",
+        placement=Placement(),
+        spec_hash=SPEC.digest(),
+        spec=tmp_path / "spec.yaml",
+        data=str(tmp_path / "data"),
+        work=tmp_path,
+    )
+    assert not launch.is_done()
+
+    found.finish({})
+
+    assert launch.is_done()

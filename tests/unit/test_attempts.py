@@ -1,0 +1,225 @@
+"""Attempts in storage: who takes a number, who joins it, and which ending stands."""
+
+import threading
+from typing import Any
+
+import pytest
+
+from hbseg.attempts import (
+    Ending,
+    attempt_numbers,
+    claim_attempt,
+    latest_attempt,
+    read_attempt,
+    read_failure,
+    record_ending,
+)
+from hbseg.retries import end_series, is_final, series_before, used_up
+from hbseg.runs import Run
+from hbseg.steps import Step
+from hbseg.store import Store, open_store
+
+STAGE = Step.STAGE1
+
+
+def ending(code: int, number: int = 1, **more: Any) -> Ending:
+    return Ending(
+        code=code, reason=more.pop("reason", f"c{code}"), attempt=number, finished="t", **more
+    )
+
+
+@pytest.fixture
+def run(store: Store) -> Run:
+    return Run(store, "first")
+
+
+@pytest.fixture
+def here(tmp_path: Any) -> Run:
+    return Run(open_store(tmp_path), "first")
+
+
+def claimed(run: Run, node: int = 0, task: str = "stage1", **more: Any) -> int:
+    return claim_attempt(run, STAGE, task, node=node, **more)
+
+
+def test_nodes_join_one_attempt_and_a_node_that_comes_back_begins_the_next(run: Run) -> None:
+    assert [claimed(run, node) for node in (1, 0, 2)] == [1, 1, 1]
+    assert claimed(run, 1) == 2
+    assert claimed(run, 0) == 2
+    record_ending(run, STAGE, ending(170, 2))
+    assert claimed(run, 2) == 3
+    assert attempt_numbers(run, STAGE) == [1, 2, 3]
+
+
+def test_nobody_joins_another_task_s_or_another_spec_s_attempt(here: Run) -> None:
+    assert claimed(here, 0, task="engine-a") == 1
+    assert claimed(here, 1, task="engine-b") == 2
+    assert claimed(here, 1, task="engine-a") == 1
+    assert claimed(here, 2, task="engine-a", spec_hash="new") == 3
+    assert latest_attempt(here, STAGE, "engine-b") == 2
+    assert latest_attempt(here, STAGE, "engine-c") == 0
+
+
+def test_a_node_s_part_is_no_attempt(here: Run) -> None:
+    for node in range(12):
+        claimed(here, node)
+
+    assert attempt_numbers(here, STAGE) == [1]
+
+
+def test_of_many_nodes_at_once_all_take_part_in_one_attempt(run: Run) -> None:
+    numbers: list[int] = []
+    start = threading.Barrier(6)
+
+    def come(node: int) -> None:
+        start.wait()
+        numbers.append(claimed(run, node))
+
+    threads = [threading.Thread(target=come, args=(node,)) for node in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert numbers == [1] * 6
+
+
+ROOT, LOST = ending(65, rank=1), ending(170, lost_peer=True)
+SIGTERM, WELL = ending(143, final=False), ending(0, reason="")
+
+
+@pytest.mark.parametrize(
+    ("told", "stands"),
+    [
+        ([LOST, ROOT], ROOT),
+        ([ROOT, LOST], ROOT),
+        ([SIGTERM, ROOT], ROOT),
+        ([LOST, SIGTERM, LOST], SIGTERM),
+        ([WELL, LOST], LOST),
+        ([LOST, WELL], LOST),
+        ([ROOT, ending(170)], ROOT),
+    ],
+)
+def test_the_ending_that_tells_more_stands(run: Run, told: list[Ending], stands: Ending) -> None:
+    claimed(run)
+
+    answers = [record_ending(run, STAGE, one) for one in told]
+
+    assert answers[-1] == stands
+    attempt = read_attempt(run, STAGE, 1)
+    assert attempt is not None
+    assert attempt.ending == stands
+    assert read_failure(run, STAGE, 1) == stands
+
+
+def test_a_success_leaves_no_failure(here: Run) -> None:
+    claimed(here)
+
+    assert record_ending(here, STAGE, WELL) == WELL
+    assert read_failure(here, STAGE, 1) is None
+
+
+def test_an_ending_of_a_run_that_was_deleted_is_no_error(here: Run) -> None:
+    assert record_ending(here, STAGE, ROOT) == ROOT
+
+
+def test_of_endings_at_once_the_failure_says_what_the_attempt_says(run: Run) -> None:
+    claimed(run)
+    start = threading.Barrier(4)
+
+    def tell(one: Ending) -> None:
+        start.wait()
+        record_ending(run, STAGE, one)
+
+    threads = [threading.Thread(target=tell, args=(one,)) for one in (LOST, SIGTERM, ROOT, WELL)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert read_failure(run, STAGE, 1) == ROOT
+
+
+def with_endings(run: Run, *endings: Ending | None, **more: Any) -> int:
+    """Make an attempt with each of the endings, then one more; return its number."""
+    for one in endings:
+        number = claimed(run, **more)
+        if one is not None:
+            record_ending(run, STAGE, one.model_copy(update={"attempt": number}))
+    return claimed(run, **more)
+
+
+AGAIN = ending(170, final=False)
+
+
+def codes(run: Run, number: int) -> list[int | None]:
+    return [None if one is None else one.code for one in series_before(run, STAGE, number)]
+
+
+def test_a_series_goes_back_to_what_nothing_followed(here: Run) -> None:
+    assert codes(here, with_endings(here)) == []
+    assert codes(here, with_endings(here, AGAIN, None, SIGTERM)) == [None, 170, None, 143]
+
+
+@pytest.mark.parametrize("last", [ending(65), WELL, ending(170, final=True)])
+def test_a_final_ending_or_a_success_cuts_the_series(here: Run, last: Ending) -> None:
+    assert codes(here, with_endings(here, AGAIN, last, AGAIN)) == [170]
+
+
+def test_another_spec_another_task_and_a_new_start_are_another_series(here: Run) -> None:
+    with_endings(here, AGAIN)
+    assert codes(here, with_endings(here, AGAIN, spec_hash="new")) == [170]
+    assert codes(here, claimed(here, task="other")) == []
+    assert codes(here, claimed(here, spec_hash="new")) == [170, None]
+    first = claimed(here, spec_hash="new", first=True)
+    assert codes(here, first) == []
+    assert codes(here, claimed(here, spec_hash="new")) == [None]
+
+
+@pytest.mark.parametrize("last", [AGAIN, None, SIGTERM, WELL, ending(66)])
+def test_a_backend_can_end_a_series(here: Run, last: Ending | None) -> None:
+    claimed(here)
+    if last is not None:
+        record_ending(here, STAGE, last)
+
+    end_series(here, STAGE, "stage1")
+
+    assert codes(here, claimed(here)) == []
+    end_series(here, STAGE, "no such task")
+
+
+@pytest.mark.parametrize(
+    ("code", "before", "retries", "final"),
+    [
+        (0, [], 2, True),
+        (65, [], 2, True),
+        (70, [], 9, True),
+        (170, [], 0, True),
+        (170, [], 1, False),
+        (170, [170], 1, True),
+        (170, [170, 143, 143, 143], 2, False),
+        (170, [170, None], 2, True),
+        (143, [170, 170, 170], 0, False),
+        (137, [], 9, False),
+        (137, [170], 9, False),
+        (137, [137], 9, True),
+        (137, [None], 9, True),
+        (3, [137], 9, True),
+        (3, [], 9, False),
+        (134, [134], 9, False),
+    ],
+)
+def test_codes_and_counts_say_whether_anything_follows(
+    code: int, before: list[int | None], retries: int, final: bool
+) -> None:
+    earlier = [None if one is None else ending(one, final=False) for one in before]
+
+    assert is_final(ending(code), earlier, retries) == final
+
+
+def test_attempts_that_were_killed_with_their_launcher_use_up_the_retries() -> None:
+    assert not used_up([], 0)
+    assert used_up([None], 0)
+    assert not used_up([None], 1)
+    assert used_up([None, None], 9)
+    assert not used_up([None, SIGTERM, AGAIN], 2)
