@@ -16,9 +16,9 @@ from hbseg.errors import (
     NotFinished,
     StepFailed,
 )
+from hbseg.launcher.rank_logs import say
 from hbseg.markers import MARKER, Marker, read_marker
 from hbseg.placement import Placement
-from hbseg.rank_logs import say
 from hbseg.runs import Run
 from hbseg.steps import TRAINING, Task
 from hbseg.store import Store

@@ -32,6 +32,8 @@ class PodShape:
     gpus: int
     nodes: int
     """Pods of the job, one a node."""
+    is_gang: bool
+    """Whether the pods can only go on together."""
 
     @classmethod
     def of(cls, step: Step, placement: Placement) -> PodShape:
@@ -39,18 +41,22 @@ class PodShape:
         processes = placement.processes_per_node if step in TRAINING else 1
         gpus = 0 if step in WITHOUT_GPU else processes * placement.cluster.gpus_per_process
         nodes = placement.nodes if step in (*TRAINING, Step.INFER) else 1
-        return cls(processes, gpus, nodes)
+        return cls(processes, gpus, nodes, is_gang=step in TRAINING)
 
 
 def in_pod(placement: Placement, shape: PodShape) -> Placement:
     """Return the placement as a pod's launcher is told it.
 
     Without a number of threads a process gets the cores that it asked for, and not, as on a
-    machine of one's own, all that there are.
+    machine of one's own, all that there are. The pods of a training fail together; those of other
+    steps each for itself, so that their retries add up.
     """
     own = max(1, math.floor(quantity.amount(placement.cluster.cpu_per_process)))
     threads = placement.threads_per_process or own
-    return placement.model_copy(update={"nodes": shape.nodes, "threads_per_process": threads})
+    retries = placement.retries * (1 if shape.is_gang else shape.nodes)
+    return placement.model_copy(
+        update={"nodes": shape.nodes, "threads_per_process": threads, "retries": retries}
+    )
 
 
 def complete_step(template: Manifest, call: StepCall, placement: Placement) -> None:

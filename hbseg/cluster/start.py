@@ -19,6 +19,7 @@ from hbseg.documents import load_yaml
 from hbseg.errors import ConflictError, HbsegError, NotFinished
 from hbseg.markers import MARKER
 from hbseg.placement import Placement
+from hbseg.retries import end_series
 from hbseg.runs import Run
 from hbseg.spec_changes import in_one_line, spec_changes
 from hbseg.step_command import StepCall
@@ -68,6 +69,7 @@ class Jobs:
         anchors.ensure_spec(self._cluster, config_map, anchor)
         self.remove(run, task.name, there)
         anchors.forget_cancel(self._cluster, anchor, task.name)
+        end_series(run, task.step, task.name)
         task.folder.delete(MARKER)
         try:
             self._cluster.create(_owned(job, anchor))

@@ -30,7 +30,7 @@ from hbseg.attempts import Ending, now
 from hbseg.backend import JobState, Phase, RunEvent
 from hbseg.documents import Document, load_yaml
 from hbseg.errors import ConflictError, DeniedError, HbsegError, UsageError
-from hbseg.launcher import STOP_SECONDS
+from hbseg.launcher.main import STOP_SECONDS
 from hbseg.log_lines import (
     attempts_here,
     log_files,

@@ -3,7 +3,7 @@
 import os
 import sys
 
-from hbseg.launcher import main
+from hbseg.launcher.main import main
 
 if __name__ == "__main__":
     code = main()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hbseg.log_upload import ProgressNotes
+from hbseg.launcher.log_upload import ProgressNotes
 from hbseg.progress import Beat, Beats, ProgressReport, StallWatch, read_beats, report_of
 
 

@@ -13,7 +13,7 @@ from hbseg.data.versions import (
     publish,
 )
 from hbseg.errors import NotFoundError
-from hbseg.launch import Launch
+from hbseg.launcher.options import Launch
 from hbseg.markers import sha256_of, write_marker
 from hbseg.placement import Placement
 from hbseg.runs import Run

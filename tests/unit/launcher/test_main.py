@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from hbseg.attempts import Ending
-from hbseg.launcher import LONGEST_MESSAGE, exit_code_of_pod, termination_message
-from hbseg.rank_logs import LARGEST_LOG, LONGEST_LINE, RankLogs, end_of
+from hbseg.launcher.main import LONGEST_MESSAGE, exit_code_of_pod, termination_message
+from hbseg.launcher.rank_logs import LARGEST_LOG, LONGEST_LINE, RankLogs, end_of
 
 
 def test_lines_go_to_their_ranks_whatever_the_pieces(tmp_path: Path) -> None:

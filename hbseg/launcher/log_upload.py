@@ -8,8 +8,8 @@ from pathlib import Path
 
 from hbseg.attempts import Ending, attempt_key, log_folder, record_ending
 from hbseg.errors import HbsegError
+from hbseg.launcher.rank_logs import end_of, say
 from hbseg.progress import Beat, ProgressReport, progress_key, read_beats, report_of
-from hbseg.rank_logs import end_of, say
 from hbseg.runs import Run
 from hbseg.steps import Step
 

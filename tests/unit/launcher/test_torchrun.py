@@ -4,9 +4,14 @@ from pathlib import Path
 
 import pytest
 
+from hbseg.launcher.torchrun import (
+    collective_timeout,
+    step_command,
+    step_environment,
+    writable_places,
+)
 from hbseg.placement import Placement
 from hbseg.steps import Step
-from hbseg.torchrun import collective_timeout, step_command, step_environment, writable_places
 
 
 def environment(step: Step, placement: Placement) -> dict[str, str]:
@@ -26,7 +31,7 @@ def command(step: Step, placement: Placement) -> list[str]:
 
 
 def test_cores_are_shared_out_between_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hbseg.torchrun.usable_cores", lambda: 8)
+    monkeypatch.setattr("hbseg.launcher.torchrun.usable_cores", lambda: 8)
     two = Placement(processes_per_node=2)
 
     assert environment(Step.STAGE1, two)["OMP_NUM_THREADS"] == "4"

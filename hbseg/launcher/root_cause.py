@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hbseg.attempts import TERMINATED, Ending, now
 from hbseg.errors import UnreachableError
-from hbseg.rank_logs import RankLogs
+from hbseg.launcher.rank_logs import RankLogs
 
 TRANSIENT = UnreachableError.step_exit_code
 CANCELLED = TERMINATED

@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import TypeVar
 
 from hbseg.attempts import TERMINATED, Ending, claim_attempt, summary_problem
-from hbseg.launch import KEPT_BACK_SECONDS, Launch
-from hbseg.log_upload import LogUpload
+from hbseg.launcher.log_upload import LogUpload
+from hbseg.launcher.options import KEPT_BACK_SECONDS, Launch
+from hbseg.launcher.process import run_process
+from hbseg.launcher.rank_logs import RankLogs, say
+from hbseg.launcher.root_cause import TRANSIENT, Cause, ended, explained
+from hbseg.launcher.stop_request import StopRequest
+from hbseg.launcher.torchrun import step_command, step_environment, writable_places
 from hbseg.markers import read_marker
 from hbseg.progress import StallWatch
-from hbseg.rank_logs import RankLogs, say
 from hbseg.retries import Endings, is_final
-from hbseg.root_cause import TRANSIENT, Cause, ended, explained
-from hbseg.step_process import run_process
-from hbseg.stop_request import StopRequest
-from hbseg.torchrun import step_command, step_environment, writable_places
 
 LAST_UPLOAD_SECONDS = 60.0
 LAST_UPLOAD_SECONDS_STOPPED = 4.0

@@ -34,12 +34,12 @@ from pathlib import Path
 
 from hbseg.attempts import TERMINATED, Ending, record_ending
 from hbseg.errors import HbsegError
-from hbseg.execution import claimed_number, execute_attempt, summarise
-from hbseg.launch import GRACE, KEPT_BACK_SECONDS, Launch, options_of
-from hbseg.rank_logs import say
+from hbseg.launcher.execution import claimed_number, execute_attempt, summarise
+from hbseg.launcher.options import GRACE, KEPT_BACK_SECONDS, Launch, options_of
+from hbseg.launcher.rank_logs import say
+from hbseg.launcher.root_cause import CANCELLED, TRANSIENT, ended
+from hbseg.launcher.stop_request import StopRequest, stop_request
 from hbseg.retries import KILLED, PERMANENT, Endings, is_final, series_before, used_up
-from hbseg.root_cause import CANCELLED, TRANSIENT, ended
-from hbseg.stop_request import StopRequest, stop_request
 
 STOP_SECONDS = GRACE - KEPT_BACK_SECONDS
 """From SIGTERM to SIGKILL of a step on this machine."""

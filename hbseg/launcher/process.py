@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import BinaryIO, cast
 
+from hbseg.launcher.rank_logs import RankLogs
+from hbseg.launcher.root_cause import Cause
+from hbseg.launcher.stop_request import StopRequest
 from hbseg.processes import tied
-from hbseg.rank_logs import RankLogs
-from hbseg.root_cause import Cause
-from hbseg.stop_request import StopRequest
 
 LOOK_SECONDS = 1.0
 """Between two looks whether the step must be ended."""

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from hbseg.attempts import Ending
-from hbseg.rank_logs import RankLogs
-from hbseg.root_cause import CANCELLED, earliest_record, exits_by_themselves, explained
+from hbseg.launcher.rank_logs import RankLogs
+from hbseg.launcher.root_cause import CANCELLED, earliest_record, exits_by_themselves, explained
 
 REPORT = """\
 W1125 elastic/multiprocessing/api.py:1028] Sending process {stopped} closing signal SIGTERM

@@ -4,14 +4,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from hbseg.rank_logs import RankLogs
-from hbseg.root_cause import Cause
-from hbseg.step_process import run_process
-from hbseg.stop_request import stop_request
+from hbseg.launcher.process import run_process
+from hbseg.launcher.rank_logs import RankLogs
+from hbseg.launcher.root_cause import Cause
+from hbseg.launcher.stop_request import stop_request
 
 ORPHANS = """
 import ctypes, os, subprocess, sys, time
-from hbseg.step_process import reap_all_but
+from hbseg.launcher.process import reap_all_but
 ctypes.CDLL(None).prctl(36, 1)  # orphans come to this process, as to process 1
 own = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read(); sys.exit(7)"],
                        stdin=subprocess.PIPE)
