@@ -49,6 +49,11 @@ test-long: ## soaks and slow drills, by hand
 	@.ci/setup dev
 	$(BIN)/python -m pytest tests -m slow
 
+.PHONY: bench
+bench: ## what commands cost, beside plain ways to the same end: a table, and bench.json
+	@.ci/setup dev
+	@$(BIN)/python -m tests.bench
+
 clean: ## remove what was built; .venv stays
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 

@@ -82,6 +82,15 @@ def step_of(task_name: str) -> Step:
     return named[first] if first in named else Step(first)
 
 
+def is_step(task_name: str) -> bool:
+    """Return whether a task is one of a step; the pipeline's runner, say, is not."""
+    try:
+        step_of(task_name)
+    except ValueError:
+        return False
+    return True
+
+
 def claim_attempt(
     run: Run,
     step: Step,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -35,12 +36,31 @@ def _wanted(names: Mapping[str, object], rank: int | None) -> list[str]:
 
 def merged(texts: Mapping[str, str]) -> Iterator[str]:
     """Yield the lines of several logs, name: text, in the order of their times."""
-    several = sum(name.isdigit() for name in texts) > 1
-    named = (
-        [marked(line, name) if several else line for line in text.splitlines()]
-        for name, text in texts.items()
-    )
+    yield from merged_lines({name: lines_of(text) for name, text in texts.items()})
+
+
+def merged_lines(logs: Mapping[str, Iterable[str]]) -> Iterator[str]:
+    """Yield the lines of several logs, name: lines, in the order of their times."""
+    several = sum(name.isdigit() for name in logs) > 1
+    named = (_named(lines, name) if several else lines for name, lines in logs.items())
     yield from heapq.merge(*named, key=lambda line: line.partition(" ")[0])
+
+
+def _named(lines: Iterable[str], name: str) -> Iterator[str]:
+    for line in lines:
+        yield marked(line, name)
+
+
+def lines_of(text: str) -> list[str]:
+    """Return a log's lines: only a line feed ends one, what else a step prints is part of it."""
+    return text.removesuffix("\n").split("\n") if text else []
+
+
+def lines_of_file(path: Path) -> Iterator[str]:
+    """Yield a log's lines one by one, so that a huge log takes no memory."""
+    with path.open("rb") as file:
+        for line in file:
+            yield line.removesuffix(b"\n").decode(errors="replace")
 
 
 def marked(line: str, name: str) -> str:
@@ -52,11 +72,11 @@ def marked(line: str, name: str) -> str:
 def new_lines(path: Path, offsets: dict[Path, int]) -> Iterator[str]:
     """Yield the whole lines that came since the last look; `offsets` remembers where it ended."""
     with suppress(FileNotFoundError), path.open("rb") as file:
+        end = os.fstat(file.fileno()).st_size  # what comes meanwhile waits until others had a turn
         file.seek(offsets.get(path, 0))
-        data = file.read()
-        whole = data.rfind(b"\n") + 1
-        offsets[path] = offsets.get(path, 0) + whole
-        yield from data[:whole].decode(errors="replace").splitlines()
+        while offsets.get(path, 0) < end and (line := file.readline()).endswith(b"\n"):
+            offsets[path] = offsets.get(path, 0) + len(line)
+            yield line[:-1].decode(errors="replace")
 
 
 def stored_logs(run: Run, task_name: str, rank: int | None) -> Iterator[str]:

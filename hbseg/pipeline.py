@@ -71,6 +71,8 @@ def failure_of(run: Run, task: Task, state: JobState) -> StepFailed | Cancelled:
     hint = f"see: hbseg logs {run.name} --step {task.step}"
     if state.phase == Phase.CANCELLED:
         return Cancelled(f"{task.prefix} of run {run.name} was cancelled", hint)
+    if state.phase == Phase.ABSENT:
+        return Cancelled(f"{task.prefix} of run {run.name} is gone: its job was deleted", hint)
     code = "" if state.exit_code is None else f" with code {state.exit_code}"
     attempt = f" in attempt {state.attempt}" if state.attempt else ""
     return StepFailed(
@@ -110,7 +112,10 @@ def _ignore(event: Event) -> None:
 
 
 class Pipeline:
-    """Runs a chain on a backend, one task after the other; done ones are skipped."""
+    """Runs a chain on a backend, one task after the other; done ones are skipped.
+
+    With `prepare` it begins with that step, which makes the dataset version that is pinned then.
+    """
 
     def __init__(
         self,
@@ -120,6 +125,7 @@ class Pipeline:
         specs: ChainSpecs,
         *,
         placement: Placement | None = None,
+        prepare: Task | None = None,
         on_event: Callable[[Event], None] = _ignore,
     ) -> None:
         self._backend = backend
@@ -127,6 +133,7 @@ class Pipeline:
         self._data = data
         self._specs = specs
         self._placement = placement or Placement()
+        self._prepare = prepare
         self._on_event = on_event
 
     def run(self) -> list[Task]:
@@ -142,6 +149,9 @@ class Pipeline:
         self._run.claim(data=self._data.url, namespace=self._backend.namespace)
         with self._backend.exclusive(self._run):
             done = []
+            if self._prepare is not None:
+                self.do(self._prepare)
+                done.append(self._prepare)
             for task in chain(self._run, self._data, self._specs.pinned(self._data)):
                 self.do(task)
                 done.append(task)
@@ -158,7 +168,7 @@ class Pipeline:
             outcome = self._start(task)
             happening = Happening.JOINED if outcome == Started.RUNNING else Happening.STARTED
             self._tell(happening, task, began, state="running")
-            state = self._wait(task, began)
+            state = self._wait(task, began, joined=outcome == Started.RUNNING)
             if outcome == Started.STARTED and state.phase != Phase.SUCCEEDED:
                 self._tell(
                     Happening.FAILED, task, began, state=state.phase.value, reason=state.reason
@@ -181,7 +191,7 @@ class Pipeline:
         outcome, _ = submit(self._backend, self._run, task, self._placement, data=self._data)
         return outcome
 
-    def _wait(self, task: Task, began: float) -> JobState:
+    def _wait(self, task: Task, began: float, *, joined: bool) -> JobState:
         """Return the state at the task's end; why it waits for its start is told once each."""
         try:
             return wait_for_end(
@@ -189,12 +199,14 @@ class Pipeline:
                 self._run,
                 task,
                 self._placement.pending_timeout,
+                joined=joined,
                 tell=lambda reason: self._tell(
                     Happening.PENDING, task, began, state="pending", reason=reason
                 ),
             )
         except NotFinished as error:
-            self._tell(Happening.FAILED, task, began, state="cancelled", reason=error.message)
+            state = "pending" if joined else "cancelled"
+            self._tell(Happening.FAILED, task, began, state=state, reason=error.message)
             raise
 
     def _finished(self, task: Task, began: float, *, started: bool) -> Marker:

@@ -12,6 +12,8 @@ from hbseg.documents import Block
 from hbseg.errors import UsageError
 
 Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0, le=366 * 24 * 3600)]
+"""At most a year: the system's own clocks end somewhere."""
 
 
 class Placement(Block):
@@ -24,9 +26,9 @@ class Placement(Block):
     """CPU threads of one process; 0: the node's cores divided by its processes."""
     retries: Annotated[int, Field(ge=0)] = 2
     """Further attempts after a failure that may pass."""
-    pending_timeout: Annotated[float, Field(gt=0)] = 600.0
+    pending_timeout: Seconds = 600.0
     """Seconds that a step may wait for its start."""
-    stall_timeout: Annotated[float, Field(gt=0)] = 900.0
+    stall_timeout: Seconds = 900.0
     """Seconds without progress after which a step is stopped and tried again."""
     cluster: ClusterProfile = ClusterProfile()
     """What the pods of a cluster are given; the local backend does not look at it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from hbseg.attempts import Attempt, Ending, attempt_numbers, read_attempt, read_failure
+from hbseg.attempts import TERMINATED, Attempt, Ending, attempt_numbers, read_attempt, read_failure
 from hbseg.backend import Backend, RunEvent
 from hbseg.runs import Run, RunClaim
 from hbseg.steps import Step
@@ -43,6 +43,9 @@ def _of_attempt(attempt: Attempt, ending: Ending | None) -> Iterator[RunEvent]:
     time = _seconds(ending.finished)
     if ending.code == 0:
         yield RunEvent(time, attempt.task, "Normal", "Succeeded", which)
+        return
+    if ending.code == TERMINATED:
+        yield RunEvent(time, attempt.task, "Normal", "Stopped", f"{which}: {ending.reason}")
         return
     message = f"{which} failed with code {ending.code}: {ending.reason}"
     yield RunEvent(time, attempt.task, "Warning", "Failed", message)

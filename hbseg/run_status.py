@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from hbseg.attempts import latest_record, step_of
+from hbseg.attempts import is_step, latest_record, step_of
 from hbseg.backend import Backend, JobState, Phase
 from hbseg.errors import ContractError, NotFoundError, SpecError
 from hbseg.markers import Marker, read_marker
@@ -41,7 +41,9 @@ def statuses(backend: Backend, run: Run, claim: RunClaim) -> list[TaskStatus]:
         UnreachableError: storage does not answer.
     """
     known = {name: backend.state(run, name) for name in backend.tasks(run)}
-    prefixes = {prefix.replace("/", "-"): prefix for prefix in claim.steps}
+    named = ((prefix.replace("/", "-"), prefix) for prefix in claim.steps)
+    # a later version may have steps of which this one knows nothing
+    prefixes = {name: prefix for name, prefix in named if is_step(name)}
     for name in known:
         prefixes.setdefault(name, _prefix(name))
     results = _Results(run)

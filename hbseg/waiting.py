@@ -20,12 +20,14 @@ def wait_for_start(
     task: Task,
     limit: float,
     *,
+    joined: bool = False,
     tell: Callable[[str], None] = _say_nothing,
 ) -> JobState:
     """Return the state when the task is no longer pending; `tell` gets each reason for waiting.
 
     Raises:
-        NotFinished: it was pending for `limit` seconds, and was cancelled therefore.
+        NotFinished: it was pending for `limit` seconds, and was cancelled therefore, unless it had
+            been started by somebody else and was `joined`.
     """
     state, told = JobState(Phase.ABSENT), ""
     for state in backend.changes(run, task.name, limit):
@@ -36,10 +38,14 @@ def wait_for_start(
             tell(told)
     if state.phase != Phase.PENDING:
         return state
+    what = f"{task.prefix} of run {run.name} did not start within {limit:g} s"
+    if joined:
+        raise NotFinished(
+            f"{what} and waits on: {state.reason}", f"stop it: hbseg cancel {run.name}"
+        )
     backend.cancel(run, task.name)
     raise NotFinished(
-        f"{task.prefix} of run {run.name} did not start within {limit:g} s and was cancelled: "
-        f"{state.reason}",
+        f"{what} and was cancelled: {state.reason}",
         "mend that, or wait longer: --pending-timeout SECONDS; then submit it again",
     )
 
@@ -50,8 +56,9 @@ def wait_for_end(
     task: Task,
     limit: float,
     *,
+    joined: bool = False,
     tell: Callable[[str], None] = _say_nothing,
 ) -> JobState:
     """Return the state when the task has ended. Raises NotFinished as `wait_for_start`."""
-    wait_for_start(backend, run, task, limit, tell=tell)
+    wait_for_start(backend, run, task, limit, joined=joined, tell=tell)
     return backend.wait(run, task.name)

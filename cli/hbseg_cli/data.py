@@ -118,7 +118,8 @@ def prepare(
 
     in_s3 = source.startswith("s3://")
     if not in_s3:
-        _check_folder(source, place, manner)
+        check_folder(source, place)
+        _check_dry_run(manner)
     spec = spec_of(PrepareSpec, "prepare", config=config, settings=settings)
     if in_s3:
         return _submitted(place, manner, output, source, spec, run=run, skip_bad=skip_bad)
@@ -129,17 +130,27 @@ def prepare(
     return _result(PreparedRecord.of(prepared, raw=source), output)
 
 
-def _check_folder(source: str, place: Session, manner: Manner) -> None:
+def check_folder(source: str, session: Session) -> None:
+    """Refuse a raw set that is no folder of this machine, or one that pods would have to see.
+
+    Raises:
+        UsageError: it is a URL of another kind, or the backend is a cluster.
+    """
     from hbseg.errors import UsageError
 
     if "://" in source:
-        raise UsageError(f"SRC is {source[:200]}", "give a folder or s3://BUCKET/FOLDER")
-    if place.settings.need("backend") == "kubernetes":
+        raise UsageError(f"the raw set is {source[:200]}", "give a folder or s3://BUCKET/FOLDER")
+    if session.settings.need("backend") == "kubernetes":
         raise UsageError(
-            f"SRC is the folder {source}, which pods cannot see",
+            f"the raw set is the folder {source}, which pods cannot see",
             f"copy it to the bucket, e.g. aws s3 sync {source} s3://BUCKET/raw, and give that URL; "
             "or prepare it here with --backend local",
         )
+
+
+def _check_dry_run(manner: Manner) -> None:
+    from hbseg.errors import UsageError
+
     if manner.dry_run is not None:
         raise UsageError("--dry-run is for a set in S3", "see: hbseg data check SRC")
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from hbseg.cluster.checks.report import DoctorReport
     from hbseg.cluster.checks.subject import Subject
 
+LONGEST_PROBE = 24 * 3600
+"""Seconds that a pod of the doctor may take to start and end."""
+
 
 def add_to(parent: typer.Typer) -> None:
     """Add the command."""
@@ -44,6 +47,8 @@ def doctor(
     backend = session.settings.need("backend")
     if backend not in ("kubernetes", "local"):
         raise InvalidInput(f"backend {backend!r:.60} is not known", "use kubernetes or local")
+    if not 1 <= limit <= LONGEST_PROBE:
+        raise UsageError(f"--timeout {limit:g}: expected 1 to {LONGEST_PROBE} seconds")
     if backend == "local" and in_cluster:
         raise UsageError("--in-cluster needs a cluster", "leave it out, or --backend kubernetes")
     report = (
@@ -85,7 +90,7 @@ def _cluster(session: Session, shape: str | None, in_cluster: bool, limit: float
         lambda: Cluster.connect(
             namespace=settings.get("namespace"), context=settings.get("context")
         ),
-        placement_of(shape, None),
+        placement_of(shape),
         _folders(session),
         probe=_probe(limit) if in_cluster else None,
     )

@@ -111,9 +111,16 @@ class Manner:
 
 
 def _manner(
-    retries: int | None, pending_timeout: float | None, shape: str | None = None, **rest: Any
+    shape: str | None,
+    retries: int | None,
+    pending_timeout: float | None,
+    stall_timeout: float | None,
+    **rest: Any,
 ) -> Manner:
-    return Manner(placement_of(shape, retries, pending_timeout), **rest)
+    placement = placement_of(
+        shape, retries=retries, pending_timeout=pending_timeout, stall_timeout=stall_timeout
+    )
+    return Manner(placement, **rest)
 
 
 SESSION = Group(
@@ -145,6 +152,7 @@ MANNER = Group(
         "follow": (options.Follow, False),
         "retries": (options.Retries, None),
         "pending_timeout": (options.PendingTimeout, None),
+        "stall_timeout": (options.StallTimeout, None),
     },
     _manner,
 )
@@ -153,6 +161,7 @@ CHAIN_MANNER = Group(
         "shape": (options.Shape, None),
         "retries": (options.Retries, None),
         "pending_timeout": (options.PendingTimeout, None),
+        "stall_timeout": (options.StallTimeout, None),
     },
     _manner,
 )

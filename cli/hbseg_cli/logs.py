@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +14,7 @@ import typer
 
 from hbseg_cli import options
 from hbseg_cli.groups import SESSION, grouped
-from hbseg_cli.output import say, write
+from hbseg_cli.output import printable, say, write
 from hbseg_cli.session import Session
 
 if TYPE_CHECKING:
@@ -42,17 +44,41 @@ def logs(
     ] = None,
 ) -> None:
     """Print the log lines of a step, each with its time; several ranks with their rank."""
+    from hbseg.errors import NotFoundError
+
     where, of = session.backend(), session.run(run)
     after = None if since is None else _time_of(since)
-    for task in _tasks_for_logs(where, of, step):
+    tasks = _tasks_for_logs(where, of, step)
+    without: list[NotFoundError] = []
+    for task in tasks:
         say(f"== {task}", level=1)
-        lines = where.logs(of, task, rank=rank, follow=follow)
-        _print(lines, after, None if follow else tail)
+        begin = _begin_of_tail(where, of, task, rank, tail) if follow and tail is not None else None
+        try:
+            lines = where.logs(of, task, rank=rank, follow=follow)
+            _print(lines, max(after or "", begin or ""), None if follow else tail)
+        except NotFoundError as error:
+            without.append(error)
+    if len(without) == len(tasks):
+        raise without[0]
+    for missing in without:
+        say(str(missing))
+
+
+def _begin_of_tail(backend: Backend, run: Run, task: str, rank: int | None, tail: int) -> str:
+    """Return the time from which on a task's last lines are followed; empty: from the first."""
+    from hbseg.errors import NotFoundError
+
+    if tail == 0:
+        return _time_of("0s")
+    last: deque[str] = deque(maxlen=tail)
+    with suppress(NotFoundError):  # it has not begun
+        last.extend(backend.logs(run, task, rank=rank))
+    return last[0].partition(" ")[0] if len(last) == tail else ""
 
 
 def _tasks_for_logs(backend: Backend, run: Run, step: str | None) -> list[str]:
     """Return the names of the tasks whose logs are wanted."""
-    from hbseg.attempts import step_of
+    from hbseg.attempts import is_step, step_of
     from hbseg.backend import Phase
     from hbseg.errors import NotFoundError, UsageError
     from hbseg.steps import Step
@@ -62,6 +88,7 @@ def _tasks_for_logs(backend: Backend, run: Run, step: str | None) -> list[str]:
     claim = run.read()
     names = dict.fromkeys(prefix.replace("/", "-") for prefix in claim.steps)
     names |= dict.fromkeys(backend.tasks(run))
+    names = {name: None for name in names if is_step(name)}
     if step is not None:
         names = {name: None for name in names if step_of(name) == step}
     if not names:
@@ -79,10 +106,10 @@ def _tasks_for_logs(backend: Backend, run: Run, step: str | None) -> list[str]:
     return list(names)[-1:]
 
 
-def _print(lines: Iterator[str], after: str | None, tail: int | None) -> None:
-    wanted = (line for line in lines if after is None or line.partition(" ")[0] >= after)
+def _print(lines: Iterator[str], after: str, tail: int | None) -> None:
+    wanted = (line for line in lines if line.partition(" ")[0] >= after)
     for line in wanted if tail is None else deque(wanted, maxlen=tail):
-        write(f"{line}\n")
+        write(f"{printable(line) if sys.stdout.isatty() else line}\n")
 
 
 def _time_of(text: str) -> str:
@@ -90,11 +117,11 @@ def _time_of(text: str) -> str:
     from hbseg.errors import UsageError
 
     units = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-    if match := re.fullmatch(r"(\d{1,6})([smhd])", text):
-        moment = datetime.now(UTC) - timedelta(**{units[match[2]]: int(match[1])})
-    else:
-        try:
+    try:
+        if match := re.fullmatch(r"(\d{1,6})([smhd])", text):
+            moment = datetime.now(UTC) - timedelta(**{units[match[2]]: int(match[1])})
+        else:
             moment = datetime.fromisoformat(text).astimezone(UTC)
-        except ValueError:
-            raise UsageError(f"--since {text}: expected 30s, 10m, 2h, 1d or an ISO time") from None
+    except (ValueError, OverflowError):
+        raise UsageError(f"--since {text}: expected 30s, 10m, 2h, 1d or an ISO time") from None
     return moment.isoformat(timespec="milliseconds").removesuffix("+00:00")

@@ -58,6 +58,12 @@ PendingTimeout = Annotated[
     float | None,
     typer.Option("--pending-timeout", metavar="SECONDS", help="Longest wait for the start."),
 ]
+StallTimeout = Annotated[
+    float | None,
+    typer.Option(
+        "--stall-timeout", metavar="SECONDS", help="Time without progress; then it starts again."
+    ),
+]
 Shape = Annotated[
     str | None,
     typer.Option(

@@ -14,11 +14,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
+from unicodedata import bidirectional, category
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 API_VERSION = "hbseg/v1"
+_TURNING = frozenset({"LRE", "LRO", "RLE", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
+"""Unicode's classes of characters that turn the direction of the text behind them."""
 
 
 class Format(StrEnum):
@@ -95,7 +98,28 @@ def table(rows: Sequence[Mapping[str, object]]) -> str:
 def _cell(value: object) -> str:
     if value is None or value == "":
         return "-"
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
+    return (
+        f"{value:.4f}" if isinstance(value, float) else printable(" ".join(str(value).split("\n")))
+    )
+
+
+def printable(text: str) -> str:
+    """Return text for a terminal: what would move its cursor or colour it is written out.
+
+    Names, reasons and log lines come from storage and the cluster, where others write too.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        character.encode("unicode_escape").decode() if _steers(character) else character
+        for character in text
+    )
+
+
+def _steers(character: str) -> bool:
+    """Return whether a character steers a terminal; tabs and line ends do no harm."""
+    controls = category(character) == "Cc" and character not in "\t\n"
+    return controls or (category(character) == "Cf" and bidirectional(character) in _TURNING)
 
 
 def write(text: str) -> None:
@@ -108,7 +132,7 @@ def write(text: str) -> None:
 def say(text: str, *, level: int = 0) -> None:
     """Tell a person something, on stderr."""
     if verbosity.level >= level:
-        data = f"{text}\n".encode(sys.stderr.encoding or "utf-8", "backslashreplace")
+        data = f"{printable(text)}\n".encode(sys.stderr.encoding or "utf-8", "backslashreplace")
         sys.stderr.buffer.write(data)
         sys.stderr.flush()
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hbseg_cli import options
-from hbseg_cli.data import prepared_set
+from hbseg_cli.data import check_folder, prepared_set
 from hbseg_cli.groups import CHAIN_MANNER, OUTPUT, SESSION, SOURCE, Manner, SpecSource, grouped
 from hbseg_cli.output import Format, Result, say
 from hbseg_cli.session import Session, chain_specs, spec_of
@@ -16,6 +16,8 @@ from hbseg_cli.status import status_result
 
 if TYPE_CHECKING:
     from hbseg.pipeline import Event
+    from hbseg.runs import Run
+    from hbseg.steps import Task
 
 app = typer.Typer(help="Run the whole chain of a run.", no_args_is_help=True)
 
@@ -34,7 +36,8 @@ def run_pipeline(
     output: Format,
     run: options.OptionalRunName = None,
     raw: Annotated[
-        Path | None, typer.Option("--raw", metavar="RAW", help="Prepare this raw set first.")
+        str | None,
+        typer.Option("--raw", metavar="RAW", help="Prepare this raw set first: folder or S3 URL."),
     ] = None,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="With --raw: leave out pictures with errors.")
@@ -46,10 +49,18 @@ def run_pipeline(
     specs = chain_specs(config=source.config, settings=source.settings, variant=source.variant)
     where = session.backend()
     of, store = session.run(run), session.data()
-    if raw is not None:
-        of.claim(data=store.url, namespace=where.namespace)
-        _prepare(raw, session, source, skip_bad=skip_bad)
-    Pipeline(where, of, store, specs, placement=manner.placement, on_event=tell).run()
+    first = None if raw is None else _prepare(raw, of, session, source, skip_bad=skip_bad)
+    pipeline = Pipeline(
+        where, of, store, specs, placement=manner.placement, prepare=first, on_event=tell
+    )
+    try:
+        pipeline.run()
+    except KeyboardInterrupt:
+        say(
+            f"the step that runs goes on; come back: hbseg pipeline run {of.name}, "
+            f"stop it: hbseg cancel {of.name}"
+        )
+        raise
     say(f"next: hbseg fetch-submission {of.name}; hbseg fetch-report {of.name}")
     return status_result(where, of, output)
 
@@ -61,13 +72,23 @@ def status(run: options.RunName, session: Session, output: Format) -> Result:
     return status_result(session.backend(), session.run(run), output, whole_chain=True)
 
 
-def _prepare(raw: Path, session: Session, source: SpecSource, *, skip_bad: bool) -> None:
+def _prepare(
+    raw: str, run: Run, session: Session, source: SpecSource, *, skip_bad: bool
+) -> Task | None:
+    """Return the step that prepares a set in S3; a folder is prepared here and now."""
+    from hbseg.chain import prepare_task
     from hbseg.specs import PrepareSpec
+    from hbseg.store import open_store
 
     spec = spec_of(PrepareSpec, "prepare", variant=source.variant)
-    prepared = prepared_set(raw, session, spec, skip_bad=skip_bad)
+    if raw.startswith("s3://"):
+        return prepare_task(run, spec, open_store(raw), skip_bad=skip_bad)
+    check_folder(raw, session)
+    run.claim(data=session.data().url, namespace=session.backend().namespace)
+    prepared = prepared_set(Path(raw), session, spec, skip_bad=skip_bad)
     what = "unchanged" if prepared.unchanged else "done"
     say(f"{'prepare':<24} {what}  version {prepared.version}")
+    return None
 
 
 def tell(event: Event) -> None:

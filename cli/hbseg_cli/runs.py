@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -10,6 +11,11 @@ from hbseg_cli import options
 from hbseg_cli.groups import OUTPUT, SESSION, STORAGE, grouped
 from hbseg_cli.output import Format, Result, document, say
 from hbseg_cli.session import Session
+
+if TYPE_CHECKING:
+    from hbseg.backend import Backend
+    from hbseg.errors import HbsegError
+    from hbseg.runs import Run, RunClaim
 
 
 def add_to(parent: typer.Typer) -> None:
@@ -57,19 +63,38 @@ def cancel(run: options.RunName, session: Session, yes: options.Yes = False) -> 
         if where.state(of, name).phase in (Phase.PENDING, Phase.RUNNING)
     ]
     prefixes = {prefix.replace("/", "-"): prefix for prefix in claim.steps}
+    if not running:
+        _check_home(claim, where)
     if running:
         _confirm(f"stop {', '.join(running)} of run {run}?", yes)
     else:
         say(f"nothing of run {run} is running")
-    stopped = [name for name in running if where.cancel(of, name)]
-    for name in stopped:
-        say(f"{name} cancelled")
+    stopped, missed = _stopped(where, of, running)
     if claim.namespace == where.namespace:
         # also what an execution that was lost has left in the summary
         stopped += [name for name, prefix in prefixes.items() if claim.steps[prefix] in AT_WORK]
     states = {prefixes.get(name, name.replace("-", "/", 1)): "cancelled" for name in stopped}
     if states and (problem := summary_problem(of, states)):
         say(problem)
+    if missed is not None:
+        raise missed
+
+
+def _stopped(where: Backend, of: Run, running: list[str]) -> tuple[list[str], HbsegError | None]:
+    """Cancel tasks, all of them; return which were stopped, and the first error."""
+    from hbseg.errors import HbsegError
+
+    stopped: list[str] = []
+    missed: HbsegError | None = None
+    for name in running:
+        try:
+            if where.cancel(of, name):
+                stopped.append(name)
+                say(f"{name} cancelled")
+        except HbsegError as error:
+            say(f"{name} not cancelled: {error}")
+            missed = missed or error
+    return stopped, missed
 
 
 @grouped(session=SESSION)
@@ -79,13 +104,16 @@ def delete(run: options.RunName, session: Session, yes: options.Yes = False) -> 
     from hbseg.runs import CLAIM
 
     where, of = session.backend(), session.run(run)
-    of.read()
-    entries = list(of.folder.list())
-    size = sum(entry.size for entry in entries) / 1e6
-    say(f"run {run}: {len(entries)} objects, {size:.1f} MB in {of.folder.url}")
+    claim = of.read()
+    _check_home(claim, where)
+    sizes = [entry.size for entry in of.folder.list()]
+    told = f"{len(sizes)} objects, {sum(sizes) / 1e6:.1f} MB in {of.folder.url}"
+    say(f"run {run} of {claim.owner}: {told}")
     _confirm(f"delete run {run} with all its results?", yes)
     with where.exclusive(of):
         where.forget(of)
+        # listed when nothing writes any more
+        entries = list(of.folder.list())
         # markers first, so that no half of a result looks whole; the claim last, so that the
         # same command can finish what was cut off
         for key in sorted(
@@ -94,6 +122,19 @@ def delete(run: options.RunName, session: Session, yes: options.Yes = False) -> 
         ):
             of.folder.delete(key)
     say(f"run {run} deleted")
+
+
+def _check_home(claim: RunClaim, where: Backend) -> None:
+    """Refuse to look for what runs in another place than that of the run. Raises ConflictError."""
+    from hbseg.errors import ConflictError
+
+    if claim.namespace == where.namespace:
+        return
+    home = "--backend local" if claim.namespace == "local" else f"-n {claim.namespace}"
+    raise ConflictError(
+        f"run {claim.name} is at home in {claim.namespace}, this looks at {where.namespace}",
+        f"give {home}",
+    )
 
 
 def _summary(steps: dict[str, str]) -> str:

@@ -98,15 +98,28 @@ class Session:
         return open_store(self.settings.need(name))
 
 
-def placement_of(
-    shape: str | None, retries: int | None, pending_timeout: float | None = None
-) -> Placement:
-    """Return the placement that flags describe, with the cluster's part from the settings."""
+def placement_of(shape: str | None, **flags: float | None) -> Placement:
+    """Return the placement that flags describe, with the cluster's part from the settings.
+
+    `flags` are fields of the placement; one that is none was not given.
+
+    Raises:
+        UsageError: a flag's value is not possible.
+    """
+    from pydantic import ValidationError
+
+    from hbseg.errors import UsageError
     from hbseg.placement import Placement
 
-    values = {"retries": retries, "pending_timeout": pending_timeout}
-    given = {name: value for name, value in values.items() if value is not None}
-    return Placement(cluster=Session().settings.cluster, **given).with_shape(shape)
+    given: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
+    cluster = Session().settings.cluster
+    try:
+        return Placement(cluster=cluster, **given).with_shape(shape)
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        name = str(wrong["loc"][0])
+        flag = f"--{name.replace('_', '-')} {given[name]:g}"
+        raise UsageError(f"{flag}: {wrong['msg'][:1].lower()}{wrong['msg'][1:]}") from None
 
 
 def default_config(name: str, variant: str = "") -> dict[str, Any]:

@@ -207,7 +207,7 @@ class _Verb:
         outcome, state = submit(backend, run, task, self._manner.placement, data=data)
         say(f"{task.prefix} of run {run.name}: {_WORDS[outcome]}")
         if outcome != Started.DONE and (self._manner.follow or self._manner.wait):
-            state = self._until_the_end(backend, run, task)
+            state = self._until_the_end(backend, run, task, joined=outcome == Started.RUNNING)
         elif outcome != Started.DONE:
             say(f"see: hbseg logs {run.name} --step {task.step} -f")
         if outcome == Started.DONE:
@@ -223,7 +223,7 @@ class _Verb:
         }
         return Result(document("Submitted", **content), [content], [task.prefix], self._format)
 
-    def _until_the_end(self, backend: Backend, run: Run, task: Task) -> JobState:
+    def _until_the_end(self, backend: Backend, run: Run, task: Task, *, joined: bool) -> JobState:
         from hbseg.backend import Phase
         from hbseg.errors import NotFinished
         from hbseg.pipeline import failure_of
@@ -231,7 +231,14 @@ class _Verb:
 
         limit = self._manner.placement.pending_timeout
         try:
-            wait_for_start(backend, run, task, limit, tell=lambda reason: say(f"waits: {reason}"))
+            wait_for_start(
+                backend,
+                run,
+                task,
+                limit,
+                joined=joined,
+                tell=lambda reason: say(f"waits: {reason}"),
+            )
             if self._manner.follow:
                 for line in backend.logs(run, task.name, follow=True):
                     say(line)
@@ -243,10 +250,12 @@ class _Verb:
             )
             raise
         except NotFinished:
-            _summarise(run, task, Phase.CANCELLED)
+            if not joined:
+                _summarise(run, task, Phase.CANCELLED)
             raise
         if state.phase != Phase.SUCCEEDED:
-            _summarise(run, task, state.phase)
+            gone = state.phase == Phase.ABSENT
+            _summarise(run, task, Phase.CANCELLED if gone else state.phase)
             raise failure_of(run, task, state)
         _summarise(run, task, "done")
         return state

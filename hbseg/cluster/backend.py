@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from typing import Any
 
-from hbseg.attempts import latest_record, step_of
+from hbseg.attempts import is_step, latest_record, step_of
 from hbseg.backend import ENDED, JobState, Phase, RunEvent
 from hbseg.cluster import anchor as anchors
 from hbseg.cluster import lease
@@ -23,7 +23,7 @@ from hbseg.cluster.logs import TICK_SECONDS, Followed, Follower, merged_logs
 from hbseg.cluster.manifests import job_objects
 from hbseg.cluster.names import job_name
 from hbseg.cluster.pods import STOPPED, has_started, latest, name_of
-from hbseg.cluster.resources import CONFIG_MAP, EVENT, resource_of
+from hbseg.cluster.resources import CONFIG_MAP, EVENT
 from hbseg.cluster.sight import Sight
 from hbseg.cluster.start import Jobs, checked
 from hbseg.cluster.watches import OUTAGE_SECONDS
@@ -100,6 +100,8 @@ class KubernetesBackend:
             record = latest_record(run, step_of(task_name), task_name)
             if record is None:
                 return state
+            if state.phase == Phase.RUNNING and record.ending is not None:
+                return state  # that was an earlier attempt; the one that runs has no number yet
             state = replace(state, attempt=state.attempt or record.number)
             ending = record.ending
             if state.phase == Phase.FAILED and state.exit_code is None and ending is not None:
@@ -201,8 +203,8 @@ class KubernetesBackend:
     def tasks(self, run: Run) -> list[str]:
         """Return the names of the run's tasks that the cluster knows, sorted."""
         jobs = {task for task, _ in self._sight.jobs(run)}
-        anchor = anchors.find_anchor(self._cluster, run)
-        return sorted(jobs | set(anchors.cancelled_tasks(anchor)))
+        cancelled = anchors.cancelled_tasks(anchors.find_anchor(self._cluster, run))
+        return sorted(jobs | set(filter(is_step, cancelled)))
 
     def exclusive(self, run: Run) -> AbstractContextManager[None]:
         """Hold the run's Lease while the context is open. Raises ConflictError."""
@@ -217,10 +219,11 @@ class KubernetesBackend:
         return aggregated(found)
 
     def forget(self, run: Run) -> None:
-        """Remove everything of a run from the cluster.
+        """Remove everything of a run from the cluster, and return when its pods are gone.
 
         Raises:
             ConflictError: one of its tasks runs.
+            NotFinished: pods of an ended task did not go away.
         """
         jobs = self._sight.jobs(run)
         for task_name, job in jobs:
@@ -228,8 +231,10 @@ class KubernetesBackend:
                 raise ConflictError(
                     f"{task_name} of run {run.name} is running", f"run: hbseg cancel {run.name}"
                 )
-        for _, job in jobs:
-            self._cluster.delete(resource_of(job), name_of(job))
         anchor = anchors.find_anchor(self._cluster, run)
+        for task_name, job in jobs:
+            self._jobs.remove(run, task_name, job)
+        for task_name in self._sight.left(run) if anchor is not None else ():
+            self._jobs.remove(run, task_name, None)
         if anchor is not None:
             self._cluster.delete(CONFIG_MAP, name_of(anchor), uid=anchor["metadata"]["uid"])

@@ -10,7 +10,7 @@ from hbseg.cluster.reasons import event_time
 from hbseg.cluster.refusals import one_line
 
 Item = Mapping[str, Any]
-_KINDS = frozenset({"PyTorchJob", "Job", "Pod", "Workload", "ConfigMap"})
+_JOBS = frozenset({"PyTorchJob", "Job"})
 
 
 def is_about(event: Item, names: Iterable[str], uids: Iterable[str] = ()) -> bool:
@@ -21,9 +21,11 @@ def is_about(event: Item, names: Iterable[str], uids: Iterable[str] = ()) -> boo
     about = event["involvedObject"]
     if about.get("uid") in set(uids):
         return True
-    name = str(about.get("name") or "")
-    return about.get("kind") in _KINDS and any(
-        name == job or (name.startswith(f"{job}-") and _is_pod_of(name, job)) for job in names
+    name, kind = str(about.get("name") or ""), about.get("kind")
+    if kind in _JOBS:
+        return name in set(names)
+    return kind == "Pod" and any(
+        name.startswith(f"{job}-") and _is_pod_of(name, job) for job in names
     )
 
 

@@ -60,19 +60,22 @@ def connected(context: str | None) -> tuple[Transport, str | None]:
 
 def _read_kubeconfig(paths: str, context: str | None, configuration: Any) -> str | None:
     """Put a context of the kubeconfig into `configuration`; return the context's namespace."""
-    from kubernetes.config.kube_config import list_kube_config_contexts, load_kube_config
+    from kubernetes.config.kube_config import load_kube_config
 
     try:
-        contexts, current = list_kube_config_contexts(paths)  # type: ignore[no-untyped-call]
+        contexts, current = _contexts(paths)
     except Exception as error:
         raise UsageError(
             f"kubeconfig {paths} cannot be used: {one_line(str(error))[:300]}",
             "set KUBECONFIG to a valid one",
         ) from None
     names = [str(item["name"]) for item in contexts]
-    wanted = context or str(current["name"])
+    there = f"contexts there: {', '.join(names)}"
+    wanted = context or current
+    if not wanted:
+        raise UsageError(f"{paths} has no current context; {there}", "give --context")
     if wanted not in names:
-        raise UsageError(f"no context {wanted} in {paths}; contexts there: {', '.join(names)}")
+        raise UsageError(f"no context {wanted} in {paths}; {there}")
     try:
         load_kube_config(  # type: ignore[no-untyped-call]
             paths, context=wanted, client_configuration=configuration
@@ -84,6 +87,20 @@ def _read_kubeconfig(paths: str, context: str | None, configuration: Any) -> str
         ) from None
     chosen = contexts[names.index(wanted)]["context"]
     return chosen.get("namespace") or None
+
+
+def _contexts(paths: str) -> tuple[list[Any], str]:
+    """Return the contexts, and the name of the current one; empty where there is none."""
+    from kubernetes.config import ConfigException
+    from kubernetes.config.kube_config import KubeConfigMerger
+
+    config = KubeConfigMerger(paths).config  # type: ignore[no-untyped-call]
+    if config is None:
+        raise ConfigException("no configuration found")
+    contexts = [item.value for item in config["contexts"]]
+    if not contexts:
+        raise ConfigException("it has no contexts")
+    return contexts, str(config.safe_get("current-context") or "")
 
 
 def _namespace_of_the_pod() -> str | None:

@@ -74,6 +74,8 @@ def _take(cluster: Cluster, run: str, name: str, holder: str) -> None:
         there = cluster.find(LEASE, name)
     if there is None:
         raise ConflictError(f"another pipeline has just left run {run}", "try again")
+    if _is_ours(there, holder):  # the answer to our create was lost
+        return
     if is_held(there, cluster.now()):
         since = there["spec"].get("acquireTime", "an unknown time")
         raise ConflictError(
@@ -85,7 +87,13 @@ def _take(cluster: Cluster, run: str, name: str, holder: str) -> None:
     try:
         cluster.patch(LEASE, name, body)
     except (ConflictError, NotFoundError):
-        raise ConflictError(f"another pipeline has just taken run {run}") from None
+        if _is_ours(cluster.find(LEASE, name), holder):  # the answer to our patch was lost
+            return
+        raise ConflictError(f"another pipeline has just taken run {run}", "try again") from None
+
+
+def _is_ours(lease: Mapping[str, Any] | None, holder: str) -> bool:
+    return lease is not None and lease["spec"].get("holderIdentity") == holder
 
 
 def is_held(lease: Mapping[str, Any], now: datetime) -> bool:
@@ -103,21 +111,22 @@ def is_held(lease: Mapping[str, Any], now: datetime) -> bool:
 def _renew(cluster: Cluster, name: str, holder: str) -> bool:
     """Renew the lease; return whether it is still ours."""
     there = cluster.find(LEASE, name)
-    if there is None or there["spec"].get("holderIdentity") != holder:
+    if there is None or not _is_ours(there, holder):
         return False
     version = there["metadata"]["resourceVersion"]
     body = {"metadata": {"resourceVersion": version}, "spec": {"renewTime": _time(cluster)}}
     try:
         cluster.patch(LEASE, name, body)
     except (ConflictError, NotFoundError):
-        return False
+        # somebody took or removed it, or only the answer to our patch was lost
+        return _is_ours(cluster.find(LEASE, name), holder)
     return True
 
 
 def _release(cluster: Cluster, name: str, holder: str) -> None:
     with suppress(HbsegError):  # it runs out by itself
         there = cluster.find(LEASE, name)
-        if there is not None and there["spec"].get("holderIdentity") == holder:
+        if there is not None and _is_ours(there, holder):
             cluster.delete(LEASE, name, uid=there["metadata"]["uid"])
 
 

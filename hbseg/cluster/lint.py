@@ -20,7 +20,9 @@ LONGEST_LABEL = 63
 """Characters of a Service's or a pod's host name, and of a label's value."""
 _DNS_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _LABEL = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?")
-_SECRET_NAME = re.compile(r"secret|password|passwd|token|credential|private_?key|access_?key", re.I)
+_SECRET_NAME = re.compile(
+    r"(secret|password|passwd|token(?!izers)|credential|private_?key|access_?key)(?!.*_file$)", re.I
+)
 _SECRET_VALUE = re.compile(r"\b(AKIA|ASIA)[A-Z0-9]{16}\b|://[^/\s:@]+:[^/\s@]+@|-----BEGIN")
 _RESTART = ("Always", "OnFailure", "Never", "ExitCode")
 _CLEAN = ("None", "Running", "All")

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from hbseg.cluster.client import Cluster
 from hbseg.cluster.transport import FIRST_PAUSE, LONGEST_PAUSE, Answer
 from hbseg.cluster.watches import OUTAGE_SECONDS
-from hbseg.errors import HbsegError, InvalidInput, NotFoundError, UnreachableError
+from hbseg.errors import InvalidInput, NotFoundError, UnreachableError
 
 _RANK_LINE = re.compile(r"(\S+Z) \[([\w-]+)\] ?(.*)", re.S)
 _OWN_LINE = re.compile(r"\d{4}-\d\d-\d\dT\S+ (.*)", re.S)
@@ -109,7 +109,7 @@ class PodFollower(threading.Thread):
         pod: str,
         container: str,
         *,
-        put: Callable[[Line | HbsegError | None], None],
+        put: Callable[[Line | Exception | None], None],
         is_over: Callable[[], bool],
         outage: float = OUTAGE_SECONDS,
     ) -> None:
@@ -128,10 +128,10 @@ class PodFollower(threading.Thread):
 
     def run(self) -> None:
         """Read to the end."""
-        end: HbsegError | None = None
+        end: Exception | None = None
         try:
             self._follow()
-        except HbsegError as error:
+        except Exception as error:  # a bug, too: or who waits for lines would wait for ever
             end = error
         self._put(end)
 

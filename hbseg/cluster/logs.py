@@ -17,7 +17,7 @@ from hbseg.cluster.pods import has_started, is_running, latest, name_of
 from hbseg.cluster.resources import POD, PYTORCH_JOB
 from hbseg.cluster.watches import Mirror
 from hbseg.errors import HbsegError
-from hbseg.log_lines import stored_texts
+from hbseg.log_lines import lines_of, stored_texts
 from hbseg.runs import Run
 
 Item = Mapping[str, Any]
@@ -77,7 +77,7 @@ class Followed:
             lines = [
                 Line(stamp, name.partition("-")[0], text)
                 for name, content in texts.items()
-                for stamp, _, text in (line.partition(" ") for line in content.splitlines())
+                for stamp, _, text in (line.partition(" ") for line in lines_of(content))
             ]
             for line in sorted(lines, key=lambda line: line.time):
                 if line.time > self.last_times.get(line.name, ""):
@@ -90,7 +90,7 @@ class Follower:
     def __init__(self, cluster: Cluster, followed: Followed) -> None:
         self._cluster = cluster
         self._followed = followed
-        self._queue: queue.SimpleQueue[Line | HbsegError | str | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Line | Exception | str | None] = queue.SimpleQueue()
         self._readers: dict[str, PodFollower] = {}
         self._open = 0
         self._several = False
@@ -120,7 +120,7 @@ class Follower:
             while True:
                 if isinstance(item, Line):
                     yield item
-                elif isinstance(item, HbsegError):
+                elif isinstance(item, Exception):
                     raise item
                 elif item is None:
                     self._open -= 1

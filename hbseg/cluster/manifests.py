@@ -136,6 +136,7 @@ def _runner_arguments(run: str, placement: Placement) -> list[str]:
         *("-j", f"{placement.nodes}x{placement.processes_per_node}"),
         *("--retries", str(placement.retries)),
         *("--pending-timeout", f"{placement.pending_timeout:g}"),
+        *("--stall-timeout", f"{placement.stall_timeout:g}"),
     ]
 
 

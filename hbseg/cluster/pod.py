@@ -16,11 +16,9 @@ from hbseg.steps import TRAINING, Step
 
 Manifest = dict[str, Any]
 
-WITHOUT_GPU = (Step.PREPARE, Step.REPORT)
-"""Steps that never use a GPU."""
-OWN_VARIABLES = frozenset(
-    ("HBSEG_NODE", "HBSEG_NODES", "HBSEG_POD", "HBSEG_TERMINATION_LOG", "HOME")
-)
+WITH_GPU = TRAINING
+"""Steps that use GPUs: the engines that there are run on the CPU."""
+OWN_VARIABLES = frozenset(("HBSEG_NODE", "HBSEG_NODES", "HBSEG_TERMINATION_LOG", "HOME"))
 """Environment that a profile may not change: the launcher would not find its place."""
 
 
@@ -39,7 +37,7 @@ class PodShape:
     def of(cls, step: Step, placement: Placement) -> PodShape:
         """Return the shape of a step's pods; only a training has several processes in one."""
         processes = placement.processes_per_node if step in TRAINING else 1
-        gpus = 0 if step in WITHOUT_GPU else processes * placement.cluster.gpus_per_process
+        gpus = processes * placement.cluster.gpus_per_process if step in WITH_GPU else 0
         nodes = placement.nodes if step in (*TRAINING, Step.INFER) else 1
         return cls(processes, gpus, nodes, is_gang=step in TRAINING)
 

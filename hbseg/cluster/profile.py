@@ -27,7 +27,9 @@ AbsolutePath = Annotated[str, Field(pattern=r"^/[^:]*$", max_length=1024)]
 Count = Annotated[int, Field(ge=1)]
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_SECRET = re.compile(r"secret|password|passwd|token|credential|private_?key|access_?key", re.I)
+_SECRET = re.compile(
+    r"(secret|password|passwd|token(?!izers)|credential|private_?key|access_?key)(?!.*_file$)", re.I
+)
 
 
 class Toleration(Block):
@@ -70,7 +72,7 @@ class ClusterProfile(Block):
     gpu_resource: str = "nvidia.com/gpu"
     """Name of a GPU for the scheduler; `nvidia.com/mig-1g.10gb` for a part of one."""
     gpus_per_process: Annotated[int, Field(ge=0, le=16)] = 1
-    """GPUs of one training process, and of a pod that compiles or infers; 0: CPU only."""
+    """GPUs of one training process; 0: CPU only."""
     cpu_per_process: Quantity = "4"
     """Cores that one process asks for."""
     memory_per_process: Quantity = "16Gi"

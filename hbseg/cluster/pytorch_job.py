@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from hbseg.cluster.pod import complete_step
@@ -23,5 +24,13 @@ def pytorch_job(call: StepCall, placement: Placement) -> Manifest:
     if several:
         nodes = {"minReplicas": placement.nodes, "maxReplicas": placement.nodes}
         spec["elasticPolicy"] |= nodes
+        _set_join_timeout(spec["elasticPolicy"]["rdzvConf"], placement.pending_timeout)
     complete_step(replicas["template"], call, placement)
     return job
+
+
+def _set_join_timeout(settings: list[Manifest], pending_timeout: float) -> None:
+    """Let nodes that have started wait for the others as long as these may be pending."""
+    for setting in settings:
+        if setting["key"] == "join_timeout":
+            setting["value"] = str(max(int(setting["value"]), math.ceil(pending_timeout)))

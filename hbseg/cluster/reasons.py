@@ -42,7 +42,7 @@ def job_reason(
     waiting = [(name_of(pod), pod_reason(pod, events)) for pod in pods]
     waiting = [(name, reason) for name, reason in waiting if reason]
     if not waiting:
-        return _without_pods(job, events, now) if not pods else ""
+        return _refused(job, pods, events) or ("" if pods else _without_pods(job, events, now))
     name, reason = waiting[0]
     if len(waiting) > 1 or len(pods) > 1:
         return f"{len(waiting)} of {len(pods)} pods wait: {name}: {reason}"
@@ -69,17 +69,27 @@ def _queued(job: Item, workload: Item | None) -> str:
     return f"waits in queue {queue}" + (f": {told[0][:300]}" if told and told[0] else "")
 
 
-def _without_pods(job: Item, events: Sequence[Item], now: datetime) -> str:
-    about_job = [item for item in events if item["involvedObject"].get("kind") == job["kind"]]
+def _about(job: Item, events: Iterable[Item]) -> list[Item]:
+    """Return the events of this very job: an earlier one may have had its name."""
+    uid = job["metadata"].get("uid")
+    return [item for item in events if item["involvedObject"].get("uid") == uid]
+
+
+def _refused(job: Item, pods: Sequence[Item], events: Iterable[Item]) -> str:
+    """Return why a pod could not be made, if that was after those that are there."""
+    newest = max(map(created_of, pods), default="")
     refused = [
-        item
-        for item in about_job
+        str(item.get("message", ""))
+        for item in _about(job, events)
         if item.get("reason") in _CREATE_FAILED
         and "already exists" not in str(item.get("message", ""))
+        and event_time(item) >= newest
     ]
-    if refused:
-        return refused_pod(str(refused[-1].get("message", "")))
-    silent = not (job.get("status") or {}).get("conditions") and not about_job
+    return refused_pod(refused[-1]) if refused else ""
+
+
+def _without_pods(job: Item, events: Iterable[Item], now: datetime) -> str:
+    silent = not (job.get("status") or {}).get("conditions") and not _about(job, events)
     if silent and _age(job, now) > SILENCE_SECONDS:
         operator = job["kind"] == PYTORCH_JOB.kind
         who = "the training operator" if operator else "the cluster's job controller"

@@ -64,7 +64,7 @@ def _shorter(what: str) -> str:
     known = {
         "Too many pods": "full of pods",
         "node(s) didn't match Pod's node affinity/selector": "without these labels",
-        "node(s) were unschedulable": "closed for pods",
+        "node(s) were unschedulable": "cordoned",
         "node(s) had volume node affinity conflict": "away from the volume",
     }
     return known.get(what, what.removeprefix("node(s) "))

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from hbseg.attempts import step_of
+from hbseg.attempts import is_step, step_of
 from hbseg.backend import Phase
 from hbseg.cluster.anchor import cancelled_tasks, find_anchor, is_of_run
 from hbseg.cluster.client import Cluster
@@ -16,6 +16,7 @@ from hbseg.cluster.jobs import Seen, job_state
 from hbseg.cluster.names import QUEUE, RUN, TASK
 from hbseg.cluster.pods import created_of, is_owned, name_of
 from hbseg.cluster.reasons import is_suspended
+from hbseg.cluster.refusals import MissingKind
 from hbseg.cluster.resources import EVENT, JOB, POD, PYTORCH_JOB, WORKLOAD, Resource
 from hbseg.cluster.watches import Mirror, Watched
 from hbseg.errors import HbsegError
@@ -41,15 +42,6 @@ def selector(run: Run, task_name: str | None = None) -> str:
     return of_run if task_name is None else f"{of_run},{TASK}={task_name}"
 
 
-def is_step(task_name: str) -> bool:
-    """Return whether a task is one of a step; the pipeline's runner is not."""
-    try:
-        step_of(task_name)
-    except ValueError:
-        return False
-    return True
-
-
 class Sight:
     """Looks at one namespace."""
 
@@ -61,7 +53,7 @@ class Sight:
         found = [
             job
             for kind in (PYTORCH_JOB, JOB)
-            for job in self._cluster.list(kind, labels=selector(run))
+            for job in self._listed(kind, selector(run))
             if is_of_run(job, run)
         ]
         named = ((str(job["metadata"]["labels"].get(TASK, "")), job) for job in found)
@@ -70,7 +62,20 @@ class Sight:
     def job(self, run: Run, task_name: str) -> Item | None:
         """Return a task's job, or none."""
         kind = kind_of(task_name)
-        return _newest(self._cluster.list(kind, labels=selector(run, task_name)), run)
+        return _newest(self._listed(kind, selector(run, task_name)), run)
+
+    def _listed(self, kind: Resource, labels: str) -> list[dict[str, Any]]:
+        """Return the jobs of a kind; none where the cluster does not know it: so has none."""
+        try:
+            return self._cluster.list(kind, labels=labels)
+        except MissingKind:
+            return []
+
+    def left(self, run: Run) -> list[str]:
+        """Return the tasks that have pods, be it that their jobs are gone."""
+        pods = self._cluster.list(POD, labels=selector(run))
+        tasks = {str(pod["metadata"]["labels"].get(TASK, "")) for pod in pods}
+        return sorted(task for task in tasks if is_step(task))
 
     def seen(self, run: Run, task_name: str) -> Seen:
         """Return what the cluster has of a task now."""

@@ -68,6 +68,9 @@ class Jobs:
         anchor = anchors.ensured_anchor(self._cluster, run)
         anchors.ensure_spec(self._cluster, config_map, anchor)
         self.remove(run, task.name, there)
+        there = self._sight.job(run, task.name)
+        if there is not None and not is_over(there):  # another submit was faster
+            return self._check_spec(run, task, there)
         anchors.forget_cancel(self._cluster, anchor, task.name)
         end_series(run, task.step, task.name)
         task.folder.delete(MARKER)

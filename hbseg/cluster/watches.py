@@ -38,7 +38,8 @@ class Mirror:
     """The objects of some kinds as they are now; use it as a context.
 
     Raises:
-        HbsegError: (by `wait` and `objects`) a kind can no longer be watched.
+        HbsegError: (by `wait` and `objects`) a kind can no longer be watched; a bug in a watch is
+            raised there as well.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class Mirror:
         self._objects: dict[str, dict[str, dict[str, Any]]] = {}
         self._changed = threading.Condition()
         self._news = False
-        self._error: HbsegError | None = None
+        self._error: Exception | None = None
         self._stopped = threading.Event()
         self._answers: dict[str, Answer] = {}
         self._answered: dict[str, float] = {}
@@ -64,7 +65,7 @@ class Mirror:
     def __enter__(self) -> Self:
         for watched in self._watched:
             name = f"watch-{watched.resource.plural}"
-            threading.Thread(target=self._keep, args=(watched,), name=name, daemon=True).start()
+            threading.Thread(target=self._watch, args=(watched,), name=name, daemon=True).start()
         with self._changed:
             self._changed.wait_for(self._is_whole)
         return self
@@ -94,6 +95,12 @@ class Mirror:
     def _check(self) -> None:
         if self._error is not None:
             raise self._error
+
+    def _watch(self, watched: Watched) -> None:
+        try:
+            self._keep(watched)
+        except Exception as bug:  # or who waits for news would wait for ever
+            self._fail(bug)
 
     def _keep(self, watched: Watched) -> None:
         version, pause = "", FIRST_PAUSE
@@ -162,7 +169,7 @@ class Mirror:
             self._objects[watched.resource.plural] = {}
         self._tell()
 
-    def _fail(self, error: HbsegError) -> None:
+    def _fail(self, error: Exception) -> None:
         if self._stopped.is_set():
             return
         with self._changed:

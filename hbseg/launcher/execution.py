@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import shutil
 import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
-from hbseg.attempts import TERMINATED, Ending, claim_attempt, summary_problem
+from hbseg.attempts import TERMINATED, Ending, claim_attempt, read_attempt, summary_problem
+from hbseg.errors import HbsegError
 from hbseg.launcher.log_upload import LogUpload
 from hbseg.launcher.options import KEPT_BACK_SECONDS, Launch
 from hbseg.launcher.process import run_process
 from hbseg.launcher.rank_logs import RankLogs, say
 from hbseg.launcher.root_cause import TRANSIENT, Cause, ended, explained
 from hbseg.launcher.stop_request import StopRequest
+from hbseg.launcher.termination import write_termination_message
 from hbseg.launcher.torchrun import step_command, step_environment, writable_places
 from hbseg.markers import read_marker
 from hbseg.progress import StallWatch
@@ -26,6 +30,8 @@ LAST_UPLOAD_SECONDS_STOPPED = 4.0
 MARKER_SECONDS = 10.0
 MARKER_SECONDS_STOPPED = 1.0
 """Limits of the look whether a step that was cut off had done all."""
+WORD_SECONDS = 20.0
+"""Limit of the wait for the word of a node that was lost."""
 SUMMARY_SECONDS = 4.0
 """Limit of writing the run's summary, which is for listings alone."""
 
@@ -71,10 +77,32 @@ def execute_attempt(launch: Launch, number: int, before: Endings, stop: StopRequ
     )
     upload.start()
     ending = _judged(launch, _executed(launch, number, folders, upload, stop), before, stop)
+    if ending.lost_peer and ending.final:
+        await_word(launch, number, stop)
+    if launch.in_pod and ending.code != 0:
+        # a second SIGTERM may cut the upload; what stands in storage then replaces this word
+        write_termination_message(ending)
     stands = upload.finish(
         ending, LAST_UPLOAD_SECONDS_STOPPED if stop.is_set else LAST_UPLOAD_SECONDS
     )
-    return ending if ending.code in (0, TERMINATED) else stands
+    # nodes that share a step out fail each for itself
+    return stands if launch.is_gang and ending.code not in (0, TERMINATED) else ending
+
+
+def await_word(launch: Launch, number: int, stop: StopRequest) -> None:
+    """Return when the node that was lost has told why, or after `WORD_SECONDS`.
+
+    Where a lost peer would be the last failure, it matters whether that one was taken away, which
+    is none.
+    """
+    deadline = time.monotonic() + WORD_SECONDS
+    while time.monotonic() < deadline:
+        with suppress(HbsegError):
+            attempt = read_attempt(launch.run, launch.step, number)
+            if attempt is not None and attempt.ending is not None and not attempt.ending.lost_peer:
+                return
+        if stop.wait(1.0):
+            return
 
 
 def _executed(

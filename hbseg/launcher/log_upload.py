@@ -106,13 +106,21 @@ class LogUpload(threading.Thread):
         self.is_outdated = self.is_outdated or newer
 
     def _copy(self) -> None:
-        for path in sorted(self._logs.glob("*.log")):
-            size = path.stat().st_size
-            if self._sizes.get(path.name) != size:
-                key = f"{log_folder(self._step, self._number)}/{path.name}"
-                if not self._put(key, end_of(path)):
+        try:
+            for path in sorted(self._logs.glob("*.log")):
+                if not self._copy_file(path):
                     return
-                self._sizes[path.name] = size
+        except OSError as error:
+            say(f"warning: a log cannot be read: {error}")
+
+    def _copy_file(self, path: Path) -> bool:
+        size = path.stat().st_size
+        if self._sizes.get(path.name) == size:
+            return True
+        if not self._put(f"{log_folder(self._step, self._number)}/{path.name}", end_of(path)):
+            return False
+        self._sizes[path.name] = size
+        return True
 
     def _put(self, key: str, data: bytes) -> bool:
         try:
@@ -142,9 +150,18 @@ class ProgressNotes:
         beats = [] if self._folder is None else read_beats(self._folder)
         if not beats:
             return None
-        self._first = self._first or min(beats, key=lambda beat: (beat.done, beat.time))
+        slowest = min(beats, key=lambda beat: (beat.done, beat.time))
+        if self._first is None or self._counts_anew(slowest):
+            self._first = slowest
         report = report_of(beats, self._first, stall_timeout=self._stall_timeout)
         if report == self._told:
             return None
         self._told = report
         return report
+
+    def _counts_anew(self, beat: Beat) -> bool:
+        """Whether the step has gone on to another part of its work, with a rate of its own."""
+        told = self._told
+        return told is not None and (
+            beat.done < told.done or (beat.unit, beat.total) != (told.unit, told.total)
+        )

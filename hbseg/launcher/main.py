@@ -23,10 +23,10 @@ Whatever the launcher started dies with it.
 
 from __future__ import annotations
 
-import bisect
 import json
 import os
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
@@ -34,11 +34,18 @@ from pathlib import Path
 
 from hbseg.attempts import TERMINATED, Ending, record_ending
 from hbseg.errors import HbsegError
-from hbseg.launcher.execution import claimed_number, execute_attempt, summarise
+from hbseg.launcher.execution import (
+    MARKER_SECONDS,
+    claimed_number,
+    execute_attempt,
+    in_time,
+    summarise,
+)
 from hbseg.launcher.options import GRACE, KEPT_BACK_SECONDS, Launch, options_of
 from hbseg.launcher.rank_logs import say
 from hbseg.launcher.root_cause import CANCELLED, TRANSIENT, ended
 from hbseg.launcher.stop_request import StopRequest, stop_request
+from hbseg.launcher.termination import write_termination_message
 from hbseg.retries import KILLED, PERMANENT, Endings, is_final, series_before, used_up
 
 STOP_SECONDS = GRACE - KEPT_BACK_SECONDS
@@ -48,8 +55,6 @@ LONGEST_PAUSE = 30.0
 GIVEN_UP = 1
 """A pod's exit code where no further attempt follows and the cause's own code would ask for one."""
 BUG = 70
-LONGEST_MESSAGE = 4096
-"""Bytes of a termination message."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -65,10 +70,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return leave(options.job, ended(error.step_exit_code, str(error)), options.in_pod)
         ending = _once_or_bug(launch, stop) if launch.in_pod else _until_it_ends(launch, stop)
         code = leave(launch.job, ending, launch.in_pod)
-        state = {0: "done", TERMINATED: "cancelled"}.get(ending.code, "failed")
-        if ending.final and (launch.node == 0 or state == "failed"):
+        if state := _final_state(launch, ending):
             summarise(launch, state)
         return code
+
+
+def _final_state(launch: Launch, ending: Ending) -> str | None:
+    """Return the step's state as this node may tell it for all nodes, or none."""
+    if not ending.final:
+        return None
+    if ending.code not in (0, TERMINATED):
+        return "failed"
+    if ending.code == 0 and launch.is_shared:  # whichever node finds all parts there has ended it
+        return "done" if in_time(launch.is_done, MARKER_SECONDS) else None
+    if launch.node != 0:
+        return None
+    return "done" if ending.code == 0 else "cancelled"
 
 
 def _until_it_ends(launch: Launch, stop: StopRequest) -> Ending:
@@ -123,18 +140,22 @@ def _once(launch: Launch, stop: StopRequest) -> Ending:
 
 
 def _claimed_with_patience(launch: Launch, stop: StopRequest) -> tuple[int, Endings] | Ending:
-    """Return an attempt and how the earlier ones of its series ended, or why there is none."""
-    missed: list[Ending] = []
+    """Return an attempt and how the earlier ones of its series ended, or why there is none.
+
+    Storage that does not answer is waited for as long as a step may wait for its start: no attempt
+    has begun, so its outage is none of the step's failures.
+    """
+    give_up = time.monotonic() + launch.placement.pending_timeout
     pauses = _Pauses(stop)
     while True:
         try:
             number = claimed_number(launch)
             return number, series_before(launch.run, launch.step, number)
         except HbsegError as error:
-            missed.append(_unclaimed(launch, error, missed))
-        say(f"no attempt was begun: {missed[-1].reason}")
-        if missed[-1].final:
-            return missed[-1]
+            missed = ended(error.step_exit_code, str(error))
+        say(f"no attempt was begun: {missed.reason}")
+        if missed.code != TRANSIENT or time.monotonic() >= give_up:
+            return missed
         if pauses.is_cut():
             return ended(CANCELLED, "ended by SIGTERM").model_copy(update={"final": False})
 
@@ -184,10 +205,7 @@ def leave(job: Path, ending: Ending, in_pod: bool) -> int:
         os.replace(temporary, job / "exit.json")
     if not in_pod:
         return ending.code
-    path = os.environ.get("HBSEG_TERMINATION_LOG")
-    if path:
-        with suppress(OSError):
-            Path(path).write_bytes(termination_message(ending))
+    write_termination_message(ending)
     return exit_code_of_pod(ending)
 
 
@@ -198,20 +216,6 @@ def exit_code_of_pod(ending: Ending) -> int:
     if not ending.final:
         return TRANSIENT
     return ending.code if ending.code in PERMANENT else GIVEN_UP
-
-
-def termination_message(ending: Ending) -> bytes:
-    """Return the ending as JSON of at most 4096 bytes; a long reason is cut."""
-    message = ending.to_json()
-    if len(message) <= LONGEST_MESSAGE:
-        return message
-
-    def cut(length: int) -> bytes:
-        return ending.model_copy(update={"reason": f"{ending.reason[:length]}..."}).to_json()
-
-    lengths = range(len(ending.reason))
-    fitting = bisect.bisect_right(lengths, LONGEST_MESSAGE, key=lambda length: len(cut(length)))
-    return cut(fitting - 1)
 
 
 def _is_claimed(job: Path) -> bool:

@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from hbseg.chain import pinned
-from hbseg.errors import HbsegError, UsageError
+from hbseg.errors import HbsegError, SpecError, UsageError
 from hbseg.markers import read_marker
 from hbseg.placement import Placement
 from hbseg.runs import Run
@@ -75,6 +77,11 @@ class Launch:
         """Whether the step's nodes can only go on together."""
         return self.trains and self.placement.nodes > 1
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether nodes share the step out, each with an end of its own."""
+        return self.step == Step.INFER and self.placement.nodes > 1
+
     def is_done(self) -> bool:
         """Return whether the step's marker is there and fits spec and inputs as they are now.
 
@@ -118,7 +125,8 @@ class Options:
         """Return what the options describe.
 
         Raises:
-            HbsegError: storage is not reachable, or a name, a URL or HBSEG_NODE is not valid.
+            HbsegError: storage is not reachable, or a name, a URL, the placement or HBSEG_NODE is
+                not valid.
         """
         return Launch(
             job=self.job,
@@ -127,7 +135,7 @@ class Options:
             step=Step(self.step.step),
             run=Run(open_store(self.step.runs), self.step.run_name),
             prefix=self.step.prefix,
-            placement=Placement.model_validate_json(self.given.placement),
+            placement=_placement(self.given.placement),
             spec_hash=self.step.spec_hash,
             spec=self.step.spec,
             data=self.step.data,
@@ -164,6 +172,17 @@ def options_of(arguments: Sequence[str] | None) -> Options:
     known.add_argument("--input", action="append", default=[])
     step, _ = known.parse_known_args(given.step_arguments)
     return Options(given.job, given.in_pod, given.claimed, given, step)
+
+
+def _placement(text: str) -> Placement:
+    try:
+        return Placement.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise SpecError(
+            f"--placement: {'.'.join(map(str, first['loc']))}: {first['msg']}",
+            "submit with the same hbseg version as the image's",
+        ) from None
 
 
 def _node() -> int:

@@ -14,6 +14,8 @@ from hbseg.attempts import now
 
 LARGEST_LOG = 32 << 20
 """Bytes of a rank's log that are copied: its end."""
+LARGEST_OWN_TEXT = 4 << 20
+"""Bytes of torchrun's own words that are looked at: its report is at their end."""
 LONGEST_LINE = 1 << 20
 STDOUT = 1
 
@@ -53,7 +55,7 @@ class RankLogs:
             self._write(line)
         if len(self._partial) > LONGEST_LINE:
             self._write(self._partial)
-            self._partial = b""
+            self._partial = self._label_of_rest(self._partial)
 
     def close(self) -> None:
         """Write what is left."""
@@ -65,7 +67,8 @@ class RankLogs:
     def own_text(self) -> str:
         """Return what torchrun itself said."""
         with suppress(OSError):
-            return (self.folder / f"{self._own}.log").read_text(errors="replace")
+            path = self.folder / f"{self._own}.log"
+            return end_of(path, LARGEST_OWN_TEXT).decode(errors="replace")
         return ""
 
     def end_of_rank(self, rank: int) -> str:
@@ -73,6 +76,11 @@ class RankLogs:
         with suppress(OSError):
             return end_of(self.folder / f"{rank}.log", 1 << 16).decode(errors="replace")
         return ""
+
+    def _label_of_rest(self, line: bytes) -> bytes:
+        """Return torchrun's prefix of the rank whose line was cut: the rest comes without one."""
+        found = list(_PREFIX.finditer(line)) if self._torchrun else []
+        return found[-1][0] if found else b""
 
     def _write(self, line: bytes) -> None:
         line = line.rstrip(b"\r")

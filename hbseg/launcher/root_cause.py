@@ -163,12 +163,3 @@ def records(failures: Path) -> list[Record]:
                 )
             )
     return found
-
-
-def earliest_record(failures: Path) -> Record | None:
-    """Return the record of the rank that failed first, before those that only lost a peer.
-
-    Ranks that torchrun stopped because another one failed say 143; theirs is no cause.
-    """
-    found = min(records(failures), key=_order, default=None)
-    return None if found is None or found.code == CANCELLED else found

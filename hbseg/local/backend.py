@@ -33,9 +33,10 @@ from hbseg.errors import ConflictError, DeniedError, HbsegError, UsageError
 from hbseg.launcher.main import STOP_SECONDS
 from hbseg.log_lines import (
     attempts_here,
+    lines_of_file,
     log_files,
     marked,
-    merged,
+    merged_lines,
     new_lines,
     stored_logs,
 )
@@ -181,11 +182,8 @@ class LocalBackend:
         if follow and _read_job(job) is not None:
             yield from self._followed(run, task_name, job, rank)
         elif number or self._is_running(job):
-            texts = {
-                name: path.read_text(encoding="utf-8", errors="replace")
-                for name, path in log_files(job / "logs" / str(number), rank).items()
-            }
-            yield from merged(texts)
+            files = log_files(job / "logs" / str(number), rank)
+            yield from merged_lines({name: lines_of_file(path) for name, path in files.items()})
         else:
             yield from stored_logs(run, task_name, rank)
 

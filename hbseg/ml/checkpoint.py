@@ -171,8 +171,12 @@ class CheckpointFolder:
         for name, content in tensors.items():
             files[name] = self._upload(f"{_folder(state.step)}/{name}", content)
         state = state.model_copy(update={"files": files})
-        self._stage.put(f"{_folder(state.step)}/{STATE}", state.to_json())
+        self.update(state)
         return state
+
+    def update(self, state: TrainingState) -> None:
+        """Write the state of a checkpoint anew, whose files stay as they are."""
+        self._stage.put(f"{_folder(state.step)}/{STATE}", state.to_json())
 
     def finish(
         self, weights: Mapping[str, Tensor], block: ModelBlock, image_size: int

@@ -115,6 +115,8 @@ class _Training:
         self.total_steps = self.steps_per_epoch * self.spec.run.epochs
         self.checkpoints = CheckpointFolder(setting.stage, setting.identity, setting.work)
         self.terminated = False
+        self.kept_step: int | None = None
+        self.kept_files: dict[str, str] = {}
 
     def run(self) -> Trained | None:
         self._build()
@@ -164,6 +166,7 @@ class _Training:
             best_dice=state.best_dice,
             history=list(state.history),
         )
+        self.kept_step, self.kept_files = state.step, state.files
         self.setting.say(f"going on from step {state.step} of {self.total_steps}")
 
     # -- one epoch ------------------------------------------------------------------------------
@@ -286,6 +289,7 @@ class _Training:
         last = progress.epoch + 1 == self.spec.run.epochs
         validates = last or (progress.epoch + 1) % self.spec.run.validate_every == 0
         if validates:
+            self._save()  # a kill in the validation, which may take long, loses no step
             per_bone = self._validated()
             line["dice"] = math.fsum(per_bone.values()) / len(per_bone)
             line["dice_per_bone"] = per_bone
@@ -303,32 +307,44 @@ class _Training:
         return self.validation.mean_dice(self.average, self.precision)
 
     def _save(self) -> None:
+        """Keep weights and progress as they are; of a step that is kept already, the progress."""
         self._beat()
         if self.world.is_main:
-            progress = self.progress
-            state = TrainingState(
-                identity=self.setting.identity,
-                epoch=progress.epoch,
-                step=progress.step,
-                position=progress.position,
-                loss_sum=progress.loss_sum,
-                best_step=progress.best_step,
-                best_dice=progress.best_dice,
-                history=tuple(progress.history),
-                files={},
-            )
-            tensors = {
-                TRAINING_FILE: _training_tensors(self.model, self.optimiser),
-                AVERAGE_FILE: self.average.state_dict(),
-            }
-            self.checkpoints.save(state, tensors)
-            self.setting.stage.put(METRICS, _lines(progress.history))
+            self._write(self._state())
+            self.setting.stage.put(METRICS, _lines(self.progress.history))
             self._forget_old()
         self.setting.beats.again(waits=self.world.size > 1)
         self.world.wait()
 
+    def _write(self, state: TrainingState) -> None:
+        if state.step == self.kept_step:
+            self.checkpoints.update(state)
+            return
+        tensors = {
+            TRAINING_FILE: _training_tensors(self.model, self.optimiser),
+            AVERAGE_FILE: self.average.state_dict(),
+        }
+        self.kept_files = self.checkpoints.save(state, tensors).files
+        self.kept_step = state.step
+
+    def _state(self) -> TrainingState:
+        progress = self.progress
+        return TrainingState(
+            identity=self.setting.identity,
+            epoch=progress.epoch,
+            step=progress.step,
+            position=progress.position,
+            loss_sum=progress.loss_sum,
+            best_step=progress.best_step,
+            best_dice=progress.best_dice,
+            history=tuple(progress.history),
+            files=self.kept_files if progress.step == self.kept_step else {},
+        )
+
     def _forget_old(self) -> None:
-        kept = sorted(self.checkpoints.steps())[-self.spec.run.keep_checkpoints :]
+        # a folder may still show the empty places of another training's later steps
+        mine = sorted(step for step in self.checkpoints.steps() if step <= self.progress.step)
+        kept = mine[-self.spec.run.keep_checkpoints :]
         best = [] if self.progress.best_step is None else [self.progress.best_step]
         self.checkpoints.keep({*kept, *best})
 

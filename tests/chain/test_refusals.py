@@ -133,9 +133,11 @@ def test_a_run_that_does_not_exist_is_named(laptop: Laptop) -> None:
         assert "nobody" in refusal(laptop, 3, words[0], "nobody", *words[1:])
 
 
-def test_the_backend_of_the_future_is_refused_before_anything_happens(laptop: Laptop) -> None:
-    line = refusal(laptop, 5, "submit-train", "--stage", "1", "--backend", "kubernetes")
-    assert "--backend local" in line
+def test_a_cluster_that_nobody_named_is_told_before_anything_happens(laptop: Laptop) -> None:
+    words = ("submit-train", "--stage", "1", "--run", "nowhere", "--backend", "kubernetes")
+    line = refusal(laptop, 4, *words, KUBECONFIG="")
+    assert "kubeconfig" in line
+    assert not laptop.run_folder("nowhere").exists("run.json")
 
 
 def missing_row(lines: list[str]) -> list[str]:

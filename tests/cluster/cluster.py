@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,8 +16,8 @@ from tests.cluster.node.components import PROBES
 from tests.cluster.node.control import Forward
 from tests.cluster.node.lease import Node
 
-STATE_SECONDS = 60.0
-"""Time limit of a state that a test waits for."""
+STATE_SECONDS = 300.0
+"""Time limit of a state that a test waits for: many times what it takes on an idle machine."""
 GPU = "nvidia.com/gpu"
 
 _API = "kube-apiserver"
@@ -72,8 +73,17 @@ class TestCluster:
         items = {"apiVersion": "v1", "kind": "List", "items": list(objects)}
         self.kubectl("create", "-f", "-", input=json.dumps(items))
 
-    def patch_gpus(self, number: int) -> None:
-        """Let the node offer `number` GPUs; return when pods can ask for them."""
+    @contextmanager
+    def gpus(self, number: int) -> Iterator[None]:
+        """Let the node offer `number` GPUs while the context is open, and none afterwards."""
+        self._patch_gpus(number)
+        try:
+            yield
+        finally:
+            self._patch_gpus(0)
+
+    def _patch_gpus(self, number: int) -> None:
+        """Return when pods can ask for `number` GPUs."""
         gpus = {GPU: str(number)}
         patch = json.dumps({"status": {"capacity": gpus, "allocatable": gpus}})
         self.kubectl("patch", "node", NODE, "--subresource=status", "--type=merge", "-p", patch)

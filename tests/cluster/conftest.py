@@ -17,12 +17,14 @@ from tests.cluster.cluster import TestCluster
 from tests.cluster.namespace import TestNamespace, fresh_namespace
 from tests.cluster.node.build import ensured
 from tests.cluster.node.lease import lease
-from tests.cluster.node.locks import exclusive, shared
+from tests.cluster.node.locks import turn_of
 from tests.cluster.node.paths import NodeError, cache_folder
 from tests.cluster.node.requirements import check_programs, obstacle
 from tests.cluster.team import Team, team_of
 
 NAMED = "HBSEG_TEST_KUBECONFIG"
+TEST_SECONDS = 1800
+"""Time limit of a test, its wait for the node or for its turn there included."""
 
 
 class Absent(pytest.Item):
@@ -51,6 +53,9 @@ def pytest_collection_modifyitems(
 ) -> None:
     """Take out what cannot run here, in words; build the node before any test's time counts."""
     mine = [item for item in items if _needs_cluster(item)]
+    for item in mine:
+        if item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(TEST_SECONDS))
     if os.environ.get(NAMED):
         own = [item for item in mine if item.get_closest_marker("own_node")]
         if own:
@@ -118,7 +123,7 @@ def cluster() -> Iterator[TestCluster]:
 def turn(request: pytest.FixtureRequest) -> Iterator[None]:
     """A test's time on the node: drills have it alone, all others share it."""
     alone = request.node.get_closest_marker("drill") is not None
-    with (exclusive if alone else shared)(cache_folder() / "drill.lock"):
+    with turn_of(cache_folder(), alone=alone):
         yield
 
 

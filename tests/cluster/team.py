@@ -33,7 +33,7 @@ from hbseg_cli.main import main
 main(sys.argv[1:])
 """
 """The command line, with fake steps in the pods that it makes (tests/integration/fakes)."""
-COMMAND_SECONDS = 300.0
+COMMAND_SECONDS = 1200.0
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,8 @@ class Team:
     """Their part of the bucket."""
     profile: dict[str, Any] = field(default_factory=dict)
     fake: bool = False
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
+    """Commands that may still run."""
 
     def with_profile(self, **changes: Any) -> Team:
         """Return the team with other values in its cluster profile."""
@@ -96,7 +98,7 @@ class Team:
 
     def start(self, *words: str) -> subprocess.Popen[str]:
         """Start a command that the test does not wait for yet."""
-        return subprocess.Popen(
+        process = subprocess.Popen(
             self.command(*words),
             cwd=self.folder,
             env=dict(self.environment),
@@ -104,6 +106,15 @@ class Team:
             stderr=subprocess.PIPE,
             text=True,
         )
+        self.started.append(process)
+        return process
+
+    def end_all(self) -> None:
+        """End the commands that still run: those of a test that has failed."""
+        for process in self.started:
+            process.kill()
+            with process:  # closes its pipes, and waits for it
+                pass
 
     def refusal(self, code: int, *words: str, **environment: str) -> str:
         """Run a command that must be refused; return its one line."""
@@ -152,4 +163,7 @@ def team_of(
     with cluster.expose(port):
         team = Team(namespace, folder, environment, f"s3://{bucket}/{namespace.name}", profile)
         team.write_settings()
-        yield team
+        try:
+            yield team
+        finally:
+            team.end_all()

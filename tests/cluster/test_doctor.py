@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from hbseg.store import open_store
 from tests.cluster.team import Team
 
 pytestmark = pytest.mark.own_node  # pods find hbseg in a volume of our node
@@ -28,7 +29,7 @@ def test_a_sound_namespace_is_sound_from_a_pod_too(team: Team) -> None:
     assert "it enforces restricted" in found["namespace"]["message"]
     assert found["dry run: PyTorchJob"]["status"] == "ok"
     assert found["dry run: pod"]["status"] == "ok"
-    assert not [entry for entry in team.run("x").folder.list() if "doctor" in entry.key]
+    assert list(open_store(team.url).list()) == []  # every probe's object is removed
     labels = "app.kubernetes.io/part-of=hbseg"
     left = team.namespace.kubectl("get", "jobs", "-l", labels, "-o", "name")
     assert left == ""

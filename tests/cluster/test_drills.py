@@ -14,7 +14,7 @@ import yaml
 
 from hbseg.markers import write_marker
 from hbseg.store import open_store
-from tests.cluster.cluster import until
+from tests.cluster.cluster import STATE_SECONDS, until
 from tests.cluster.team import Team
 
 pytestmark = pytest.mark.own_node
@@ -56,10 +56,10 @@ def is_gone(crew: Team, kind: str) -> bool:
 def test_a_wrong_image_is_named_and_the_job_ends_after_the_pending_timeout(crew: Team) -> None:
     wrong = crew.with_profile(image="localhost/no-such:1", image_pull_policy="IfNotPresent")
 
-    line = wrong.refusal(101, *TRAIN, "--wait", "--pending-timeout", "15")
+    line = wrong.refusal(101, *TRAIN, "--wait", "--pending-timeout", "30")
 
     assert "localhost/no-such:1" in line
-    assert "did not start within 15 s" in line
+    assert "did not start within 30 s" in line
     assert row(wrong)["state"] == "cancelled"
     assert is_gone(crew, "pods")
     assert is_gone(crew, "pytorchjobs")
@@ -201,14 +201,14 @@ def test_a_server_that_restarts_ends_neither_the_log_nor_the_wait(crew: Team) ->
     gated = fake(crew, stage1=["key gate"])
     gated.hbseg(*TRAIN)
     commands = [("logs", "drill", "-f"), (*TRAIN, "--wait")]
-    with gated.start(*commands[0]) as follower, gated.start(*commands[1]) as waiter:
-        assert follower.stdout is not None
-        assert any("acts: key gate" in line for line in follower.stdout)
-        cluster.stop_component("kube-apiserver")
-        cluster.start_component("kube-apiserver")
-        open_store(f"{crew.url}/data").put("gate", b"")
-        rest, _ = follower.communicate(timeout=120)
-        _, told = waiter.communicate(timeout=120)
+    follower, waiter = (gated.start(*words) for words in commands)
+    assert follower.stdout is not None
+    assert any("acts: key gate" in line for line in follower.stdout)
+    cluster.stop_component("kube-apiserver")
+    cluster.start_component("kube-apiserver")
+    open_store(f"{crew.url}/data").put("gate", b"")
+    rest, _ = follower.communicate(timeout=STATE_SECONDS)
+    _, told = waiter.communicate(timeout=STATE_SECONDS)
 
     assert "the gate is open" in rest
     assert (follower.returncode, waiter.returncode) == (0, 0), told
@@ -262,11 +262,11 @@ def test_ctrl_c_detaches_from_a_wait_and_says_how_to_come_back(crew: Team) -> No
     import signal
 
     waiting = fake(crew, stage1=["wait"])
-    with waiting.start(*TRAIN, "--follow") as process:
-        assert process.stderr is not None
-        assert any("acts: wait" in line for line in process.stderr)
-        process.send_signal(signal.SIGINT)
-        _, told = process.communicate(timeout=60)
+    process = waiting.start(*TRAIN, "--follow")
+    assert process.stderr is not None
+    assert any("acts: wait" in line for line in process.stderr)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=STATE_SECONDS)
 
     assert process.returncode == 130
     assert "hbseg logs drill" in told
@@ -291,7 +291,7 @@ def test_what_a_dry_run_prints_is_taken_by_kubectl_and_runs(crew: Team) -> None:
 
     assert "created" in applied(crew, done.stdout)
 
-    crew.namespace.wait("pytorchjob/drill-stage1", "condition=Succeeded", 120)
+    crew.namespace.wait("pytorchjob/drill-stage1", "condition=Succeeded")
     assert open_store(f"{crew.url}/runs/drill/stage1").exists("_SUCCESS")
 
 

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -85,25 +85,24 @@ def of_the_machine() -> set[str]:
 def traces(state: State) -> list[str]:
     """Return the cgroups of the node, and processes that have its folder on their command line."""
     found = [str(path) for path in CGROUPS.glob(f"*/{state.cgroup}")]
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = path.read_bytes()
-        except OSError:  # it has ended meanwhile
-            continue
-        if bytes(state.cache) in words:
-            found.append(words.replace(b"\0", b" ").decode())
+    for _, words in command_lines():
+        if any(bytes(state.cache) in word for word in words):
+            found.append(b" ".join(words).decode(errors="replace"))
     return found
+
+
+def command_lines() -> Iterator[tuple[int, list[bytes]]]:
+    """Yield id and words of every process; those that end meanwhile are left out."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            yield int(path.parent.name), path.read_bytes().split(b"\0")
 
 
 def supervisor_of(state: State) -> int:
     """Return the process id of the node's supervisor."""
-    wanted = ["supervise", str(state.cache)]
-    [pid] = [
-        int(path.parent.name)
-        for path in Path("/proc").glob("[0-9]*/cmdline")
-        if path.read_text().split("\0")[3:5] == wanted
-    ]
-    return pid
+    wanted = [b"supervise", bytes(state.cache)]
+    [found] = [pid for pid, words in command_lines() if words[3:5] == wanted]
+    return found
 
 
 def is_ready(state: State) -> bool:

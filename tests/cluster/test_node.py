@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import boto3
 import pytest
 
-from tests.cluster.cluster import KubectlFailed, TestCluster
+from tests.cluster.cluster import STATE_SECONDS, KubectlFailed, TestCluster
 from tests.cluster.namespace import TestNamespace
 from tests.cluster.node.paths import NodeError
 from tests.cluster.pods import python_pod, pytorch_job
@@ -57,6 +57,7 @@ def output_of(namespace: TestNamespace, pod: dict[str, Any]) -> str:
     return namespace.kubectl("logs", "one")
 
 
+@pytest.mark.usefixtures("turn")  # while no drill stops the server
 def test_the_node_is_ready(cluster: TestCluster) -> None:
     nodes = json.loads(cluster.kubectl("get", "nodes", "-o", "json"))["items"]
     conditions = {c["type"]: c["status"] for node in nodes for c in node["status"]["conditions"]}
@@ -120,11 +121,11 @@ def test_a_job_of_one_pod_succeeds(namespace: TestNamespace) -> None:
 def test_gpus_that_are_patched_in_can_be_asked_for(
     cluster: TestCluster, namespace: TestNamespace
 ) -> None:
-    cluster.patch_gpus(4)
     pod = pod_that_runs("print('on a GPU')")
     [container] = pod["spec"]["containers"]
     container["resources"] = {"limits": {"nvidia.com/gpu": "4"}}
-    assert output_of(namespace, pod) == "on a GPU\n"
+    with cluster.gpus(4):
+        assert output_of(namespace, pod) == "on a GPU\n"
 
 
 @pytest.mark.own_node
@@ -136,7 +137,7 @@ def test_two_may_expose_a_port_and_each_gives_up_its_own(
     with listener, cluster.expose(port) as kept:
         cluster.expose(port).close()
         namespace.create(pod_that_runs(DIAL, ADDRESS=kept.address))
-        listener.settimeout(60)
+        listener.settimeout(STATE_SECONDS)
         connection, _ = listener.accept()
         with connection:
             assert connection.recv(100) == b"from a pod"

@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,7 +37,7 @@ MODULES = {
     for step in Step
 }
 VERSION = "0123456789abcdef"
-STATE_SECONDS = 60.0
+STATE_SECONDS = 300.0
 
 
 def until(holds: Callable[[], bool], what: str) -> None:
@@ -131,4 +132,5 @@ def local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Local]:
     yield Local(tmp_path, LocalBackend(modules=MODULES), run, data, monkeypatch)
     for process in psutil.process_iter(["cmdline"]):
         if any(str(tmp_path) in word for word in process.info["cmdline"] or []):
-            os.kill(process.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it ends by itself just now
+                os.kill(process.pid, signal.SIGKILL)

@@ -20,7 +20,7 @@ from hbseg.steps import Step
 from hbseg.store import open_store
 from hbseg.submission import Image, header, rows
 from tests.conftest import S3Place
-from tests.integration.conftest import Local, until
+from tests.integration.conftest import STATE_SECONDS, Local, until
 
 
 def hbseg(local: Local, *arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -56,7 +56,7 @@ def test_a_followed_log_ends_with_its_step(local: Local) -> None:
         assert process.poll() is None
         gate.touch()
         assert "to stderr 손" in process.stdout.read()
-        assert process.wait(60) == 0
+        assert process.wait(STATE_SECONDS) == 0
 
 
 def test_status_and_cancel_see_what_runs(local: Local) -> None:
@@ -117,7 +117,7 @@ def test_a_step_outlives_the_command_that_waits_for_it(
         until(lambda: local.backend.state(local.run, "infer").attempt == 1, "infer runs")
         local.until_log(local.task(Step.INFER), "acts: wait")
         waiting.send_signal(signum)
-        _, errors = waiting.communicate(timeout=60)
+        _, errors = waiting.communicate(timeout=STATE_SECONDS)
 
     if signum == signal.SIGINT:
         assert waiting.returncode == 130
@@ -133,7 +133,7 @@ def test_a_waited_for_step_that_is_cancelled_is_exit_103(
         until(lambda: local.backend.state(local.run, "infer").attempt == 1, "infer runs")
         local.until_log(local.task(Step.INFER), "acts: wait")
         local.backend.cancel(local.run, "infer")
-        _, errors = waiting.communicate(timeout=60)
+        _, errors = waiting.communicate(timeout=STATE_SECONDS)
 
     assert waiting.returncode == 103
     assert "error: infer of run first was cancelled; see: hbseg logs first --step infer" in errors

@@ -90,7 +90,6 @@ class Cluster:
         environment = {
             **os.environ,
             "HBSEG_NODE": str(node),
-            "HBSEG_POD": f"main-worker-{node}",
             "HBSEG_TERMINATION_LOG": str(folder / "termination"),
             **self.environment,
         }
@@ -285,12 +284,15 @@ def test_storage_that_is_down_is_waited_for_and_then_given_up(
 ) -> None:
     local.run = Run(open_store(f"{s3.url}/runs"), "first")
     cluster.environment = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}
-    pod = cluster.start(local.task(), retries=1)
+    patient = cluster.start(local.task(), retries=0)
+    hasty = cluster.start(local.task(), retries=0, pending_timeout=0.01)
 
-    assert pod.wait() == 1
-
-    assert (pod.message.code, pod.message.final) == (170, True)
-    assert pod.said.count("trying again") == 1
+    assert hasty.wait() == 1
+    assert (hasty.message.code, hasty.message.final) == (170, True)
+    until(lambda: "trying again in 2 s" in patient.said, "it tries again more often than retries")
+    patient.terminate()
+    assert patient.wait() == 143
+    assert (patient.message.code, patient.message.final) == (143, False)
 
 
 def test_what_the_operator_says_to_torchrun_does_not_reach_a_single_step(
@@ -311,6 +313,34 @@ def test_what_the_operator_says_to_torchrun_does_not_reach_a_single_step(
     for name in ("TMPDIR", "NUMBA_CACHE_DIR"):
         assert Path(told[name]).is_relative_to(pod.folder / "work")
     assert told["USER"] not in ("", "None")
+
+
+def test_a_shared_step_is_done_when_its_last_node_is(local: Local, cluster: Cluster) -> None:
+    local.fake(infer=["share", "ok"])
+    task = local.task(Step.INFER)
+
+    assert cluster.start(task, node=0, nodes=2).wait() == 0
+    assert local.run.read().steps == {"infer": "running"}
+    assert cluster.start(task, node=1, nodes=2).wait() == 0
+
+    assert local.run.read().steps == {"infer": "done"}
+
+
+def test_nodes_that_share_a_step_fail_each_for_itself(local: Local, cluster: Cluster) -> None:
+    gate = local.folder / "gate"
+    task = local.task(Step.INFER)
+    local.fake(infer=[f"fail 65 {gate}"])
+    slow = cluster.start(task, node=0, nodes=2)
+    slow.until_line("acts: fail 65")
+    local.fake(infer=["fail 170"])
+    other = cluster.start(task, node=1, nodes=2)
+
+    assert other.wait() == 170
+    gate.touch()
+
+    assert slow.wait() == 65
+    assert (slow.message.attempt, other.message.attempt) == (1, 1)
+    assert (slow.message.code, slow.message.final) == (65, True)
 
 
 def test_one_node_trains_with_its_own_torchrun(local: Local, cluster: Cluster) -> None:

@@ -5,6 +5,7 @@ import os
 import shutil
 import threading
 import uuid
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from hbseg.errors import (
     UnreachableError,
 )
 from hbseg.local.s3server import EmbeddedS3
+from hbseg.s3 import s3_client
 from hbseg.store import Entry, Store, open_store
 from tests.conftest import S3Place
 
@@ -112,6 +114,23 @@ def test_files_go_in_and_come_out(store: Store, tmp_path: Path) -> None:
 
     assert (tmp_path / "out" / "big").read_bytes() == content
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["big"]
+
+
+def test_the_times_of_answers_are_read_without_a_search_for_their_form(
+    s3: S3Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_store(s3.url).put("a", b"one")
+
+    def search(*_: object, **__: object) -> None:
+        raise AssertionError("dateutil was asked")
+
+    monkeypatch.setattr("dateutil.parser.parse", search)
+    client = s3_client()
+    read = client.get_object(Bucket=s3.bucket, Key="a")["LastModified"]
+    [listed] = client.list_objects_v2(Bucket=s3.bucket)["Contents"]
+
+    assert abs(read - datetime.now(UTC)) < timedelta(minutes=10)
+    assert listed["LastModified"].replace(microsecond=0) == read
 
 
 def test_a_listing_is_sorted_by_key_over_folders(store: Store) -> None:

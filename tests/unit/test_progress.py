@@ -174,3 +174,22 @@ def test_a_beat_without_progress_is_one_too(tmp_path: Path) -> None:
         put(tmp_path, beat(0, 12, float(second)))
         clock.now += 8
         assert watch.look() is None
+
+
+def test_each_part_of_a_step_has_a_rate_of_its_own(tmp_path: Path) -> None:
+    notes = ProgressNotes(tmp_path, 9.0)
+    told = []
+    for done, unit, when in (
+        (0, "files", 0.0),
+        (600, "files", 600.0),
+        (0, "images", 601.0),
+        (80, "images", 609.0),
+        (1, "images", 612.0),
+        (21, "images", 622.0),
+    ):
+        put(tmp_path, Beat(0, done, 800, unit, None, None, when))
+        report = notes.report()
+        assert report is not None
+        told.append(report.rate)
+
+    assert told == [0.0, 1.0, 0.0, 10.0, 0.0, 2.0]

@@ -32,7 +32,7 @@ from tests.cluster.node.operator_manifests import CERTIFICATE_SECRET, NAME, NAME
 from tests.cluster.node.paths import NodeError, State
 from tests.cluster.node.processes import Processes
 
-STATE_SECONDS = 90.0
+STATE_SECONDS = 300.0
 """Time limit of each state; all together take about 10 s on 2 idle cores."""
 _POLL_SECONDS = 0.05
 _READY = 'jsonpath={.status.conditions[?(@.type=="Ready")].status}'

@@ -11,7 +11,7 @@ from typing import Any, Self
 from tests.cluster.node.addresses import NODE_ADDRESS
 from tests.cluster.node.paths import NodeError
 
-_SECONDS = 30.0
+_SECONDS = 120.0
 
 
 class Forward:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 
@@ -35,6 +35,19 @@ def shared(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def turn_of(folder: Path, *, alone: bool) -> Iterator[None]:
+    """Have the node alone, or with others, while the context is open.
+
+    Everybody waits at the same door first: who waits there to be alone lets nobody else in, so
+    that those who share the node one after the other never keep him out for ever.
+    """
+    with ExitStack() as held:
+        with exclusive(folder / "door.lock"):
+            held.enter_context((exclusive if alone else shared)(folder / "drill.lock"))
+        yield
 
 
 def try_exclusive(descriptor: int) -> bool:

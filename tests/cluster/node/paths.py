@@ -11,6 +11,10 @@ ROOT = Path(__file__).resolve().parents[3]
 """The repository."""
 
 
+LONGEST_SOCKET = 107
+"""Bytes of a Unix socket's path on Linux."""
+
+
 class NodeError(Exception):
     """What keeps the node from being built, started or used; one line for people."""
 
@@ -72,4 +76,9 @@ def cache_folder() -> Path:
                 f"the test cluster's cache {folder} lies below {hidden}, which the node hides; "
                 "set HBSEG_TEST_CACHE to another folder"
             )
+    if len(os.fsencode(State(folder).control_socket)) > LONGEST_SOCKET:
+        raise NodeError(
+            f"the test cluster's cache {folder} has too long a path for a socket in it; "
+            "set HBSEG_TEST_CACHE to a shorter one"
+        )
     return folder

@@ -32,7 +32,7 @@ from tests.cluster.node.paths import ROOT, NodeError, State
 from tests.cluster.node.requirements import search_path
 
 LOOPBACK = "127.0.0.1"
-END_SECONDS = 30.0
+END_SECONDS = 120.0
 _POLL_SECONDS = 0.1
 
 

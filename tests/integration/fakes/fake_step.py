@@ -1,12 +1,13 @@
 """A fake step: does what `HBSEG_FAKE` says, through the real entry module.
 
 `HBSEG_FAKE` is JSON: {prefix or step: [what to do at its first execution, at the next, ...]}; the
-last one goes on. What to do: `ok`, `fail CODE`, `exit CODE`, `kill RANK`, `lost RANK` (its peers
-run into it), `tear CODE` (rank 0 fails with it, its peers tell of a lost one), `wait` (for ever),
-`gate FILE` (until it is there), `stubborn` (ignores SIGTERM), `hang RANK` (after three steps, and
-ignores SIGTERM; its peers wait for it), `linger` (writes its marker, then waits for ever), `where`
-(prints some of its environment), `turns` (its ranks meet over and over), `key KEY` (until it is in
-the folder of the datasets), `oom` (takes memory without end).
+last one goes on. What to do: `ok`, `fail CODE [FILE]` (when the file is there), `exit CODE`, `kill
+RANK`, `lost RANK` (its peers run into it), `tear CODE` (rank 0 fails with it, its peers tell of a
+lost one), `wait` (for ever), `gate FILE` (until it is there), `stubborn` (ignores SIGTERM), `hang
+RANK` (after three steps, and ignores SIGTERM; its peers wait for it), `linger` (writes its marker,
+then waits for ever), `where` (prints some of its environment), `share` (ends well and leaves the
+marker to another node), `turns` (its ranks meet over and over), `key KEY` (until it is in the
+folder of the datasets), `oom` (takes memory without end).
 """
 
 import json
@@ -47,12 +48,19 @@ def behaviour(context: StepContext) -> str:
     return "ok"
 
 
+def until_there(gate: str) -> None:
+    while gate and not Path(gate).exists():
+        time.sleep(0.02)
+
+
 def act(what: str, context: StepContext, peers: Callable[[], None]) -> None:
     action, _, value = what.partition(" ")
     print(f"rank {RANK} acts: {what}", flush=True)
     print("to stderr 손", file=sys.stderr, flush=True)
     if action == "fail":
-        raise ERRORS[int(value)](f"planned failure {value}", "no next step")
+        code, _, gate = value.partition(" ")
+        until_there(gate)
+        raise ERRORS[int(code)](f"planned failure {code}", "no next step")
     if action == "tear":
         if RANK == 0:
             raise ERRORS[int(value)](f"planned failure {value}", "no next step")
@@ -69,16 +77,17 @@ def act(what: str, context: StepContext, peers: Callable[[], None]) -> None:
         (context.work / f"waiting-{RANK}").touch()
         threading.Event().wait()
     if action == "gate":
-        while not Path(value).exists():
-            time.sleep(0.02)
+        until_there(value)
     if action == "hang":
         for done in (1, 2, 3):
             context.beats.beat(done, 400, "steps")
+            context.beats.flush()  # a test looks for this very step, however slow the machine is
             peers()
         if int(value) == RANK:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             threading.Event().wait()
         context.beats.again(waits=True)
+        context.beats.flush()
         peers()
     while action == "turns":
         peers()
@@ -121,8 +130,10 @@ def finish(context: StepContext) -> None:
 
 
 def work(context: StepContext) -> None:
-    act(behaviour(context), context, lambda: None)
-    finish(context)
+    what = behaviour(context)
+    act(what, context, lambda: None)
+    if what != "share":
+        finish(context)
 
 
 if __name__ == "__main__":

@@ -129,3 +129,92 @@ def test_cancel_mends_a_summary_that_a_lost_execution_left(cli: Cli, run: Run) -
     assert cli("cancel", "first", "-y").code == 0
 
     assert run.read().steps == {"stage1": "cancelled", "stage2": "done"}
+
+
+@pytest.mark.parametrize("verb", ["cancel", "delete"])
+def test_a_run_is_not_stopped_or_deleted_from_elsewhere(
+    cli: Cli, tmp_path: Path, verb: str
+) -> None:
+    run = Run(open_store(tmp_path / "runs"), "first")
+    run.claim(data=str(tmp_path / "data"), namespace="hands")
+    run.summarise(steps={"stage1": "running"})
+
+    outcome = cli(verb, "first", "-y")
+
+    assert outcome.code == 5
+    assert "run first is at home in hands, this looks at local; give -n hands" in outcome.err
+    assert run.read().steps == {"stage1": "running"}
+
+
+def test_what_is_written_while_a_run_is_deleted_goes_with_it(
+    cli: Cli, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hbseg.local.backend import LocalBackend
+
+    late = lambda _, of: of.folder.put("logs/stage1/1/0.log", b"the last line")  # noqa: E731
+    monkeypatch.setattr(LocalBackend, "forget", late)
+
+    assert cli("delete", "first", "-y").code == 0
+    assert list(run.folder.list()) == []
+
+
+def test_steps_of_a_later_version_are_passed_over(cli: Cli, run: Run) -> None:
+    run.summarise(steps={"distill": "done", "stage1": "failed"})
+
+    rows = cli("status", "first", "-o", "json").json()["tasks"]
+
+    assert [row["prefix"] for row in rows] == ["stage1"]
+    assert cli("logs", "first").code == 3
+
+
+def test_text_from_storage_does_not_steer_the_terminal(cli: Cli, tmp_path: Path) -> None:
+    run = Run(open_store(tmp_path / "runs"), "first")
+    run.claim(data="d", owner="eve\x1b[2J\u202e손\nx", namespace="a\x9b\tb")
+
+    outcome = cli("list")
+
+    assert "eve\\x1b[2J\\u202e손 x" in outcome.out
+    assert "a\\x9b\tb" in outcome.out
+    refused = cli("submit-train", "--stage", "1", "--run", "first", "--data", "d")
+    assert "\x1b" not in refused.err
+
+
+def test_logs_of_one_task_do_not_hide_behind_another_that_has_none(cli: Cli, run: Run) -> None:
+    run.summarise(steps={"infer": "pending", "valid": "running"})
+    claim_attempt(run, Step.INFER, "valid")
+    run.folder.put("logs/infer/1/0.log", b"2026-01-01T00:00:00.000Z here\n")
+
+    outcome = cli("logs", "first", "--step", "infer")
+
+    assert (outcome.code, outcome.out) == (0, "2026-01-01T00:00:00.000Z here\n")
+    assert "no logs of infer" in outcome.err
+
+
+def test_followed_logs_begin_at_their_tail(cli: Cli, run: Run) -> None:
+    run.summarise(steps={"stage1": "done"})
+    claim_attempt(run, Step.STAGE1, "stage1")
+    lines = [f"2026-01-01T00:00:0{second}.000Z {second}\n" for second in range(4)]
+    run.folder.put("logs/stage1/1/0.log", "".join(lines).encode())
+
+    assert cli("logs", "first", "-f", "--tail", "2").out == "".join(lines[2:])
+    assert cli("logs", "first", "-f", "--tail", "9").out == "".join(lines)
+    assert cli("logs", "first", "-f", "--tail", "0").out == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("logs", "first", "--since", "999999d"), "--since 999999d: expected"),
+        (("submit-train", "--stage", "1", "--pending-timeout", "0"), "--pending-timeout 0: input"),
+        (("submit-train", "--stage", "1", "--pending-timeout", "1e12"), "--pending-timeout 1e+12"),
+        (("submit-train", "--stage", "1", "--stall-timeout", "nan"), "--stall-timeout nan: input"),
+        (("doctor", "--timeout", "inf"), "--timeout inf: expected 1 to 86400 seconds"),
+    ],
+)
+def test_times_that_no_clock_has_are_refused(
+    cli: Cli, run: Run, arguments: tuple[str, ...], told: str
+) -> None:
+    outcome = cli(*arguments)
+
+    assert (outcome.code, outcome.err.count("\n")) == (2, 1)
+    assert told in outcome.err

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from hbseg.attempts import Ending, claim_attempt, record_ending
+from hbseg.attempts import Ending, claim_attempt, latest_record, record_ending
 from hbseg.backend import Phase
 from hbseg.cluster.backend import KubernetesBackend
 from hbseg.cluster.client import Cluster
+from hbseg.cluster.events import is_about
 from hbseg.errors import ConflictError, InvalidInput, NotFinished, NotFoundError
 from hbseg.markers import MARKER
 from hbseg.placement import Placement
@@ -261,7 +262,8 @@ def test_what_waits_too_long_is_cancelled_with_its_reason(
     api: FakeApi, backend: KubernetesBackend, run: Run
 ) -> None:
     submit(backend, run)
-    event = {"involvedObject": {"kind": "Job", "name": NAME}, "type": "Warning"}
+    uid = job_of(api)["metadata"]["uid"]
+    event = {"involvedObject": {"kind": "Job", "name": NAME, "uid": uid}, "type": "Warning"}
     quota = "exceeded quota: q, requested: cpu=4, used: cpu=0, limited: cpu=2"
     api.put(
         "events",
@@ -276,6 +278,24 @@ def test_what_waits_too_long_is_cancelled_with_its_reason(
 
     assert told == ["quota q is used up: asks for cpu=4, used cpu=0, limit cpu=2"]
     assert backend.state(run, task(run).name).phase == Phase.CANCELLED
+
+
+def test_a_cluster_without_the_operator_still_shows_its_batch_jobs(
+    api: FakeApi, backend: KubernetesBackend, run: Run
+) -> None:
+    submit(backend, run)
+    api.plan("GET", "pytorchjobs", Reply(404, b"404 page not found\n"))
+
+    assert backend.tasks(run) == [task(run).name]
+
+
+def test_who_joined_a_pending_task_does_not_stop_it(backend: KubernetesBackend, run: Run) -> None:
+    submit(backend, run)
+
+    with pytest.raises(NotFinished, match="waits on"):
+        wait_for_start(backend, run, task(run), 0.2, joined=True)
+
+    assert backend.state(run, task(run).name).phase == Phase.PENDING
 
 
 def test_the_attempt_and_a_cause_that_no_pod_tells_come_from_storage(
@@ -363,3 +383,65 @@ def test_a_training_and_a_step_of_another_kind_are_found_by_their_kind(
     kinds = {plural for plural, _ in api.objects}
     assert kinds == {"configmaps", "pytorchjobs", "jobs"}
     assert backend.tasks(run) == ["report", "stage1"]
+
+
+def test_forget_waits_for_pods_whose_job_is_gone(
+    api: FakeApi, backend: KubernetesBackend, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit(backend, run)
+    pod_of(api)
+    api.remove("jobs", NAME)  # by kubectl: its pod has its grace, and writes a checkpoint
+    watch = api.watch
+
+    def end_once_watched(plural: str, query: Any, send: Any) -> None:
+        api.remove("pods", f"{NAME}-abcde")
+        watch(plural, query, send)
+
+    monkeypatch.setattr(api, "watch", end_once_watched)
+
+    backend.forget(run)
+
+    assert not api.objects
+
+
+def test_a_submit_that_another_has_overtaken_leaves_its_attempt_alone(
+    api: FakeApi, backend: KubernetesBackend, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of = task(run)
+    made: list[int] = []
+
+    def overtake(*_: object) -> None:
+        if not made:
+            made.append(0)
+            submit(backend, run)
+            claim_attempt(run, Step.COMPILE, of.name, spec_hash=of.spec.digest())
+
+    monkeypatch.setattr("hbseg.cluster.start.anchors.ensure_spec", overtake)
+    submit(backend, run)
+
+    record = latest_record(run, Step.COMPILE, of.name)
+    assert record is not None
+    assert record.ending is None
+
+
+def test_events_of_a_run_with_a_longer_name_are_not_those_of_this_one() -> None:
+    def event(kind: str, name: str) -> dict[str, Any]:
+        return {"involvedObject": {"kind": kind, "name": name, "uid": "u"}}
+
+    assert is_about(event("Pod", "main-infer-0-abcde"), ["main-infer"])
+    assert not is_about(event("Job", "main-infer-valid"), ["main-infer"])
+
+
+def test_a_pod_that_has_just_started_is_not_the_attempt_before(
+    api: FakeApi, backend: KubernetesBackend, run: Run
+) -> None:
+    of = task(run)
+    number = claim_attempt(run, Step.COMPILE, of.name)
+    ending = Ending(code=65, attempt=number, finished="2026-01-01T00:00:00+00:00")
+    record_ending(run, Step.COMPILE, ending)
+    submit(backend, run)
+    pod_of(api)
+
+    assert backend.state(run, of.name).attempt == 0
+    claim_attempt(run, Step.COMPILE, of.name)
+    assert backend.state(run, of.name).attempt == 2

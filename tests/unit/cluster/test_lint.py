@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from hbseg.cluster.lint import problems
+from hbseg.cluster.profile import ClusterProfile
 from hbseg.cluster.source import plain
 
 Manifest = dict[str, Any]
@@ -121,6 +122,7 @@ POD: list[tuple[str, Break, str]] = [
     ("twice", with_variable("HOME", "/"), "environment variable HOME stands twice"),
     ("number", with_variable("A", 1), "environment variable A is 1, expected text"),
     ("secret name", with_variable("DB_PASSWORD", "x"), "DB_PASSWORD looks like a secret"),
+    ("secret token", with_variable("HF_TOKEN", "x"), "HF_TOKEN looks like a secret"),
     ("key", with_variable("A", "AKIA" + "Z" * 16), "A looks like a secret"),
     ("password", with_variable("A", "https://me:x@host"), "A looks like a secret"),
     ("memory", with_shared_memory("20Gi"), "volume shm may take 20Gi of the memory"),
@@ -172,3 +174,8 @@ def test_an_unknown_kind_is_only_asked_for_its_name() -> None:
     assert problems({"kind": "Secret", "metadata": {"name": "hbseg"}}) == []
     (problem,) = problems({"kind": "Secret", "metadata": {}})
     assert problem == "name '' is not a letter, then a-z, 0-9 and -"
+
+
+@pytest.mark.parametrize("name", ["TOKENIZERS_PARALLELISM", "AWS_WEB_IDENTITY_TOKEN_FILE"])
+def test_a_name_that_only_sounds_like_a_secret_is_none(name: str) -> None:
+    assert ClusterProfile(environment={name: "x"}).environment == {name: "x"}

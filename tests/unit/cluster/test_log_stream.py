@@ -8,7 +8,6 @@ import pytest
 from hbseg.cluster.client import Cluster
 from hbseg.cluster.log_stream import Line, PodFollower, parsed, whole_log
 from hbseg.cluster.logs import merged_logs
-from hbseg.errors import HbsegError
 from tests.unit.cluster.fake_api import FakeApi, Reply, status
 
 STARTING = Reply(400, status(400, 'container "c" in pod "p" is waiting to start'))
@@ -42,7 +41,7 @@ def test_times_of_a_node_elsewhere_are_told_in_utc() -> None:
 def followed(cluster: Cluster, *over: bool) -> list[str]:
     """Return the texts that a follower of the pod `p` passes on; `over` answers its questions."""
     answers = list(over)
-    found: list[Line | HbsegError | None] = []
+    found: list[Line | Exception | None] = []
     follower = PodFollower(
         cluster, "p", "c", put=found.append, is_over=lambda: answers.pop(0) if answers else True
     )
@@ -75,6 +74,16 @@ def test_a_follower_ends_with_the_pod(api: FakeApi, cluster: Cluster) -> None:
     api.plan("GET", "/log", Reply(pieces=(raw(1, "a"),)), Reply(404, status(404, "", name="p")))
 
     assert followed(cluster, False, False) == ["a"]
+
+
+def test_a_bug_in_a_follower_ends_it_and_is_told(api: FakeApi, cluster: Cluster) -> None:
+    def broken() -> bool:
+        raise KeyError("a bug")
+
+    got: list[Any] = []
+    PodFollower(cluster, "p", "c", put=got.append, is_over=broken).run()
+
+    assert [type(item) for item in got] == [KeyError]
 
 
 def test_a_stream_that_ends_well_after_the_container_is_the_last(

@@ -394,6 +394,18 @@ def split(arguments: list[str]) -> tuple[list[str], list[str]]:
     return arguments[:middle], arguments[middle + 1 :]
 
 
+def test_nodes_wait_for_each_other_as_long_as_they_may_be_pending() -> None:
+    of, placement = TRAININGS["train-2x4"]
+    patient = placement.model_copy(update={"pending_timeout": 3600.5})
+
+    def settings(place: Placement) -> list[dict[str, str]]:
+        found: list[dict[str, str]] = job_objects(of, place)[1]["spec"]["elasticPolicy"]["rdzvConf"]
+        return found
+
+    assert settings(placement) == [{"key": "join_timeout", "value": "600"}]
+    assert settings(patient) == [{"key": "join_timeout", "value": "3601"}]
+
+
 def test_one_node_is_a_master_alone() -> None:
     spec = job("train-one-node")["spec"]
 
@@ -473,15 +485,12 @@ def test_a_trainings_pod_knows_its_number() -> None:
 # Resources and places.
 
 
-@pytest.mark.parametrize(
-    ("name", "gpus"),
-    [("train-one-node", "1"), ("train-2x4", "4"), ("compile", "1"), ("infer", "1")],
-)
+@pytest.mark.parametrize(("name", "gpus"), [("train-one-node", "1"), ("train-2x4", "4")])
 def test_a_pod_has_the_gpus_of_its_processes(name: str, gpus: str) -> None:
     assert container_of(job(name))["resources"]["limits"]["nvidia.com/gpu"] == gpus
 
 
-@pytest.mark.parametrize("name", ["train-cpu-only", "prepare", "report", "pipeline"])
+@pytest.mark.parametrize("name", ["train-cpu-only", *BATCH, "pipeline"])
 def test_a_pod_without_use_for_a_gpu_has_none(name: str) -> None:
     resources = container_of(job(name))["resources"]
     assert not any("nvidia" in key for part in resources.values() for key in part)

@@ -1,12 +1,13 @@
 """Why jobs are pending, from objects that a real cluster had."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
 from hbseg.backend import Phase
 from hbseg.cluster.jobs import Seen, job_state
+from hbseg.cluster.reasons import job_reason
 from hbseg.cluster.scheduling import refused_pod, unschedulable
 from tests.unit.cluster.conftest import captured
 
@@ -136,7 +137,7 @@ def test_a_job_in_a_queue_says_what_the_queue_waits_for() -> None:
         ),
         (
             "0/2 nodes are available: 1 Too many pods, 1 node(s) were unschedulable.",
-            "no node takes it (2 nodes: 1 full of pods, 1 closed for pods)",
+            "no node takes it (2 nodes: 1 full of pods, 1 cordoned)",
         ),
         ("0/1 nodes are available: something new.", "no node takes it: something new"),
         ("words that nobody knows", "words that nobody knows"),
@@ -150,3 +151,35 @@ def test_a_refusal_of_another_kind_is_told_in_its_own_words() -> None:
     assert refused_pod("Error creating: pods is\nforbidden: because") == (
         "its pods cannot be created: pods is forbidden: because"
     )
+
+
+def refusal(uid: str, time: str) -> dict[str, Any]:
+    quota = "exceeded quota: q, requested: cpu=4, used: cpu=0, limited: cpu=2"
+    return {
+        "metadata": {},
+        "involvedObject": {"kind": "Job", "name": "j", "uid": uid},
+        "reason": "FailedCreate",
+        "message": quota,
+        "lastTimestamp": time,
+    }
+
+
+def batch_reason(*events: dict[str, Any], pods: tuple[dict[str, Any], ...] = ()) -> str:
+    created = "2026-01-01T00:01:00Z"
+    metadata = {"name": "j", "uid": "this", "creationTimestamp": created}
+    now = datetime.fromisoformat("2026-01-01T00:02:00Z")
+    return job_reason({"kind": "Job", "metadata": metadata}, pods, events, now, None)
+
+
+def test_what_was_refused_to_an_earlier_job_of_the_name_is_no_reason_now() -> None:
+    earlier = refusal("earlier", "2026-01-01T00:00:00Z")
+    assert batch_reason(earlier).startswith("the cluster's job controller has not seen the job")
+    assert batch_reason(earlier, refusal("this", "2026-01-01T00:01:01Z")).startswith("quota q is")
+
+
+def test_of_several_pods_one_that_cannot_be_made_is_the_reason() -> None:
+    made = {"name": "p", "creationTimestamp": "2026-01-01T00:01:10Z"}
+    pod = {"metadata": made, "spec": {}, "status": {"phase": "Running"}}
+    before, after = (refusal("this", f"2026-01-01T00:01:{second}Z") for second in ("01", "11"))
+    assert batch_reason(before, pods=(pod,)) == ""
+    assert batch_reason(before, after, pods=(pod,)).startswith("quota q is used up")

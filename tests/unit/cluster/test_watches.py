@@ -109,3 +109,14 @@ def test_an_outage_longer_than_the_limit_is_told() -> None:
     with pytest.raises(UnreachableError):
         waited(mirror)
     mirror.__exit__()
+
+
+def test_a_bug_in_a_watch_is_raised_where_its_news_are_waited_for(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise KeyError("a bug")
+
+    monkeypatch.setattr(Mirror, "_list", broken)
+    with Mirror(cluster, [Watched(POD)]) as mirror, pytest.raises(KeyError, match="a bug"):
+        mirror.wait(SECONDS)

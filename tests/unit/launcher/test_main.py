@@ -5,8 +5,17 @@ from pathlib import Path
 import pytest
 
 from hbseg.attempts import Ending
-from hbseg.launcher.main import LONGEST_MESSAGE, exit_code_of_pod, termination_message
-from hbseg.launcher.rank_logs import LARGEST_LOG, LONGEST_LINE, RankLogs, end_of
+from hbseg.errors import SpecError
+from hbseg.launcher.main import exit_code_of_pod
+from hbseg.launcher.options import options_of
+from hbseg.launcher.rank_logs import (
+    LARGEST_LOG,
+    LARGEST_OWN_TEXT,
+    LONGEST_LINE,
+    RankLogs,
+    end_of,
+)
+from hbseg.launcher.termination import LONGEST_MESSAGE, termination_message
 
 
 def test_lines_go_to_their_ranks_whatever_the_pieces(tmp_path: Path) -> None:
@@ -56,6 +65,43 @@ def test_a_line_without_an_end_does_not_grow_for_ever(tmp_path: Path) -> None:
 
     assert (tmp_path / "0.log").stat().st_size > LONGEST_LINE
     logs.close()
+
+
+def test_the_rest_of_a_long_line_stays_with_its_rank(tmp_path: Path) -> None:
+    logs = RankLogs(tmp_path, torchrun=True)
+    logs.feed(b"[rank1]:b\n[rank0]:" + b"x" * (LONGEST_LINE + 1))
+    logs.feed(b"y\n[rank1]:c\n")
+    logs.close()
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0.log", "1.log"]
+    assert (tmp_path / "0.log").read_bytes().endswith(b" y\n")
+    assert logs.own_text() == ""
+
+
+def test_only_the_end_of_torchrun_s_own_words_is_looked_at(tmp_path: Path) -> None:
+    logs = RankLogs(tmp_path, torchrun=True)
+    for _ in range(9):
+        logs.feed(b"z" * (LONGEST_LINE - 1) + b"\n")
+    logs.feed(b"the report\n")
+    logs.close()
+
+    said = logs.own_text()
+
+    assert len(said) <= LARGEST_OWN_TEXT
+    assert said.endswith("the report\n")
+
+
+def test_a_placement_of_another_version_is_refused_by_name(tmp_path: Path) -> None:
+    given = {"job": str(tmp_path), "module": "m", "placement": '{"nodes": 1, "later": 2}'}
+    of_the_step = dict.fromkeys(("data", "spec", "work", "spec-hash"), "x")
+    of_the_step |= {"step": "infer", "runs": str(tmp_path), "run-name": "r", "prefix": "infer"}
+    words = [word for name, value in given.items() for word in (f"--{name}", value)]
+    words += ["--", *(f"--{name}={value}" for name, value in of_the_step.items())]
+
+    with pytest.raises(SpecError, match="--placement: later: ") as error:
+        options_of(words).launch()
+
+    assert error.value.hint == "submit with the same hbseg version as the image's"
 
 
 def test_only_the_end_of_a_huge_log_is_copied(tmp_path: Path) -> None:

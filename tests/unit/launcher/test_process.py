@@ -19,7 +19,7 @@ orphan = "import os\\nif os.fork(): os._exit(0)\\nos.setsid()"
 for _ in range(3):
     subprocess.run([sys.executable, "-c", orphan], check=True)
 children = f"/proc/{os.getpid()}/task/{os.getpid()}/children"
-deadline = time.monotonic() + 30
+deadline = time.monotonic() + 240
 while open(children).read().split() != [str(own.pid)]:
     assert time.monotonic() < deadline, open(children).read()
     reap_all_but(own.pid)
@@ -33,7 +33,7 @@ reap_all_but(own.pid)
 
 
 def test_orphans_are_reaped_and_the_own_child_s_code_is_kept() -> None:
-    subprocess.run([sys.executable, "-c", ORPHANS], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", ORPHANS], check=True, timeout=300)
 
 
 def run(tmp_path: Path, program: str, cause: Cause | None = None) -> tuple[int, Cause | None, str]:

@@ -7,7 +7,7 @@ import pytest
 
 from hbseg.attempts import Ending
 from hbseg.launcher.rank_logs import RankLogs
-from hbseg.launcher.root_cause import CANCELLED, earliest_record, exits_by_themselves, explained
+from hbseg.launcher.root_cause import CANCELLED, exits_by_themselves, explained
 
 REPORT = """\
 W1125 elastic/multiprocessing/api.py:1028] Sending process {stopped} closing signal SIGTERM
@@ -75,21 +75,6 @@ def test_a_killed_rank_is_the_cause_whatever_its_peers_say(tmp_path: Path) -> No
 
     assert ending.code == 137
     assert "rank 1 was killed by SIGKILL" in ending.reason
-
-
-def test_the_earliest_record_counts_and_a_stopped_rank_does_not(tmp_path: Path) -> None:
-    def record(rank: int, code: int, time: float) -> None:
-        content = {"code": code, "reason": f"rank {rank}", "rank": rank, "time": time}
-        (tmp_path / f"{rank}.json").write_text(json.dumps(content))
-
-    record(0, CANCELLED, 1.0)
-    assert earliest_record(tmp_path) is None
-    record(1, 170, 3.0)
-    record(2, 65, 2.0)
-    (tmp_path / "3.json").write_text("{half")
-    found = earliest_record(tmp_path)
-    assert found is not None
-    assert (found.code, found.reason, found.rank) == (65, "rank 2", 2)
 
 
 def test_a_lost_peer_is_no_cause_where_another_rank_has_one(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from hbseg.launcher.torchrun import (
+    SHORTEST_COLLECTIVE,
     collective_timeout,
     step_command,
     step_environment,
@@ -113,3 +114,8 @@ def test_libraries_are_led_to_a_folder_that_can_be_written(tmp_path: Path) -> No
     for name in ("TORCHINDUCTOR_CACHE_DIR", "NUMBA_CACHE_DIR", "XDG_CACHE_HOME"):
         assert Path(places[name]).is_dir()
         assert Path(places[name]).is_relative_to(tmp_path / "work")
+
+
+def test_ranks_that_load_torch_are_waited_for_however_short_a_stall_is() -> None:
+    assert collective_timeout(3.0) == SHORTEST_COLLECTIVE
+    assert collective_timeout(SHORTEST_COLLECTIVE) > SHORTEST_COLLECTIVE

@@ -136,6 +136,29 @@ def test_sigterm_keeps_the_step_and_goes_on_to_the_same_weights(
     assert trained(given).outputs == undisturbed.outputs
 
 
+def test_a_training_that_is_killed_in_a_validation_repeats_no_step(
+    drawn: Dataset, tmp_path: Path, undisturbed: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise Cut
+
+    monkeypatch.setattr("hbseg.ml.validation.Validation.mean_dice", killed)
+    given = setting(drawn, tmp_path)
+    with pytest.raises(Cut):
+        train(given, ALONE)
+    monkeypatch.undo()
+    state = CheckpointFolder(given.stage, "i", tmp_path).latest()
+    assert state is not None
+    assert (state.epoch, state.position, state.step) == (0, 3, 3)
+
+    told: list[str] = []
+    again = train(replace(given, say=told.append), ALONE)
+
+    assert "going on from step 3" in told[1]
+    assert again is not None
+    assert again.outputs == undisturbed.outputs
+
+
 def test_checkpoints_of_another_spec_are_not_gone_on_from(drawn: Dataset, tmp_path: Path) -> None:
     first = trained(setting(drawn, tmp_path, identity="one"))
     spec = SPEC.model_copy(update={"run": SPEC.run.model_copy(update={"seed": 1})})

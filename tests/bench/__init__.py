@@ -1,0 +1,1 @@
+"""Benchmarks of the control plane: `make bench`, or `python -m tests.bench`."""

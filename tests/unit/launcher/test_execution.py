@@ -1,0 +1,68 @@
+"""What a node does when its step has ended, before it says so."""
+
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+
+from hbseg.attempts import Ending, claim_attempt, record_ending
+from hbseg.launcher.execution import await_word
+from hbseg.launcher.options import Launch
+from hbseg.launcher.stop_request import stop_request
+from hbseg.placement import Placement
+from hbseg.runs import Run
+from hbseg.steps import Step
+from hbseg.store import open_store
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Launch:
+    """A node of a gang, in attempt 1."""
+    run = Run(open_store(tmp_path), "r")
+    claim_attempt(run, Step.STAGE1, "stage1")
+    return Launch(
+        job=tmp_path,
+        module="m",
+        arguments=(),
+        step=Step.STAGE1,
+        run=run,
+        prefix="stage1",
+        placement=Placement(nodes=2),
+        spec_hash="",
+        spec=tmp_path / "spec.yaml",
+        data=str(tmp_path),
+        work=tmp_path,
+    )
+
+
+def ending(code: int, *, lost_peer: bool) -> Ending:
+    return Ending(code=code, attempt=1, finished="t", final=False, lost_peer=lost_peer)
+
+
+def test_the_word_of_a_lost_node_is_waited_for(
+    launch: Launch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hbseg.launcher.execution.WORD_SECONDS", 300.0)
+    record_ending(launch.run, Step.STAGE1, ending(170, lost_peer=True))
+    word = ending(143, lost_peer=False)
+    with stop_request() as stop:
+        threading.Timer(0.2, record_ending, (launch.run, Step.STAGE1, word)).start()
+        await_word(launch, 1, stop)
+
+    assert record_ending(launch.run, Step.STAGE1, ending(170, lost_peer=True)) == word
+
+
+def test_a_node_that_says_nothing_is_not_waited_for_for_ever(
+    launch: Launch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hbseg.launcher.execution.WORD_SECONDS", 9e9)
+    with stop_request() as stop:
+        stop.set(signal.SIGTERM, None)
+        await_word(launch, 1, stop)
+        stop.is_set = False
+        monkeypatch.setattr("hbseg.launcher.execution.WORD_SECONDS", 0.0)
+        await_word(launch, 1, stop)
+
+    lost = ending(170, lost_peer=True)
+    assert record_ending(launch.run, Step.STAGE1, lost) == lost
