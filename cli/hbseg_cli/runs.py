@@ -106,6 +106,7 @@ def delete(run: options.RunName, session: Session, yes: options.Yes = False) -> 
     where, of = session.backend(), session.run(run)
     claim = of.read()
     _check_home(claim, where)
+    _check_known(claim, where.tasks(of))
     sizes = [entry.size for entry in of.folder.list()]
     told = f"{len(sizes)} objects, {sum(sizes) / 1e6:.1f} MB in {of.folder.url}"
     say(f"run {run} of {claim.owner}: {told}")
@@ -135,6 +136,20 @@ def _check_home(claim: RunClaim, where: Backend) -> None:
         f"run {claim.name} is at home in {claim.namespace}, this looks at {where.namespace}",
         f"give {home}",
     )
+
+
+def _check_known(claim: RunClaim, tasks: list[str]) -> None:
+    """Refuse to delete what another cluster may be at work on. Raises ConflictError."""
+    from hbseg.errors import ConflictError
+    from hbseg.runs import AT_WORK
+
+    for prefix, state in claim.steps.items():
+        if state in AT_WORK and prefix.replace("/", "-") not in tasks:
+            raise ConflictError(
+                f"{prefix} of run {claim.name} is said to be {state}, and nothing is known of it "
+                f"in {claim.namespace}",
+                f"give the right --context; if it was lost, first: hbseg cancel {claim.name}",
+            )
 
 
 def _summary(steps: dict[str, str]) -> str:

@@ -146,6 +146,19 @@ def test_a_run_is_not_stopped_or_deleted_from_elsewhere(
     assert run.read().steps == {"stage1": "running"}
 
 
+def test_a_run_of_which_something_may_run_in_another_cluster_is_not_deleted(
+    cli: Cli, run: Run
+) -> None:
+    run.summarise(steps={"stage1": "running"})
+
+    outcome = cli("delete", "first", "-y")
+
+    assert outcome.code == 5
+    assert "stage1 of run first is said to be running, and nothing is known of it" in outcome.err
+    assert cli("cancel", "first", "-y").code == 0
+    assert cli("delete", "first", "-y").code == 0
+
+
 def test_what_is_written_while_a_run_is_deleted_goes_with_it(
     cli: Cli, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
