@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -103,8 +103,11 @@ class Backend(Protocol):
     def tasks(self, run: Run) -> list[str]:
         """Return the names of the run's tasks that the backend knows, sorted."""
 
-    def exclusive(self, run: Run) -> AbstractContextManager[None]:
-        """Hold the run while the context is open. Raises ConflictError where another does."""
+    def exclusive(self, run: Run) -> AbstractContextManager[Callable[[], None]]:
+        """Hold the run while the context is open. Raises ConflictError where another does.
+
+        The context gives a check that raises ConflictError once another has taken the run over.
+        """
 
     def forget(self, run: Run) -> None:
         """Remove what the backend keeps of a run. Raises ConflictError while a task runs."""

@@ -147,12 +147,13 @@ class Pipeline:
             NotFoundError: there is no dataset.
         """
         self._run.claim(data=self._data.url, namespace=self._backend.namespace)
-        with self._backend.exclusive(self._run):
+        with self._backend.exclusive(self._run) as check_held:
             done = []
             if self._prepare is not None:
                 self.do(self._prepare)
                 done.append(self._prepare)
             for task in chain(self._run, self._data, self._specs.pinned(self._data)):
+                check_held()
                 self.do(task)
                 done.append(task)
             return done

@@ -206,7 +206,7 @@ class KubernetesBackend:
         cancelled = anchors.cancelled_tasks(anchors.find_anchor(self._cluster, run))
         return sorted(jobs | set(filter(is_step, cancelled)))
 
-    def exclusive(self, run: Run) -> AbstractContextManager[None]:
+    def exclusive(self, run: Run) -> AbstractContextManager[Callable[[], None]]:
         """Hold the run's Lease while the context is open. Raises ConflictError."""
         return lease.held(self._cluster, run.name)
 

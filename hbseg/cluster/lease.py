@@ -6,7 +6,7 @@ import os
 import secrets
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -22,11 +22,15 @@ RENEWAL_SECONDS: Final = 10.0
 
 
 @contextmanager
-def held(cluster: Cluster, run: str, *, renewal: float = RENEWAL_SECONDS) -> Iterator[None]:
+def held(
+    cluster: Cluster, run: str, *, renewal: float = RENEWAL_SECONDS
+) -> Iterator[Callable[[], None]]:
     """Hold the run's lease while the context is open.
 
+    Yields what raises ConflictError once another has taken it, while we did not renew it.
+
     Raises:
-        ConflictError: another holds it; or, at the end, another took it while we did not renew it.
+        ConflictError: another holds it; or, at the end, another took it.
     """
     name, holder = anchor_name(run), _identity()
     _take(cluster, run, name, holder)
@@ -41,19 +45,22 @@ def held(cluster: Cluster, run: str, *, renewal: float = RENEWAL_SECONDS) -> Ite
             except HbsegError:
                 continue  # the server may be back in time
 
+    def check() -> None:
+        if lost.is_set():
+            raise ConflictError(
+                f"another pipeline took over run {run} while this one did not answer",
+                f"see: hbseg pipeline status {run}",
+            )
+
     thread = threading.Thread(target=renew, name="lease", daemon=True)
     thread.start()
     try:
-        yield
+        yield check
     finally:
         done.set()
         thread.join(renewal)
         _release(cluster, name, holder)
-    if lost.is_set():
-        raise ConflictError(
-            f"another pipeline took over run {run} while this one did not answer",
-            f"see: hbseg pipeline status {run}",
-        )
+    check()
 
 
 def _identity() -> str:

@@ -21,7 +21,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -226,7 +226,7 @@ class LocalBackend:
             shutil.rmtree(self._run(run), ignore_errors=True)
 
     @contextmanager
-    def exclusive(self, run: Run) -> Iterator[None]:
+    def exclusive(self, run: Run) -> Iterator[Callable[[], None]]:
         """Keep other pipelines off the run while the context is open.
 
         Raises:
@@ -241,7 +241,7 @@ class LocalBackend:
                     f"another pipeline is at work on run {run.name}",
                     f"see: hbseg pipeline status {run.name}",
                 ) from None
-            yield
+            yield lambda: None  # the kernel drops the lock with its holder alone
 
     def _start(self, run: Run, task: Task, placement: Placement, data: str, job: Path) -> None:
         """Start the launcher; it goes on only once `job.json` names it, so none is ever lost."""

@@ -59,14 +59,19 @@ def test_a_renewal_without_an_answer_does_not_lose_the_lease(
             assert renewals.acquire(timeout=20)
 
 
-def test_a_lease_that_another_has_taken_is_told_at_the_end(api: FakeApi, cluster: Cluster) -> None:
+def test_a_lease_that_another_has_taken_is_told_when_asked_and_at_the_end(
+    api: FakeApi, cluster: Cluster
+) -> None:
     holding = held(cluster, "main", renewal=0.01)
-    holding.__enter__()
+    check = holding.__enter__()
+    check()
     lease = api.objects["leases", NAME]
     api.put("leases", {**lease, "spec": {**lease["spec"], "holderIdentity": "somebody"}})
     (renewing,) = (thread for thread in threading.enumerate() if thread.name == "lease")
     renewing.join(20)
 
+    with pytest.raises(ConflictError, match="another pipeline took over run main"):
+        check()
     with pytest.raises(ConflictError, match="another pipeline took over run main"):
         holding.__exit__(None, None, None)
     assert ("leases", NAME) in api.objects
