@@ -416,13 +416,25 @@ def _restore(
         if name.startswith("model.")
     }
     model.load_state_dict(weights)
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
     moments: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         if name.startswith("optimiser."):
             _, index, moment = name.split(".")
-            moments.setdefault(int(index), {})[moment] = value
+            moments.setdefault(int(index), {})[moment] = _laid_out(value, parameters[int(index)])
     groups = optimiser.state_dict()["param_groups"]
     optimiser.load_state_dict({"state": moments, "param_groups": groups})
+
+
+def _laid_out(moment: Tensor, parameter: Tensor) -> Tensor:
+    """Return a moment with the strides of its parameter.
+
+    A file has rows first, the network channels last; the fused optimiser goes through both in the
+    order of memory, and would pair each value with another one's moment.
+    """
+    if moment.shape != parameter.shape:
+        return moment  # the count of steps
+    return torch.empty_like(parameter, dtype=moment.dtype).copy_(moment)
 
 
 def _lines(history: list[dict[str, Any]]) -> bytes:

@@ -20,6 +20,7 @@ from hbseg.anatomy import BONES
 from hbseg.data.dataset import open_version
 from hbseg.ml.checkpoint import WEIGHTS
 from hbseg.store import Store, open_store
+from tests.trainings import left_by
 
 if TYPE_CHECKING:
     from tests.chain.conftest import Laptop
@@ -130,6 +131,9 @@ def test_a_run_killed_in_both_stages_and_in_infer_ends_with_the_same_bytes(
         disturbed, undisturbed = laptop.marker("stormy", prefix), laptop.marker(calm, prefix)
         assert disturbed.outputs == undisturbed.outputs, prefix
         assert disturbed.digest == undisturbed.digest, prefix
+    for stage in ("stage1", "stage2"):
+        mine, calm_one = (left_by(laptop.run_folder(run).folder(stage)) for run in ("stormy", calm))
+        assert mine == calm_one, stage
     assert folder.exists("attempts/stage1/2.json")
     assert folder.exists("attempts/stage2/2.json")
     assert folder.exists("attempts/infer/2.json")
