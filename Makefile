@@ -49,6 +49,11 @@ test-long: ## soaks and slow drills, by hand
 	@.ci/setup dev
 	$(BIN)/python -m pytest tests -m slow
 
+.PHONY: test-gpu
+test-gpu: ## trainings on this machine's NVIDIA GPU, by hand
+	@.ci/setup dev
+	$(BIN)/python -m tests.gpu hbseg-gpu
+
 .PHONY: bench
 bench: ## what commands cost, beside plain ways to the same end: a table, and bench.json
 	@.ci/setup dev

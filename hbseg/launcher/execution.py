@@ -162,14 +162,17 @@ def _command(launch: Launch, number: int, files: Path) -> list[str]:
         arguments=launch.arguments,
         files=files,
         meeting=f"{launch.run.name}-{launch.task}-{number}",
-        stop_seconds=launch.stop_seconds - KEPT_BACK_SECONDS,
     )
     return [*command, "--attempt", str(number)]
 
 
 def _environment(launch: Launch, folders: _Folders) -> dict[str, str]:
     environment = step_environment(
-        launch.step, launch.placement, failures=folders.failures, progress=folders.progress
+        launch.step,
+        launch.placement,
+        failures=folders.failures,
+        progress=folders.progress,
+        stop_seconds=launch.stop_seconds - KEPT_BACK_SECONDS,
     )
     if launch.in_pod:
         environment |= writable_places(environment, launch.work)

@@ -44,7 +44,6 @@ def step_command(
     arguments: Sequence[str],
     files: Path,
     meeting: str,
-    stop_seconds: float,
 ) -> list[str]:
     """Return the command of a step.
 
@@ -55,7 +54,6 @@ def step_command(
         arguments: for the step.
         files: folder for torchrun's own files.
         meeting: what only the nodes of this attempt share.
-        stop_seconds: torchrun's limit for its ranks, from SIGTERM to SIGKILL.
     """
     if step not in TRAINING:
         return [sys.executable, "-m", module, *arguments]
@@ -63,9 +61,8 @@ def step_command(
         *(sys.executable, "-m", "torch.distributed.run"),
         *_meeting_flags(placement, meeting),
         *("--nproc-per-node", str(placement.processes_per_node)),
-        *("--max-restarts", "0", "--shutdown-timeout", str(max(1, int(stop_seconds)))),
+        *("--max-restarts", "0"),
         *("--log-dir", str(files), "--tee", "3"),
-        *("--log-line-prefix-template", "[rank${rank}]:"),
         # without `--` torchrun looks for its own flags among the step's
         *("-m", "--", module, *arguments),
     ]
@@ -83,11 +80,13 @@ def _meeting_flags(placement: Placement, meeting: str) -> list[str]:
 
 
 def step_environment(
-    step: Step, placement: Placement, *, failures: Path, progress: Path
+    step: Step, placement: Placement, *, failures: Path, progress: Path, stop_seconds: float
 ) -> dict[str, str]:
     """Return the environment of a step's processes; threads are shared out between them.
 
-    `failures` and `progress` are the folders for records of failed ranks and for beats.
+    `failures` and `progress` are the folders for records of failed ranks and for beats;
+    `stop_seconds` is torchrun's limit for its ranks, from SIGTERM to SIGKILL. What torchrun learned
+    late is told by variables, not by flags, which an older one would refuse.
     """
     processes = placement.processes_per_node if step in TRAINING else 1
     threads = str(placement.threads_per_process or max(1, usable_cores() // processes))
@@ -99,6 +98,8 @@ def step_environment(
         "NUMBA_NUM_THREADS": threads,
         "OMP_WAIT_POLICY": "passive",  # waiting threads that spin starve the other processes
         "PYTHONUNBUFFERED": "1",
+        "TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE": "[rank${rank}]:",
+        "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(max(1, int(stop_seconds))),
         "HBSEG_FAILURES": str(failures),
         "HBSEG_PROGRESS": str(progress),
         "HBSEG_COLLECTIVE_TIMEOUT": str(collective_timeout(placement.stall_timeout)),

@@ -29,15 +29,20 @@ LARGEST_CUTOUT = 0.15
 
 
 class Draws:
-    """Random numbers for each sample of a batch, each from its own generator."""
+    """Random numbers for each sample of a batch, each from its own generator.
 
-    def __init__(self, seeds: Sequence[Sequence[int]]) -> None:
+    Few numbers are drawn on the CPU, the same for every device that they are put on; noise is
+    drawn where it is added, since a CPU would take longer for it than a GPU for the whole step.
+    """
+
+    def __init__(self, seeds: Sequence[Sequence[int]], device: torch.device) -> None:
         self._generators = [np.random.default_rng(list(seed)) for seed in seeds]
+        self._device = device
 
     def uniform(self, low: float, high: float) -> Tensor:
         """Return one number for each sample, float32 [B]."""
         values = [generator.uniform(low, high) for generator in self._generators]
-        return torch.tensor(values, dtype=torch.float32)
+        return torch.tensor(values, dtype=torch.float32, device=self._device)
 
     def happens(self, probability: float) -> Tensor:
         """Return whether an event of this probability happens, bool [B]."""
@@ -46,7 +51,17 @@ class Draws:
     def normal(self, *shape: int) -> Tensor:
         """Return numbers of deviation 1, float32 [B, *shape]."""
         planes = [g.standard_normal(shape, dtype=np.float32) for g in self._generators]
-        return torch.from_numpy(np.stack(planes))
+        return torch.from_numpy(np.stack(planes)).to(self._device)
+
+    def noise(self, *shape: int) -> Tensor:
+        """Return numbers of deviation 1, float32 [B, *shape]; other ones on another device."""
+        if self._device.type == "cpu":
+            return self.normal(*shape)
+        seeds = [int(generator.integers(2**62)) for generator in self._generators]
+        planes = torch.empty((len(seeds), *shape), device=self._device)
+        for plane, seed in zip(planes, seeds, strict=True):
+            plane.normal_(generator=torch.Generator(self._device).manual_seed(seed))
+        return planes
 
 
 def augmented(
@@ -58,7 +73,7 @@ def augmented(
         images_bhw: grey levels, uint8 [B, S, S].
         coverage_bchw: coverage by each bone, uint8 [B, 29, S, S]; 255 is all of a pixel.
         block: strengths.
-        draws: the samples' random numbers.
+        draws: the samples' random numbers, on the same device.
         stride: network pixels of one target pixel.
 
     Returns:
@@ -78,7 +93,7 @@ def augmented(
     images, targets = _with_edges(images, targets, block, draws)
     images = _with_cutouts(images, block, draws)
     deviation = block.noise * draws.uniform(0, 1).square()
-    images = images + draws.normal(1, size, size) * _per_image(deviation)
+    images = images + draws.noise(1, size, size) * _per_image(deviation)
     return images * 255, targets
 
 
@@ -149,7 +164,7 @@ def _with_edges(
 
 
 def _with_cutouts(images: Tensor, block: AugmentBlock, draws: Draws) -> Tensor:
-    axis = _axis(images.shape[-1])
+    axis = _axis(images.shape[-1], images.device)
     for _ in range(2):
         present = draws.happens(block.cutout_probability)
         centre_x, centre_y = draws.uniform(-1, 1), draws.uniform(-1, 1)
@@ -164,14 +179,14 @@ def _with_cutouts(images: Tensor, block: AugmentBlock, draws: Draws) -> Tensor:
 
 def _along(angle: Tensor, size: int) -> Tensor:
     """Return each pixel's position along a direction, in half-sides, float32 [B, size, size]."""
-    axis = _axis(size)
+    axis = _axis(size, angle.device)
     return axis[None, None] * angle.cos()[:, None, None] + (
         axis[None, :, None] * angle.sin()[:, None, None]
     )
 
 
-def _axis(size: int) -> Tensor:
-    return torch.linspace(-1 + 1 / size, 1 - 1 / size, size)
+def _axis(size: int, device: torch.device) -> Tensor:
+    return torch.linspace(-1 + 1 / size, 1 - 1 / size, size, device=device)
 
 
 def _per_image(values: Tensor) -> Tensor:

@@ -110,6 +110,7 @@ def world(process_group: str) -> Iterator[World]:
     if process_group == "nccl":
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
+        _repeatable()
     if size == 1:
         yield World(rank=0, size=1, device=device)
         return
@@ -121,6 +122,13 @@ def world(process_group: str) -> Iterator[World]:
             raise PeerLost(f"rank {rank} lost another process: {error}") from error
         raise
     dist.destroy_process_group()
+
+
+def _repeatable() -> None:
+    """Choose kernels that always add in the same order: what goes on repeats the undisturbed."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.backends.cudnn.deterministic = True
+    torch.use_deterministic_algorithms(True, warn_only=True)
 
 
 def collective_timeout() -> timedelta:

@@ -182,7 +182,7 @@ class _Training:
             world_size=self.world.size,
         )[progress.position :]
         self.network.train()
-        for batch in read_ahead(self.reader, batches):
+        for batch in read_ahead(self.reader, batches, threads=_reading_threads(self.world)):
             self._step(batch)
         seconds = time.monotonic() - started
         self._close_epoch(len(batches) * self.spec.run.global_batch_size / max(seconds, 1e-9))
@@ -232,21 +232,20 @@ class _Training:
     def _loss(self, batch: Batch, chosen: slice) -> Tensor:
         device = self.world.device
         seed, epoch = self.spec.run.seed, self.progress.epoch
-        draws = Draws([(seed, epoch, index) for index in batch.indices[chosen]])
+        part = batch[chosen]
         images, targets = augmented(
-            batch.images_bhw[chosen],
-            batch.coverage_bchw[chosen],
+            *part.tensors(device),
             self.spec.dataset.augment,
-            draws,
+            Draws([(seed, epoch, index) for index in part.indices], device),
             stride=self.setting.model_block.output_stride,
         )
-        images = images.to(device, memory_format=torch.channels_last)
+        images = images.contiguous(memory_format=torch.channels_last)
         enabled = self.precision is not torch.float32
         with torch.autocast(device.type, self.precision, enabled=enabled):
             logits = self.network(images)
         return segmentation_loss(
             logits,
-            targets.to(device),
+            targets,
             bce_weight=self.spec.optim.bce_weight,
             dice_weight=self.spec.optim.dice_weight,
         )
@@ -377,6 +376,11 @@ def learning_rate(spec: TrainSpec, step: int, total_steps: int) -> float:
     rise = min(1.0, (step + 1) / warmup)
     fall = 0.5 * (1 + math.cos(math.pi * step / total_steps))
     return spec.optim.lr * rise * (0.01 + 0.99 * fall)
+
+
+def _reading_threads(world: World) -> int:
+    """Return how many threads read samples: where a GPU trains, all of the process's."""
+    return 2 if world.device.type == "cpu" else max(2, torch.get_num_threads())
 
 
 def _share_of_batch(spec: TrainSpec, world: World) -> int:

@@ -16,7 +16,8 @@ from hbseg.steps import Step
 
 
 def environment(step: Step, placement: Placement) -> dict[str, str]:
-    return step_environment(step, placement, failures=Path("f"), progress=Path("p"))
+    folders = {"failures": Path("f"), "progress": Path("p")}
+    return step_environment(step, placement, **folders, stop_seconds=20.5)
 
 
 def command(step: Step, placement: Placement) -> list[str]:
@@ -27,7 +28,6 @@ def command(step: Step, placement: Placement) -> list[str]:
         arguments=["--x", "1"],
         files=Path("files"),
         meeting="main-stage1-3",
-        stop_seconds=20.0,
     )
 
 
@@ -37,6 +37,7 @@ def test_cores_are_shared_out_between_ranks(monkeypatch: pytest.MonkeyPatch) -> 
 
     assert environment(Step.STAGE1, two)["OMP_NUM_THREADS"] == "4"
     assert environment(Step.INFER, two)["OMP_NUM_THREADS"] == "8"
+    assert environment(Step.STAGE1, two)["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] == "20"
     many = Placement(processes_per_node=16)
     assert environment(Step.STAGE1, many)["OMP_NUM_THREADS"] == "1"
     given = Placement(threads_per_process=3)
@@ -59,7 +60,6 @@ def test_one_node_meets_itself_and_several_meet_as_the_operator_says(
         for name, value in (
             ("--nproc-per-node", "4"),
             ("--max-restarts", "0"),
-            ("--shutdown-timeout", "20"),
             ("--tee", "3"),
         ):
             assert flags[flags.index(name) + 1] == value

@@ -42,7 +42,7 @@ def blobs(batch: int, size: int = 64) -> tuple[Tensor, Tensor]:
 
 
 def draws(*seeds: int) -> Draws:
-    return Draws([(0, 0, seed) for seed in seeds])
+    return Draws([(0, 0, seed) for seed in seeds], torch.device("cpu"))
 
 
 def test_all_strengths_at_zero_change_nothing() -> None:

@@ -21,7 +21,7 @@ from hbseg.data.dataset import Dataset
 from hbseg.errors import DiskFullError
 from hbseg.ml.frame import Frame
 from hbseg.ml.native import native_runs
-from hbseg.ml.samples import SampleReader, coverage, epoch_batches
+from hbseg.ml.samples import Batch, SampleReader, coverage, epoch_batches
 
 
 def bones_of_a_hand(side: int) -> Polygons:
@@ -38,14 +38,9 @@ def bones_of_a_hand(side: int) -> Polygons:
 
 
 def planes_of(polygons: Polygons, frame: Frame) -> NDArray[np.uint8]:
-    boxes, crops = coverage(polygons, frame)
-    planes = np.zeros((NUM_BONES, frame.size, frame.size), dtype=np.uint8)
-    start = 0
-    for plane, (left, top, width, height) in zip(planes, boxes.tolist(), strict=True):
-        part = crops[start : start + width * height].reshape(height, width)
-        plane[top : top + height, left : left + width] = part
-        start += width * height
-    return planes
+    planes = torch.zeros((NUM_BONES, frame.size, frame.size), dtype=torch.uint8)
+    coverage(polygons, frame).paste(planes)
+    return planes.numpy()
 
 
 @pytest.mark.parametrize("size", [256, 384, 512])
@@ -129,6 +124,21 @@ def test_bilinear_logits_reach_the_same_place_as_torch() -> None:
     assert np.abs(np.array(areas) - full.sum(axis=(1, 2))).max() <= 2
 
 
+def test_a_batch_has_planes_only_where_bones_are_and_sums_them_without_any(
+    drawn: Dataset, tmp_path: Path
+) -> None:
+    reader = SampleReader(drawn, drawn.samples("train"), 64, tmp_path)
+    samples = tuple(reader.read(index) for index in (0, 1))
+    images, planes = Batch(samples, (0, 1)).tensors(torch.device("cpu"))
+    _, second = Batch(samples, (0, 1))[1:].tensors(torch.device("cpu"))
+    assert torch.equal(images[0], torch.from_numpy(samples[0].image_hw))
+    assert torch.equal(planes[1], second[0])
+    for sample, own in zip(samples, planes.numpy(), strict=True):
+        sums = own.sum(axis=(1, 2), dtype=np.float64) / 255
+        assert np.array_equal(sample.coverage.sums(), sums)
+        assert (sums > 0).all()
+
+
 def test_two_threads_may_keep_the_same_sample(
     drawn: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,7 +153,7 @@ def test_two_threads_may_keep_the_same_sample(
     reader = SampleReader(drawn, drawn.samples("train"), 64, tmp_path)
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(reader.read, [0, 0])
-    assert np.array_equal(first[1], second[1])
+    assert np.array_equal(first.coverage.crops, second.coverage.crops)
     assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 1
 
 

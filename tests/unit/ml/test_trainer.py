@@ -217,7 +217,7 @@ def test_micro_batches_give_the_gradients_of_the_whole_batch(
         training = trainer._Training(setting(drawn, tmp_path, spec), ALONE)
         training._build()
         training.network.eval()
-        for batch in read_ahead(training.reader, [(0, 1, 2)]):
+        for batch in read_ahead(training.reader, [(0, 1, 2)], threads=1):
             training._accumulated_gradients(batch)
         return [p.grad for p in training.model.parameters() if p.grad is not None]
 
