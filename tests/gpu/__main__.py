@@ -30,6 +30,9 @@ PARTS: dict[str, Callable[[People], dict[str, Any]]] = {
 
 
 def main(folder: Path, parts: list[str]) -> int:
+    if not torch.cuda.is_available():
+        print("no NVIDIA GPU is visible here", file=sys.stderr)
+        return 1
     people = People(folder)
     figures: dict[str, Any] = {
         "card": torch.cuda.get_device_name(),

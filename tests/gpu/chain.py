@@ -7,6 +7,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from statistics import median
 from typing import Any
 
 from tests.gpu.people import People
@@ -16,27 +17,28 @@ RUN = "base"
 
 def chain(people: People) -> dict[str, Any]:
     """Run it; return seconds, memory and figures of each step."""
-    told: dict[str, Any] = {}
-    for stage in ("1", "2"):
-        with _watched() as gpu:
-            seconds = people.hbseg("submit-train", "--stage", stage, "--run", RUN, "--wait")
-        lines = (people.runs / RUN / f"stage{stage}" / "metrics.jsonl").read_text().splitlines()
-        epochs = [json.loads(line) for line in lines]
-        rates = sorted(line["images_per_second"] for line in epochs[1:])
-        told[f"stage{stage}"] = {
-            "seconds": round(seconds, 1),
-            "epochs": len(epochs),
-            "images_per_second": rates[len(rates) // 2],
-            "first_epoch_images_per_second": epochs[0]["images_per_second"],
-            "dice": max(line.get("dice", 0.0) for line in epochs),
-            **gpu,
-        }
-        print(json.dumps(told[f"stage{stage}"]), flush=True)
-    for words in (("submit-compile", RUN), ("submit-infer", RUN), ("submit-infer", RUN, "--valid")):
-        told[" ".join(words[::2] if len(words) > 2 else words[:1])] = round(
-            people.hbseg(*words, "--wait"), 1
-        )
+    told: dict[str, Any] = {stage: _trained(people, stage) for stage in ("1", "2")}
+    for step in (["compile"], ["infer"], ["infer", "--valid"]):
+        seconds = people.hbseg(f"submit-{step[0]}", RUN, *step[1:], "--wait")
+        told[" ".join(step)] = round(seconds, 1)
     return told
+
+
+def _trained(people: People, stage: str) -> dict[str, float]:
+    with _watched() as gpu:
+        seconds = people.hbseg("submit-train", "--stage", stage, "--run", RUN, "--wait")
+    lines = (people.runs / RUN / f"stage{stage}" / "metrics.jsonl").read_text().splitlines()
+    epochs = [json.loads(line) for line in lines]
+    figures = {
+        "seconds": round(seconds, 1),
+        "epochs": len(epochs),
+        "images_per_second": median(line["images_per_second"] for line in epochs[1:]),
+        "first_epoch_images_per_second": epochs[0]["images_per_second"],
+        "dice": max(line.get("dice", 0.0) for line in epochs),
+        **gpu,
+    }
+    print(f"stage {stage}: {figures}", flush=True)
+    return figures
 
 
 @contextmanager
