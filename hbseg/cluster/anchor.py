@@ -56,7 +56,7 @@ def ensured_anchor(cluster: Cluster, run: Run) -> dict[str, Any]:
             _check(cluster, run, anchor)
             return anchor
         try:
-            return cluster.create(wanted)
+            return cluster.create(CONFIG_MAP, wanted)
         except ConflictError:  # somebody was faster
             continue
     raise ConflictError(f"ConfigMap {anchor_name(run.name)} comes and goes", "try again")
@@ -122,7 +122,7 @@ def ensure_spec(cluster: Cluster, config_map: Item, anchor: Item) -> None:
     }
     for _ in range(_TRIES):
         try:
-            cluster.create(wanted)
+            cluster.create(CONFIG_MAP, wanted)
             return
         except ConflictError:
             pass

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from hbseg.cluster.refusals import Call, Gone, refusal
-from hbseg.cluster.resources import ACCESS_REVIEW, POD, Resource, resource_of
+from hbseg.cluster.resources import ACCESS_REVIEW, POD, Resource
 from hbseg.cluster.transport import Answer, Transport
 from hbseg.errors import NotFoundError, UnreachableError
 
@@ -157,14 +157,15 @@ class Cluster:
                 )
             yield change
 
-    def create(self, item: Mapping[str, Any], *, dry_run: bool = False) -> Object:
+    def create(
+        self, resource: Resource, item: Mapping[str, Any], *, dry_run: bool = False
+    ) -> Object:
         """Create an object and return it as the server made it; `dry_run` only checks it.
 
         Raises:
             ConflictError: one of that name is there.
             InvalidInput: the server, or a webhook, does not take it.
         """
-        resource = resource_of(item)
         name = str(item["metadata"].get("name", ""))
         query = {"fieldManager": FIELD_OWNER} | ({"dryRun": "All"} if dry_run else {})
         return self._transport.json(
@@ -270,7 +271,7 @@ class Cluster:
                 "resourceAttributes": {key: value for key, value in attributes.items() if value}
             },
         }
-        return bool((self.create(review).get("status") or {}).get("allowed"))
+        return bool((self.create(ACCESS_REVIEW, review).get("status") or {}).get("allowed"))
 
 
 def _selected(labels: str, fields: str) -> dict[str, str]:

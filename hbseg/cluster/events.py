@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from hbseg.backend import RunEvent
+from hbseg.cluster import kinds
 from hbseg.cluster.reasons import event_time
 from hbseg.cluster.refusals import one_line
 
 Item = Mapping[str, Any]
-_JOBS = frozenset({"PyTorchJob", "Job"})
 
 
 def is_about(event: Item, names: Iterable[str], uids: Iterable[str] = ()) -> bool:
@@ -22,7 +22,7 @@ def is_about(event: Item, names: Iterable[str], uids: Iterable[str] = ()) -> boo
     if about.get("uid") in set(uids):
         return True
     name, kind = str(about.get("name") or ""), about.get("kind")
-    if kind in _JOBS:
+    if kinds.named_kind(str(kind)) is not None:
         return name in set(names)
     return kind == "Pod" and any(
         name.startswith(f"{job}-") and _is_pod_of(name, job) for job in names
@@ -32,11 +32,7 @@ def is_about(event: Item, names: Iterable[str], uids: Iterable[str] = ()) -> boo
 def _is_pod_of(name: str, job: str) -> bool:
     """Return whether what follows a job's name is what a pod's name has there."""
     words = name.removeprefix(f"{job}-").split("-")
-    if words[0] in ("master", "worker"):
-        return len(words) == 2 and words[1].isdigit()
-    if len(words) == 2 and words[0].isdigit():
-        words = words[1:]
-    return len(words) == 1 and len(words[0]) == 5
+    return any(kind.is_pod_name(words) for kind in kinds.KINDS)
 
 
 def aggregated(events: Iterable[Item]) -> list[RunEvent]:

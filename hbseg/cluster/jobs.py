@@ -2,35 +2,29 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from hbseg.backend import JobState, Phase
+from hbseg.cluster import kinds
+from hbseg.cluster.kinds import kind_of
 from hbseg.cluster.pods import (
     STOPPED,
     Failure,
-    ending_in,
+    created_of,
     failure_of_pod,
     has_succeeded,
     is_leaving,
     is_running,
-    latest,
-    of_ending,
+    name_of,
     root_cause,
 )
-from hbseg.cluster.reasons import event_time, is_suspended, job_reason
+from hbseg.cluster.reasons import event_time, job_reason
 from hbseg.cluster.refusals import one_line
-from hbseg.cluster.resources import PYTORCH_JOB
 
 Item = Mapping[str, Any]
-
-_SUCCEEDED = frozenset({"Succeeded", "Complete"})
-_POD_ERROR = re.compile(
-    r"^Error pod (\S+) container \S+ exitCode: (\d+) terminated message: (.*)", re.S
-)
 
 
 @dataclass(frozen=True)
@@ -38,7 +32,7 @@ class Seen:
     """What the cluster has of one task at one moment."""
 
     job: Item | None
-    """PyTorchJob or Job."""
+    """Of any of `hbseg.cluster.kinds`."""
     pods: Sequence[Item]
     now: datetime
     """Time by the server's clock."""
@@ -57,7 +51,7 @@ def job_state(seen: Seen) -> JobState:
     ended = ended_condition(seen.job)
     if ended is None:
         return _under_way(seen, seen.job)
-    if ended["type"] in _SUCCEEDED:
+    if ended["type"] == kind_of(seen.job).succeeded:
         return JobState(Phase.SUCCEEDED, 0, 0)
     if seen.cancelled:
         return _CANCELLED
@@ -66,8 +60,9 @@ def job_state(seen: Seen) -> JobState:
 
 def ended_condition(job: Item) -> Item | None:
     """Return the condition that says that a job has ended, and how."""
+    ends = (kind_of(job).succeeded, kind_of(job).failed)
     for condition in (job.get("status") or {}).get("conditions") or []:
-        if condition.get("status") == "True" and condition["type"] in {*_SUCCEEDED, "Failed"}:
+        if condition.get("status") == "True" and condition["type"] in ends:
             return dict(condition)
     return None
 
@@ -97,7 +92,7 @@ def _under_way(seen: Seen, job: Item) -> JobState:
     if _runs(job, pods):
         return JobState(Phase.RUNNING)
     reason = job_reason(job, pods, seen.events, seen.now, seen.workload)
-    if failure is not None and not is_suspended(job):
+    if failure is not None and not kind_of(job).is_suspended(job):
         last = f"attempt {attempt}" if attempt else "the last attempt"
         last = f"{last} failed with code {failure.code}: {failure.reason}"
         again = "" if failure.final else "; it starts again"
@@ -106,18 +101,23 @@ def _under_way(seen: Seen, job: Item) -> JobState:
 
 
 def _runs(job: Item, pods: Sequence[Item]) -> bool:
-    """Return whether the step runs: in all pods of a training, in any of a batch Job."""
+    """Return whether the step runs: in all pods of a gang, else in any."""
+    kind = kind_of(job)
     num_well = sum(is_running(pod) or has_succeeded(pod) for pod in pods)
-    return num_well >= (num_pods(job) if job["kind"] == PYTORCH_JOB.kind else 1)
+    return num_well >= (kind.num_pods(job) if kind.is_gang else 1)
 
 
-def num_pods(job: Item) -> int:
-    """Return how many pods a job has at a time."""
-    spec = job.get("spec") or {}
-    if job["kind"] == PYTORCH_JOB.kind:
-        replicas = (spec.get("pytorchReplicaSpecs") or {}).values()
-        return sum(int(replica.get("replicas") or 1) for replica in replicas)
-    return min(int(spec.get("parallelism") or 1), int(spec.get("completions") or 1))
+def latest(pods: Iterable[Item]) -> list[Item]:
+    """Return the newest pod of each replica, by their names.
+
+    A batch Job keeps the pods of earlier attempts; they say nothing of the latest one.
+    """
+    replica_labels = [label for kind in kinds.KINDS for label in kind.replica_labels]
+    newest: dict[tuple[str, ...], Item] = {}
+    for pod in sorted(pods, key=created_of):
+        labels = pod["metadata"].get("labels") or {}
+        newest[tuple(str(labels.get(label, "")) for label in replica_labels)] = pod
+    return sorted(newest.values(), key=name_of)
 
 
 def _failed(seen: Seen, condition: Item) -> JobState:
@@ -136,18 +136,11 @@ def _failures(pods: Sequence[Item]) -> list[Failure]:
     return [failure for pod in pods if (failure := failure_of_pod(pod)) is not None]
 
 
-def _told_failure(job: Item, events: Sequence[Item]) -> Failure | None:
-    """Return the last failure as the operator's event tells it: it deletes the pod itself."""
-    if job["kind"] != PYTORCH_JOB.kind:
-        return None
+def _told_failure(job: Item, events: Iterable[Item]) -> Failure | None:
+    """Return the last failure that the job's events tell."""
     for event in sorted(events, key=event_time, reverse=True):
-        match = _POD_ERROR.match(str(event.get("message") or ""))
-        if match is None or event["involvedObject"].get("uid") != job["metadata"].get("uid"):
-            continue
-        told = ending_in(match[3])
-        if told is not None:
-            return of_ending(match[1], told)
-        kinds = {"OOMKilled": "out of memory", "StartError": "its container cannot start: "}
-        words = kinds.get(str(event.get("reason")), "") + one_line(match[3])[-300:]
-        return Failure(match[1], int(match[2]), words or "no record", event_time(event))
+        if event["involvedObject"].get("uid") == job["metadata"].get("uid"):
+            failure = kind_of(job).failure_in(event)
+            if failure is not None:
+                return failure
     return None

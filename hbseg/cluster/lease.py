@@ -75,7 +75,7 @@ def _take(cluster: Cluster, run: str, name: str, holder: str) -> None:
         "spec": _spec(cluster, holder),
     }
     try:
-        cluster.create(wanted)
+        cluster.create(LEASE, wanted)
         return
     except ConflictError:
         there = cluster.find(LEASE, name)

@@ -11,10 +11,11 @@ from typing import Any
 
 from hbseg.backend import ENDED, Phase
 from hbseg.cluster.client import Cluster
-from hbseg.cluster.jobs import Seen, job_state, num_pods
+from hbseg.cluster.jobs import Seen, job_state, latest
+from hbseg.cluster.kinds import kind_of
 from hbseg.cluster.log_stream import Line, PodFollower, whole_log
-from hbseg.cluster.pods import has_started, is_running, latest, name_of
-from hbseg.cluster.resources import POD, PYTORCH_JOB
+from hbseg.cluster.pods import has_started, is_running, name_of
+from hbseg.cluster.resources import POD
 from hbseg.cluster.watches import Mirror
 from hbseg.errors import HbsegError
 from hbseg.log_lines import lines_of, stored_texts
@@ -23,14 +24,6 @@ from hbseg.runs import Run
 Item = Mapping[str, Any]
 TICK_SECONDS = 5.0
 """Between two looks at reasons that come with time alone, such as an operator's silence."""
-
-
-def num_ranks(job: Item) -> int:
-    """Return how many ranks write logs: processes of a training, pods of a batch Job."""
-    if job["kind"] != PYTORCH_JOB.kind:
-        return num_pods(job)
-    text = str((job.get("spec") or {}).get("nprocPerNode") or "1")
-    return num_pods(job) * (int(text) if text.isdigit() else 1)
 
 
 def container_of(pod: Item) -> str:
@@ -42,7 +35,7 @@ def merged_logs(
     cluster: Cluster, job: Item, pods: Sequence[Item], rank: int | None
 ) -> Iterator[str]:
     """Yield the lines of all pods by their times."""
-    several = num_ranks(job) > 1
+    several = kind_of(job).num_ranks(job) > 1
     streams = [
         whole_log(cluster, name_of(pod), container_of(pod)) for pod in pods if has_started(pod)
     ]
@@ -131,7 +124,7 @@ class Follower:
         seen = self._followed.seen(mirror)
         state = job_state(seen)
         if seen.job is not None:
-            self._several = num_ranks(seen.job) > 1
+            self._several = kind_of(seen.job).num_ranks(seen.job) > 1
         for pod in latest(seen.pods):
             if has_started(pod) and pod["metadata"]["uid"] not in self._readers:
                 self._attach(mirror, pod)

@@ -12,18 +12,17 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from hbseg.cluster import names
-from hbseg.cluster.batch_job import batch_job
+from hbseg.cluster.kinds import kind_of_step
+from hbseg.cluster.kinds.job_names import job_name
 from hbseg.cluster.lint import problems
 from hbseg.cluster.pod import PodShape, complete_pod, in_pod, literal, set_variables
 from hbseg.cluster.profile import ClusterProfile
-from hbseg.cluster.pytorch_job import pytorch_job
 from hbseg.cluster.source import plain
 from hbseg.documents import canonical_digest, dump_yaml
 from hbseg.errors import SpecError, UsageError
 from hbseg.placement import Placement
 from hbseg.specs import InferSpec
 from hbseg.step_command import StepCall
-from hbseg.steps import TRAINING
 
 Manifest = dict[str, Any]
 
@@ -34,7 +33,7 @@ LARGEST_CONFIG_MAP = 2**20
 def job_objects(
     call: StepCall, placement: Placement, *, namespace: str | None = None
 ) -> list[Manifest]:
-    """Return the objects of a step: the ConfigMap of its spec, then its PyTorchJob or batch Job.
+    """Return the objects of a step: the ConfigMap of its spec, then its job.
 
     They are the same for the same call and placement, and in the order in which they are made.
     Without `namespace` they name none.
@@ -44,9 +43,9 @@ def job_objects(
     """
     digest = call.spec.digest()
     spec = _config_map(digest, {"spec.yaml": call.spec.to_yaml()}, call.run, call.step)
-    job = _step_job(call, placement)
+    job = kind_of_step(call.step).render(call, placement)
     job["metadata"] = {
-        "name": names.job_name(call.run, call.prefix),
+        "name": job_name(call.run, call.prefix),
         "labels": _job_labels(call.run, call.step, call.task_name, placement.cluster),
         "annotations": {
             names.SPEC_HASH: digest,
@@ -58,12 +57,6 @@ def job_objects(
         },
     }
     return _checked([spec, job], namespace)
-
-
-def _step_job(call: StepCall, placement: Placement) -> Manifest:
-    """Return the job of a step: the one place that knows which kind of job a step is."""
-    make = pytorch_job if call.step in TRAINING else batch_job
-    return make(call, placement)
 
 
 def runner_objects(
@@ -90,7 +83,7 @@ def runner_objects(
     job = plain("pipeline.yaml")
     profile = placement.cluster
     job["metadata"] = {
-        "name": names.job_name(run, names.PIPELINE),
+        "name": job_name(run, names.PIPELINE),
         "labels": names.labels(run, names.PIPELINE, names.PIPELINE),
         "annotations": {names.SPEC_HASH: digest},
     }

@@ -16,11 +16,6 @@ Pod = Mapping[str, Any]
 
 OUT_OF_MEMORY: Final = 137
 STOPPED: Final = 143
-_REPLICA_LABELS = (
-    "training.kubeflow.org/replica-type",
-    "training.kubeflow.org/replica-index",
-    "batch.kubernetes.io/job-completion-index",
-)
 
 
 @dataclass(frozen=True)
@@ -95,18 +90,6 @@ def has_succeeded(pod: Pod) -> bool:
     """Return whether the pod's container ended well."""
     ended = _main_state(pod).get("terminated")
     return ended is not None and ended.get("exitCode") == 0
-
-
-def latest(pods: Iterable[Pod]) -> list[Pod]:
-    """Return the newest pod of each replica, by their names.
-
-    A batch Job keeps the pods of earlier attempts; they say nothing of the latest one.
-    """
-    newest: dict[tuple[str, ...], Pod] = {}
-    for pod in sorted(pods, key=created_of):
-        labels = pod["metadata"].get("labels") or {}
-        newest[tuple(str(labels.get(label, "")) for label in _REPLICA_LABELS)] = pod
-    return sorted(newest.values(), key=name_of)
 
 
 def failure_of_pod(pod: Pod) -> Failure | None:

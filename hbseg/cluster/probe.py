@@ -45,7 +45,7 @@ def probe(subject: Subject, seconds: float) -> Iterator[Check]:
     """Yield what a pod found, or why none got to look within `seconds`."""
     job = probe_job(subject, seconds)
     name = job["metadata"]["name"]
-    subject.cluster.create(job)
+    subject.cluster.create(JOB, job)
     try:
         began = time.monotonic()
         pod = _ended(subject.cluster, name, seconds)

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
+from hbseg.cluster.kinds import kind_of
 from hbseg.cluster.names import QUEUE
 from hbseg.cluster.pods import container_states, created_of, name_of
 from hbseg.cluster.refusals import DOCTOR, one_line
-from hbseg.cluster.resources import PYTORCH_JOB
 from hbseg.cluster.scheduling import refused_pod, unschedulable
 
 SILENCE_SECONDS: Final = 20.0
@@ -30,14 +30,14 @@ def job_reason(
     """Return why a job is pending.
 
     Args:
-        job: PyTorchJob or Job.
+        job: of any of `hbseg.cluster.kinds`.
         pods: its pods.
         events: those of the job and its pods.
         now: time by the server's clock.
         workload: Kueue's object for the job, where it is known.
     """
     events = sorted(events, key=event_time)
-    if is_suspended(job):
+    if kind_of(job).is_suspended(job):
         return _queued(job, workload)
     waiting = [(name_of(pod), pod_reason(pod, events)) for pod in pods]
     waiting = [(name, reason) for name, reason in waiting if reason]
@@ -47,12 +47,6 @@ def job_reason(
     if len(waiting) > 1 or len(pods) > 1:
         return f"{len(waiting)} of {len(pods)} pods wait: {name}: {reason}"
     return reason
-
-
-def is_suspended(job: Item) -> bool:
-    """Return whether somebody, mostly a queue, holds the job back."""
-    spec = job.get("spec") or {}
-    return bool(spec.get("suspend") or (spec.get("runPolicy") or {}).get("suspend"))
 
 
 def _queued(job: Item, workload: Item | None) -> str:
@@ -91,9 +85,7 @@ def _refused(job: Item, pods: Sequence[Item], events: Iterable[Item]) -> str:
 def _without_pods(job: Item, events: Iterable[Item], now: datetime) -> str:
     silent = not (job.get("status") or {}).get("conditions") and not _about(job, events)
     if silent and _age(job, now) > SILENCE_SECONDS:
-        operator = job["kind"] == PYTORCH_JOB.kind
-        who = "the training operator" if operator else "the cluster's job controller"
-        return f"{who} has not seen the job; is it running? {DOCTOR}"
+        return f"{kind_of(job).controller} has not seen the job; is it running? {DOCTOR}"
     return "waits for its pods to be created"
 
 

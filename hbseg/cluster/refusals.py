@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hbseg.cluster.resources import PYTORCH_JOB, Resource
+from hbseg.cluster.resources import Resource
 from hbseg.errors import (
     ConflictError,
     DeniedError,
@@ -98,8 +98,8 @@ def _not_found(call: Call, told: Mapping[str, Any], message: str) -> HbsegError:
         )
     known = bool(details.get("name")) or bool(call.name and '" not found' in message)
     if call.resource is not None and not known:
-        if call.resource == PYTORCH_JOB:
-            return MissingKind("the Kubeflow training operator is not installed", DOCTOR)
+        if call.resource.brought_by:
+            return MissingKind(f"{call.resource.brought_by} is not installed", DOCTOR)
         return MissingKind(f"the cluster does not know {call.resource.named}", DOCTOR)
     return NotFoundError(f"no {call.what}")
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 
 @dataclass(frozen=True)
@@ -17,6 +15,8 @@ class Resource:
     plural: str
     kind: str
     namespaced: bool = True
+    brought_by: str = ""
+    """What to install where a cluster does not know the kind; empty: its name says enough."""
 
     @property
     def api_version(self) -> str:
@@ -46,7 +46,13 @@ NODE = Resource("", "v1", "nodes", "Node", namespaced=False)
 NAMESPACE = Resource("", "v1", "namespaces", "Namespace", namespaced=False)
 JOB = Resource("batch", "v1", "jobs", "Job")
 LEASE = Resource("coordination.k8s.io", "v1", "leases", "Lease")
-PYTORCH_JOB = Resource("kubeflow.org", "v1", "pytorchjobs", "PyTorchJob")
+PYTORCH_JOB = Resource(
+    "kubeflow.org",
+    "v1",
+    "pytorchjobs",
+    "PyTorchJob",
+    brought_by="the Kubeflow training operator",
+)
 WORKLOAD = Resource("kueue.x-k8s.io", "v1beta1", "workloads", "Workload")
 ACCESS_REVIEW = Resource(
     "authorization.k8s.io",
@@ -55,28 +61,3 @@ ACCESS_REVIEW = Resource(
     "SelfSubjectAccessReview",
     namespaced=False,
 )
-
-_KNOWN = {
-    (resource.api_version, resource.kind): resource
-    for resource in (
-        POD,
-        CONFIG_MAP,
-        SECRET,
-        EVENT,
-        RESOURCE_QUOTA,
-        SERVICE_ACCOUNT,
-        CLAIM,
-        NODE,
-        NAMESPACE,
-        JOB,
-        LEASE,
-        PYTORCH_JOB,
-        WORKLOAD,
-        ACCESS_REVIEW,
-    )
-}
-
-
-def resource_of(item: Mapping[str, Any]) -> Resource:
-    """Return the kind of an object. Raises KeyError where it is none of those above."""
-    return _KNOWN[item["apiVersion"], item["kind"]]

@@ -7,33 +7,25 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from hbseg.attempts import is_step, step_of
+from hbseg.attempts import is_step
 from hbseg.backend import Phase
+from hbseg.cluster import kinds
 from hbseg.cluster.anchor import cancelled_tasks, find_anchor, is_of_run
 from hbseg.cluster.client import Cluster
 from hbseg.cluster.events import is_about
 from hbseg.cluster.jobs import Seen, job_state
+from hbseg.cluster.kinds import kind_of, kinds_of_task
 from hbseg.cluster.names import QUEUE, RUN, TASK
 from hbseg.cluster.pods import created_of, is_owned, name_of
-from hbseg.cluster.reasons import is_suspended
 from hbseg.cluster.refusals import MissingKind
-from hbseg.cluster.resources import EVENT, JOB, POD, PYTORCH_JOB, WORKLOAD, Resource
+from hbseg.cluster.resources import EVENT, POD, WORKLOAD, Resource
 from hbseg.cluster.watches import Mirror, Watched
 from hbseg.errors import HbsegError
 from hbseg.runs import Run
-from hbseg.steps import TRAINING
 
 Item = Mapping[str, Any]
 WARNINGS = "type=Warning"
 """Events that tell why something waits."""
-
-
-def kind_of(task_name: str) -> Resource:
-    """Return the kind of job that a task is."""
-    try:
-        return PYTORCH_JOB if step_of(task_name) in TRAINING else JOB
-    except ValueError:  # the pipeline's runner is no step
-        return JOB
 
 
 def selector(run: Run, task_name: str | None = None) -> str:
@@ -52,8 +44,8 @@ class Sight:
         """Return task and job of all tasks of a run."""
         found = [
             job
-            for kind in (PYTORCH_JOB, JOB)
-            for job in self._listed(kind, selector(run))
+            for kind in kinds.KINDS
+            for job in self._listed(kind.resource, selector(run))
             if is_of_run(job, run)
         ]
         named = ((str(job["metadata"]["labels"].get(TASK, "")), job) for job in found)
@@ -61,13 +53,16 @@ class Sight:
 
     def job(self, run: Run, task_name: str) -> Item | None:
         """Return a task's job, or none."""
-        kind = kind_of(task_name)
-        return _newest(self._listed(kind, selector(run, task_name)), run)
+        labels = selector(run, task_name)
+        found = [
+            job for kind in kinds_of_task(task_name) for job in self._listed(kind.resource, labels)
+        ]
+        return _newest(found, run)
 
-    def _listed(self, kind: Resource, labels: str) -> list[dict[str, Any]]:
+    def _listed(self, resource: Resource, labels: str) -> list[dict[str, Any]]:
         """Return the jobs of a kind; none where the cluster does not know it: so has none."""
         try:
-            return self._cluster.list(kind, labels=labels)
+            return self._cluster.list(resource, labels=labels)
         except MissingKind:
             return []
 
@@ -100,9 +95,10 @@ class Sight:
 
     def watched(self, run: Run, task_name: str) -> list[Watched]:
         """Return what a mirror of a task has to watch."""
-        labels = selector(run, task_name)
+        labels, possible = selector(run, task_name), kinds_of_task(task_name)
+        optional = len(possible) > 1  # then the cluster need not know each
         return [
-            Watched(kind_of(task_name), labels=labels),
+            *(Watched(kind.resource, labels=labels, optional=optional) for kind in possible),
             Watched(POD, labels=labels),
             Watched(EVENT, fields=WARNINGS, optional=True),
         ]
@@ -113,9 +109,13 @@ class Sight:
         """Return a mirror of a task's objects; it watches while it is open."""
         return Mirror(self._cluster, self.watched(run, task_name), on_change=on_change)
 
+    def jobs_in(self, mirror: Mirror, task_name: str) -> list[dict[str, Any]]:
+        """Return the jobs of a task's kinds that the mirror has."""
+        return [job for kind in kinds_of_task(task_name) for job in mirror.objects(kind.resource)]
+
     def job_in(self, mirror: Mirror, run: Run, task_name: str) -> Item | None:
         """Return a task's job as the mirror has it."""
-        return _newest(mirror.objects(kind_of(task_name)), run)
+        return _newest(self.jobs_in(mirror, task_name), run)
 
     def seen_in(self, mirror: Mirror, run: Run, task_name: str) -> Seen:
         """Return what the mirror has of a task."""
@@ -130,7 +130,8 @@ class Sight:
 
     def _workload(self, job: Item) -> Item | None:
         """Return Kueue's object for a job that it holds back, where we may see it."""
-        if not is_suspended(job) or QUEUE not in (job["metadata"].get("labels") or {}):
+        in_queue = QUEUE in (job["metadata"].get("labels") or {})
+        if not in_queue or not kind_of(job).is_suspended(job):
             return None
         with suppress(HbsegError):
             uid = job["metadata"]["uid"]

@@ -27,11 +27,11 @@ MAP = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data
 
 
 def test_objects_are_created_read_patched_and_deleted(api: FakeApi, cluster: Cluster) -> None:
-    made = cluster.create(MAP)
+    made = cluster.create(CONFIG_MAP, MAP)
     assert cluster.get(CONFIG_MAP, "a") == made
     assert cluster.patch(CONFIG_MAP, "a", {"data": {"y": "2", "x": None}})["data"] == {"y": "2"}
     with pytest.raises(ConflictError):
-        cluster.create(MAP)
+        cluster.create(CONFIG_MAP, MAP)
     with pytest.raises(ConflictError):
         cluster.delete(CONFIG_MAP, "a", uid="another")
     assert cluster.delete(CONFIG_MAP, "a", uid=made["metadata"]["uid"])
@@ -44,7 +44,7 @@ def test_objects_are_created_read_patched_and_deleted(api: FakeApi, cluster: Clu
 
 
 def test_a_dry_run_makes_nothing(api: FakeApi, cluster: Cluster) -> None:
-    cluster.create(MAP, dry_run=True)
+    cluster.create(CONFIG_MAP, MAP, dry_run=True)
 
     assert api.requests[0].query["dryRun"] == "All"
     assert not api.objects
@@ -107,7 +107,7 @@ def test_a_refusal_is_one_of_our_errors(
     api.plan("POST", "jobs", Reply(code, status(code, message, **details)))
 
     with pytest.raises(kind, match=told) as raised:
-        cluster.create({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "j"}})
+        cluster.create(JOB, {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "j"}})
 
     assert "\n" not in str(raised.value)
     assert len(api.requests) == 1
@@ -135,7 +135,8 @@ def test_a_webhook_that_does_not_answer_is_named(api: FakeApi) -> None:
 
     with pytest.raises(UnreachableError, match="the training operator's webhook does not answer"):
         connect(api.url, patience=0.1).create(
-            {"apiVersion": "kubeflow.org/v1", "kind": "PyTorchJob", "metadata": {"name": "j"}}
+            PYTORCH_JOB,
+            {"apiVersion": "kubeflow.org/v1", "kind": "PyTorchJob", "metadata": {"name": "j"}},
         )
 
 
