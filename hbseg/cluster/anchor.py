@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from hbseg.cluster.client import Cluster
 from hbseg.cluster.names import RUNS, anchor_name, labels
-from hbseg.cluster.resources import CONFIG_MAP
+from hbseg.cluster.requests.client import Cluster
+from hbseg.cluster.requests.resources import CONFIG_MAP
 from hbseg.errors import ConflictError, NotFoundError
 from hbseg.runs import Run
 from hbseg.step_command import runs_url

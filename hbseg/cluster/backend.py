@@ -16,18 +16,18 @@ from hbseg.attempts import is_step, latest_record, step_of
 from hbseg.backend import ENDED, JobState, Phase, RunEvent
 from hbseg.cluster import anchor as anchors
 from hbseg.cluster import lease
-from hbseg.cluster.client import Cluster
-from hbseg.cluster.events import aggregated, is_about
-from hbseg.cluster.jobs import ended_condition, is_over, job_state, latest
 from hbseg.cluster.kinds import kind_of
 from hbseg.cluster.kinds.job_names import job_name
-from hbseg.cluster.logs import TICK_SECONDS, Followed, Follower, merged_logs
-from hbseg.cluster.manifests import job_objects
-from hbseg.cluster.pods import STOPPED, has_started, name_of
-from hbseg.cluster.resources import CONFIG_MAP, EVENT
-from hbseg.cluster.sight import Sight
+from hbseg.cluster.looking.events import aggregated, is_about
+from hbseg.cluster.looking.jobs import ended_condition, is_over, job_state, latest
+from hbseg.cluster.looking.logs import TICK_SECONDS, Followed, Follower, merged_logs
+from hbseg.cluster.looking.sight import Sight
+from hbseg.cluster.pods.states import STOPPED, has_started, name_of
+from hbseg.cluster.rendering.manifests import job_objects
+from hbseg.cluster.requests.client import Cluster
+from hbseg.cluster.requests.resources import CONFIG_MAP, EVENT
+from hbseg.cluster.requests.watches import OUTAGE_SECONDS
 from hbseg.cluster.start import Jobs, checked
-from hbseg.cluster.watches import OUTAGE_SECONDS
 from hbseg.errors import ConflictError, HbsegError, NotFoundError
 from hbseg.log_lines import stored_logs
 from hbseg.placement import Placement

@@ -8,14 +8,14 @@ from contextlib import suppress
 from typing import Any
 
 from hbseg.cluster import anchor as anchors
-from hbseg.cluster.client import Cluster
-from hbseg.cluster.jobs import is_over
 from hbseg.cluster.kinds import kind_of
-from hbseg.cluster.manifests import check_storage, job_objects, storage_of
+from hbseg.cluster.looking.jobs import is_over
+from hbseg.cluster.looking.sight import Sight
 from hbseg.cluster.names import SPEC_HASH, spec_name_of
-from hbseg.cluster.pods import is_owned, name_of
-from hbseg.cluster.resources import CONFIG_MAP, POD, Resource
-from hbseg.cluster.sight import Sight
+from hbseg.cluster.pods.states import is_owned, name_of
+from hbseg.cluster.rendering.manifests import check_storage, job_objects, storage_of
+from hbseg.cluster.requests.client import Cluster
+from hbseg.cluster.requests.resources import CONFIG_MAP, POD, Resource
 from hbseg.documents import load_yaml
 from hbseg.errors import ConflictError, HbsegError, NotFinished
 from hbseg.markers import MARKER

@@ -9,8 +9,8 @@ from fractions import Fraction
 from hbseg.cluster.checks import Check, failed, ok, unknown, warning
 from hbseg.cluster.checks.subject import Object, Subject, pod_of
 from hbseg.cluster.kinds import kind_of
-from hbseg.cluster.quantity import amount
-from hbseg.cluster.resources import NODE, RESOURCE_QUOTA
+from hbseg.cluster.pods.quantity import amount
+from hbseg.cluster.requests.resources import NODE, RESOURCE_QUOTA
 
 Amounts = dict[str, Fraction]
 """Cores, bytes or pieces by the name of the resource."""

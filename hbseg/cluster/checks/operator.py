@@ -9,7 +9,7 @@ from typing import Final
 from hbseg.cluster.checks import Check, failed, ok, unknown, warning
 from hbseg.cluster.checks.subject import Object, Subject, pod_of
 from hbseg.cluster.kinds import kind_of
-from hbseg.cluster.resources import POD, PYTORCH_JOB, Resource
+from hbseg.cluster.requests.resources import POD, PYTORCH_JOB, Resource
 from hbseg.errors import DeniedError, InvalidInput
 
 DEPLOYMENT: Final = Resource("apps", "v1", "deployments", "Deployment", namespaced=False)

@@ -9,7 +9,7 @@ from typing import Final
 from hbseg.cluster import kinds
 from hbseg.cluster.checks import Check, failed, ok
 from hbseg.cluster.checks.subject import Subject
-from hbseg.cluster.resources import CONFIG_MAP, EVENT, LEASE, POD, Resource
+from hbseg.cluster.requests.resources import CONFIG_MAP, EVENT, LEASE, POD, Resource
 
 _ALL: Final = ("get", "list", "watch", "create", "patch", "delete")
 _READ: Final = ("get", "list", "watch")

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hbseg.cluster.client import Cluster
 from hbseg.cluster.kinds import kind_of
-from hbseg.cluster.manifests import job_objects
 from hbseg.cluster.profile import ClusterProfile
+from hbseg.cluster.rendering.manifests import job_objects
+from hbseg.cluster.requests.client import Cluster
 from hbseg.placement import Placement
 from hbseg.specs import DatasetBlock, ModelBlock, ReportSpec, TrainSpec
 from hbseg.step_command import StepCall

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from hbseg.cluster.kinds.job_kind import Item, JobKind, Manifest
-from hbseg.cluster.pod import PodShape, complete_step
-from hbseg.cluster.pod_rules import host_name_problems, pod_problems
-from hbseg.cluster.resources import JOB
+from hbseg.cluster.pods.rules import host_name_problems, pod_problems
+from hbseg.cluster.pods.template import PodShape, complete_step
+from hbseg.cluster.requests.resources import JOB
 from hbseg.cluster.source import plain
 from hbseg.placement import Placement
 from hbseg.step_command import StepCall

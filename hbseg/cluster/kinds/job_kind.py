@@ -6,8 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
-from hbseg.cluster.pods import Failure
-from hbseg.cluster.resources import Resource
+from hbseg.cluster.pods.states import Failure
+from hbseg.cluster.requests.resources import Resource
 from hbseg.placement import Placement
 from hbseg.step_command import StepCall
 from hbseg.steps import Step

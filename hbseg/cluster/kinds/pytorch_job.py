@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from hbseg.cluster.kinds.job_kind import Item, JobKind, Manifest
-from hbseg.cluster.pod import complete_step
-from hbseg.cluster.pod_rules import host_name_problems, pod_problems
-from hbseg.cluster.pods import Failure, ending_in, of_ending
-from hbseg.cluster.refusals import one_line
-from hbseg.cluster.resources import PYTORCH_JOB
+from hbseg.cluster.pods.rules import host_name_problems, pod_problems
+from hbseg.cluster.pods.states import Failure, ending_in, of_ending
+from hbseg.cluster.pods.template import complete_step
+from hbseg.cluster.requests.refusals import one_line
+from hbseg.cluster.requests.resources import PYTORCH_JOB
 from hbseg.cluster.source import plain
 from hbseg.placement import Placement
 from hbseg.step_command import StepCall

@@ -8,9 +8,9 @@ import pytest
 import urllib3
 
 from hbseg.cluster.backend import KubernetesBackend
-from hbseg.cluster.client import Cluster
-from hbseg.cluster.jobs import Seen
-from hbseg.cluster.transport import Transport
+from hbseg.cluster.looking.jobs import Seen
+from hbseg.cluster.requests.client import Cluster
+from hbseg.cluster.requests.transport import Transport
 from hbseg.runs import Run
 from hbseg.store import open_store
 from tests.unit.cluster.fake_api import FakeApi

@@ -10,10 +10,10 @@ from typing import Any
 
 from hbseg.cluster.checks import Check
 from hbseg.cluster.checks.subject import Subject
-from hbseg.cluster.client import Change, Cluster
 from hbseg.cluster.profile import ClusterProfile
-from hbseg.cluster.resources import Resource
-from hbseg.cluster.transport import Answer
+from hbseg.cluster.requests.client import Change, Cluster
+from hbseg.cluster.requests.resources import Resource
+from hbseg.cluster.requests.transport import Answer
 from hbseg.errors import DeniedError, HbsegError, NotFoundError
 from hbseg.placement import Placement
 

@@ -9,7 +9,7 @@ import pytest
 from hbseg.attempts import Ending, claim_attempt, latest_record, record_ending
 from hbseg.backend import Phase
 from hbseg.cluster.backend import KubernetesBackend
-from hbseg.cluster.events import is_about
+from hbseg.cluster.looking.events import is_about
 from hbseg.errors import ConflictError, InvalidInput, NotFinished, NotFoundError
 from hbseg.markers import MARKER
 from hbseg.placement import Placement

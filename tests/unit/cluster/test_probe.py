@@ -11,10 +11,10 @@ from hbseg import __version__
 from hbseg.cluster.checks import Check, Status, failed, ok
 from hbseg.cluster.checks.report import DoctorReport
 from hbseg.cluster.checks.subject import Subject
-from hbseg.cluster.lint import problems
 from hbseg.cluster.probe import probe, probe_job
 from hbseg.cluster.profile import ClusterProfile
-from hbseg.cluster.resources import Resource
+from hbseg.cluster.rendering.lint import problems
+from hbseg.cluster.requests.resources import Resource
 from hbseg.placement import Placement
 from hbseg_jobs.probe import main
 from tests.unit.cluster.fake_cluster import FakeCluster

@@ -12,11 +12,11 @@ from hbseg.cluster import kinds
 from hbseg.cluster.backend import KubernetesBackend
 from hbseg.cluster.checks import Status, capacity, rights
 from hbseg.cluster.kinds.job_kind import Item, JobKind, Manifest
-from hbseg.cluster.lint import problems
-from hbseg.cluster.manifests import job_objects
-from hbseg.cluster.pod import PodShape, complete_step
-from hbseg.cluster.pods import OUT_OF_MEMORY, Failure
-from hbseg.cluster.resources import Resource
+from hbseg.cluster.pods.states import OUT_OF_MEMORY, Failure
+from hbseg.cluster.pods.template import PodShape, complete_step
+from hbseg.cluster.rendering.lint import problems
+from hbseg.cluster.rendering.manifests import job_objects
+from hbseg.cluster.requests.resources import Resource
 from hbseg.cluster.source import plain
 from hbseg.errors import SpecError, UnreachableError
 from hbseg.placement import Placement
