@@ -41,7 +41,7 @@ def open_backend(
             return LocalBackend(state, tied=tied)
         case "kubernetes":
             from hbseg.cluster.backend import KubernetesBackend
-            from hbseg.cluster.client import Cluster
+            from hbseg.cluster.requests.client import Cluster
 
             cluster = Cluster.connect(namespace=namespace, context=context)
             return KubernetesBackend(cluster, tell=tell)

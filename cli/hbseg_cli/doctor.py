@@ -82,8 +82,8 @@ def _machine(session: Session) -> DoctorReport:
 
 
 def _cluster(session: Session, shape: str | None, in_cluster: bool, limit: float) -> DoctorReport:
-    from hbseg.cluster.client import Cluster
     from hbseg.cluster.doctor import examine_cluster
+    from hbseg.cluster.requests.client import Cluster
 
     settings = session.settings
     return examine_cluster(

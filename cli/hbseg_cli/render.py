@@ -108,7 +108,7 @@ def _spec(source: SpecSource, step: Step) -> Spec:
 
 def prepare_arguments(raw: str | None, *, skip_bad: bool) -> tuple[str, ...]:
     """Return the step prepare's own arguments, as `hbseg.chain.prepare_task` makes them."""
-    from hbseg.cluster.unopened import canonical_url
+    from hbseg.cluster.rendering.unopened import canonical_url
 
     if raw is None:
         return ()
@@ -128,8 +128,8 @@ def outlined(
     Raises:
         UsageError: the folders of runs or data are not given, or are of this machine.
     """
-    from hbseg.cluster.manifests import check_storage, storage_of
-    from hbseg.cluster.unopened import unopened
+    from hbseg.cluster.rendering.manifests import check_storage, storage_of
+    from hbseg.cluster.rendering.unopened import unopened
 
     settings = session.settings
     data, runs = settings.need("data"), settings.need("runs")
@@ -142,13 +142,13 @@ def outlined(
 
 def step_objects(session: Session, call: StepCall, placement: Placement) -> list[Manifest]:
     """Return the manifests of a step in the session's namespace, if it names one."""
-    from hbseg.cluster.manifests import job_objects
+    from hbseg.cluster.rendering.manifests import job_objects
 
     return job_objects(call, placement, namespace=session.settings.get("namespace"))
 
 
 def _runner(session: Session, run: str, placement: Placement, source: SpecSource) -> list[Manifest]:
-    from hbseg.cluster.manifests import check_storage, runner_objects
+    from hbseg.cluster.rendering.manifests import check_storage, runner_objects
     from hbseg.runs import current_user
 
     specs = chain_specs(config=source.config, settings=source.settings, variant=source.variant)
@@ -168,7 +168,7 @@ def _runner(session: Session, run: str, placement: Placement, source: SpecSource
 
 def _runner_settings(settings: Settings, placement: Placement) -> dict[str, Any]:
     """Return the `hbseg.yaml` of a runner: storage as here, and the profile that applies here."""
-    from hbseg.cluster.unopened import canonical_url
+    from hbseg.cluster.rendering.unopened import canonical_url
 
     namespace = settings.get("namespace")
     return {

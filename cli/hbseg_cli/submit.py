@@ -118,7 +118,7 @@ def submit_infer(
 ) -> Result:
     """Make masks with the run's engine: the test images', the validation's, or a folder's."""
     from hbseg.chain import find_engine, images_prefix, infer_task
-    from hbseg.cluster.unopened import canonical_url
+    from hbseg.cluster.rendering.unopened import canonical_url
     from hbseg.errors import UsageError
     from hbseg.specs import InferSpec
     from hbseg.steps import Step

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from hbseg.cluster.client import Cluster
 from hbseg.cluster.names import RUNS, anchor_name, labels
-from hbseg.cluster.resources import CONFIG_MAP
+from hbseg.cluster.requests.client import Cluster
+from hbseg.cluster.requests.resources import CONFIG_MAP
 from hbseg.errors import ConflictError, NotFoundError
 from hbseg.runs import Run
 from hbseg.step_command import runs_url
@@ -56,7 +56,7 @@ def ensured_anchor(cluster: Cluster, run: Run) -> dict[str, Any]:
             _check(cluster, run, anchor)
             return anchor
         try:
-            return cluster.create(wanted)
+            return cluster.create(CONFIG_MAP, wanted)
         except ConflictError:  # somebody was faster
             continue
     raise ConflictError(f"ConfigMap {anchor_name(run.name)} comes and goes", "try again")
@@ -122,7 +122,7 @@ def ensure_spec(cluster: Cluster, config_map: Item, anchor: Item) -> None:
     }
     for _ in range(_TRIES):
         try:
-            cluster.create(wanted)
+            cluster.create(CONFIG_MAP, wanted)
             return
         except ConflictError:
             pass

@@ -1,4 +1,4 @@
-"""The Kubernetes backend: each task is a PyTorchJob or a batch Job of one namespace.
+"""The Kubernetes backend: each task is a job (`hbseg.cluster.kinds`) of one namespace.
 
 What runs is what the cluster has; what was achieved is in storage. Everything of a run is owned by
 its anchor (`hbseg.cluster.anchor`).
@@ -16,17 +16,18 @@ from hbseg.attempts import is_step, latest_record, step_of
 from hbseg.backend import ENDED, JobState, Phase, RunEvent
 from hbseg.cluster import anchor as anchors
 from hbseg.cluster import lease
-from hbseg.cluster.client import Cluster
-from hbseg.cluster.events import aggregated, is_about
-from hbseg.cluster.jobs import ended_condition, is_over, job_state
-from hbseg.cluster.logs import TICK_SECONDS, Followed, Follower, merged_logs
-from hbseg.cluster.manifests import job_objects
-from hbseg.cluster.names import job_name
-from hbseg.cluster.pods import STOPPED, has_started, latest, name_of
-from hbseg.cluster.resources import CONFIG_MAP, EVENT
-from hbseg.cluster.sight import Sight
+from hbseg.cluster.kinds import kind_of
+from hbseg.cluster.kinds.job_names import job_name
+from hbseg.cluster.looking.events import aggregated, is_about
+from hbseg.cluster.looking.jobs import ended_condition, is_over, job_state, latest
+from hbseg.cluster.looking.logs import TICK_SECONDS, Followed, Follower, merged_logs
+from hbseg.cluster.looking.sight import Sight
+from hbseg.cluster.pods.states import STOPPED, has_started, name_of
+from hbseg.cluster.rendering.manifests import job_objects
+from hbseg.cluster.requests.client import Cluster
+from hbseg.cluster.requests.resources import CONFIG_MAP, EVENT
+from hbseg.cluster.requests.watches import OUTAGE_SECONDS
 from hbseg.cluster.start import Jobs, checked
-from hbseg.cluster.watches import OUTAGE_SECONDS
 from hbseg.errors import ConflictError, HbsegError, NotFoundError
 from hbseg.log_lines import stored_logs
 from hbseg.placement import Placement
@@ -68,8 +69,11 @@ class KubernetesBackend:
         Raises:
             InvalidInput: the server or a webhook refuses one.
         """
-        objects = job_objects(call, placement, namespace=self.namespace)
-        return [checked(self._cluster, item) for item in objects]
+        config_map, job = job_objects(call, placement, namespace=self.namespace)
+        return [
+            checked(self._cluster, CONFIG_MAP, config_map),
+            checked(self._cluster, kind_of(job).resource, job),
+        ]
 
     def submit(self, run: Run, task: Task, placement: Placement, *, data: str) -> JobState:
         """Start the task unless it already runs, and return its state.

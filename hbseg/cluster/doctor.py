@@ -27,7 +27,7 @@ from hbseg.cluster.checks.pods_storage import pods_storage
 from hbseg.cluster.checks.report import DoctorReport
 from hbseg.cluster.checks.storage import storage
 from hbseg.cluster.checks.subject import Subject
-from hbseg.cluster.client import Cluster
+from hbseg.cluster.requests.client import Cluster
 from hbseg.errors import HbsegError
 from hbseg.placement import Placement
 

@@ -11,9 +11,9 @@ from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from hbseg.cluster.client import Cluster
 from hbseg.cluster.names import anchor_name, labels
-from hbseg.cluster.resources import LEASE
+from hbseg.cluster.requests.client import Cluster
+from hbseg.cluster.requests.resources import LEASE
 from hbseg.errors import ConflictError, HbsegError, NotFoundError
 
 LEASE_SECONDS: Final = 30
@@ -75,7 +75,7 @@ def _take(cluster: Cluster, run: str, name: str, holder: str) -> None:
         "spec": _spec(cluster, holder),
     }
     try:
-        cluster.create(wanted)
+        cluster.create(LEASE, wanted)
         return
     except ConflictError:
         there = cluster.find(LEASE, name)

@@ -16,15 +16,15 @@ from hbseg import __version__
 from hbseg.cluster.checks import Check, failed, ok
 from hbseg.cluster.checks.report import DoctorReport
 from hbseg.cluster.checks.subject import Object, Subject
-from hbseg.cluster.client import Cluster
-from hbseg.cluster.events import is_about
+from hbseg.cluster.looking.events import is_about
+from hbseg.cluster.looking.reasons import job_reason
 from hbseg.cluster.names import QUEUE
-from hbseg.cluster.pod import complete_pod, literal
-from hbseg.cluster.pods import container_states
-from hbseg.cluster.reasons import job_reason
-from hbseg.cluster.resources import EVENT, JOB, POD
+from hbseg.cluster.pods.states import container_states
+from hbseg.cluster.pods.template import complete_pod, literal
+from hbseg.cluster.requests.client import Cluster
+from hbseg.cluster.requests.resources import EVENT, JOB, POD
+from hbseg.cluster.requests.watches import Mirror, Watched
 from hbseg.cluster.source import plain
-from hbseg.cluster.watches import Mirror, Watched
 from hbseg.errors import HbsegError, SpecError
 
 Item = Mapping[str, Any]
@@ -45,7 +45,7 @@ def probe(subject: Subject, seconds: float) -> Iterator[Check]:
     """Yield what a pod found, or why none got to look within `seconds`."""
     job = probe_job(subject, seconds)
     name = job["metadata"]["name"]
-    subject.cluster.create(job)
+    subject.cluster.create(JOB, job)
     try:
         began = time.monotonic()
         pod = _ended(subject.cluster, name, seconds)

@@ -8,13 +8,14 @@ from contextlib import suppress
 from typing import Any
 
 from hbseg.cluster import anchor as anchors
-from hbseg.cluster.client import Cluster
-from hbseg.cluster.jobs import is_over
-from hbseg.cluster.manifests import check_storage, job_objects, storage_of
+from hbseg.cluster.kinds import kind_of
+from hbseg.cluster.looking.jobs import is_over
+from hbseg.cluster.looking.sight import Sight
 from hbseg.cluster.names import SPEC_HASH, spec_name_of
-from hbseg.cluster.pods import is_owned, name_of
-from hbseg.cluster.resources import CONFIG_MAP, POD, PYTORCH_JOB, resource_of
-from hbseg.cluster.sight import Sight, kind_of
+from hbseg.cluster.pods.states import is_owned, name_of
+from hbseg.cluster.rendering.manifests import check_storage, job_objects, storage_of
+from hbseg.cluster.requests.client import Cluster
+from hbseg.cluster.requests.resources import CONFIG_MAP, POD, Resource
 from hbseg.documents import load_yaml
 from hbseg.errors import ConflictError, HbsegError, NotFinished
 from hbseg.markers import MARKER
@@ -27,18 +28,20 @@ from hbseg.steps import Task
 
 GONE_SECONDS = 120.0
 """Beyond a pod's grace, until a deleted job is gone with its pods."""
+DEFAULT_GRACE = 30.0
+"""Seconds of a pod that does not say its grace."""
 
 Item = Mapping[str, Any]
 
 
-def checked(cluster: Cluster, item: Item) -> dict[str, Any]:
+def checked(cluster: Cluster, resource: Resource, item: Item) -> dict[str, Any]:
     """Return an object as the server would make it; nothing is made.
 
     Raises:
         InvalidInput: the server or a webhook refuses it.
     """
     try:
-        return cluster.create(item, dry_run=True)
+        return cluster.create(resource, item, dry_run=True)
     except ConflictError:  # admission had no objection; one of that name is there
         return dict(item)
 
@@ -63,8 +66,9 @@ class Jobs:
         there = self._sight.job(run, task.name)
         if there is not None and not is_over(there):
             return self._check_spec(run, task, there)
-        checked(self._cluster, config_map)
-        checked(self._cluster, job)
+        resource = kind_of(job).resource
+        checked(self._cluster, CONFIG_MAP, config_map)
+        checked(self._cluster, resource, job)
         anchor = anchors.ensured_anchor(self._cluster, run)
         anchors.ensure_spec(self._cluster, config_map, anchor)
         self.remove(run, task.name, there)
@@ -75,14 +79,14 @@ class Jobs:
         end_series(run, task.step, task.name)
         task.folder.delete(MARKER)
         try:
-            self._cluster.create(_owned(job, anchor))
+            self._cluster.create(resource, _owned(job, anchor))
         except ConflictError:
             self._check_spec(run, task, self._same_name(run, task, job))
         return None
 
     def _same_name(self, run: Run, task: Task, job: Item) -> Item:
         """Return the job that has taken the name meanwhile. Raises ConflictError."""
-        there = self._cluster.find(resource_of(job), name_of(job))
+        there = self._cluster.find(kind_of(job).resource, name_of(job))
         ours = self._sight.job(run, task.name)
         if there is None or ours is None or name_of(ours) != name_of(there):
             raise ConflictError(
@@ -122,13 +126,14 @@ class Jobs:
         """
         if job is not None:
             with suppress(ConflictError):  # somebody has replaced it already
-                self._cluster.delete(resource_of(job), name_of(job), uid=job["metadata"]["uid"])
+                resource, uid = kind_of(job).resource, job["metadata"]["uid"]
+                self._cluster.delete(resource, name_of(job), uid=uid)
         elif not self._sight.seen(run, task_name).pods:
             return
         limit = _grace(job) + GONE_SECONDS
         deadline = time.monotonic() + limit
         with self._sight.mirror(run, task_name) as mirror:
-            while left := _left(job, mirror.objects(kind_of(task_name)), mirror.objects(POD)):
+            while left := _left(job, self._sight.jobs_in(mirror, task_name), mirror.objects(POD)):
                 remaining = deadline - time.monotonic()
                 if remaining <= 0:
                     raise NotFinished(
@@ -158,9 +163,8 @@ def _spec_hash(job: Item) -> str:
 
 def _grace(job: Item | None) -> float:
     """Return the seconds that a job's pods have from SIGTERM to SIGKILL."""
-    spec = (job or {}).get("spec") or {}
-    templates = [spec.get("template")]
-    if job is not None and job["kind"] == PYTORCH_JOB.kind:
-        templates = [item.get("template") for item in spec["pytorchReplicaSpecs"].values()]
-    pods = [(template or {}).get("spec") or {} for template in templates]
-    return max(float(pod.get("terminationGracePeriodSeconds") or 30) for pod in pods)
+    templates = [] if job is None else kind_of(job).pod_templates(job)
+    graces = (
+        (template.get("spec") or {}).get("terminationGracePeriodSeconds") for template in templates
+    )
+    return max((float(grace or DEFAULT_GRACE) for grace in graces), default=DEFAULT_GRACE)

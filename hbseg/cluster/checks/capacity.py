@@ -8,8 +8,9 @@ from fractions import Fraction
 
 from hbseg.cluster.checks import Check, failed, ok, unknown, warning
 from hbseg.cluster.checks.subject import Object, Subject, pod_of
-from hbseg.cluster.quantity import amount
-from hbseg.cluster.resources import NODE, PYTORCH_JOB, RESOURCE_QUOTA
+from hbseg.cluster.kinds import kind_of
+from hbseg.cluster.pods.quantity import amount
+from hbseg.cluster.requests.resources import NODE, RESOURCE_QUOTA
 
 Amounts = dict[str, Fraction]
 """Cores, bytes or pieces by the name of the resource."""
@@ -27,9 +28,10 @@ def quota(subject: Subject) -> Iterator[Check]:
 
 def _needed(subject: Subject) -> Amounts:
     """Return what a quota counts of the training, by the quota's names."""
-    template, pods = pod_of(subject.training("doctor"))
+    training = subject.training("doctor")
+    template, pods = pod_of(training)
     resources = template["spec"]["containers"][0]["resources"]
-    needed = {"pods": Fraction(pods), f"count/{PYTORCH_JOB.named}": Fraction(1)}
+    needed = {"pods": Fraction(pods), f"count/{kind_of(training).resource.named}": Fraction(1)}
     for kind in ("requests", "limits"):
         for name, quantity in resources[kind].items():
             needed[f"{kind}.{name}"] = pods * amount(quantity)

@@ -8,7 +8,7 @@ from typing import Final
 
 from hbseg.cluster.checks import Check, failed, ok, warning
 from hbseg.cluster.checks.subject import Object, Subject
-from hbseg.cluster.resources import CLAIM, SECRET, SERVICE_ACCOUNT, Resource
+from hbseg.cluster.requests.resources import CLAIM, SECRET, SERVICE_ACCOUNT, Resource
 from hbseg.errors import NotFoundError, UnreachableError
 
 LOCAL_QUEUE: Final = Resource("kueue.x-k8s.io", "v1beta1", "localqueues", "LocalQueue")

@@ -8,7 +8,8 @@ from typing import Final
 
 from hbseg.cluster.checks import Check, failed, ok, unknown, warning
 from hbseg.cluster.checks.subject import Object, Subject, pod_of
-from hbseg.cluster.resources import PYTORCH_JOB, Resource
+from hbseg.cluster.kinds import kind_of
+from hbseg.cluster.requests.resources import POD, PYTORCH_JOB, Resource
 from hbseg.errors import DeniedError, InvalidInput
 
 DEPLOYMENT: Final = Resource("apps", "v1", "deployments", "Deployment", namespaced=False)
@@ -39,13 +40,13 @@ def running(subject: Subject) -> Iterator[Check]:
 
 def training(subject: Subject) -> Iterator[Check]:
     """Whether the API server and the operator's webhook take a training as we make it."""
-    subject.cluster.create(subject.training(_name()), dry_run=True)
+    _try(subject, subject.training(_name()))
     yield ok("dry run: PyTorchJob", "the server and the operator's webhook take our training")
 
 
 def batch(subject: Subject) -> Iterator[Check]:
     """Whether the API server takes a batch Job as we make it."""
-    subject.cluster.create(subject.report(_name()), dry_run=True)
+    _try(subject, subject.report(_name()))
     yield ok("dry run: Job", "the server takes our batch jobs")
 
 
@@ -53,7 +54,7 @@ def pod(subject: Subject) -> Iterator[Check]:
     """Whether the namespace lets a training's pod in; jobs are let in whatever their pods are."""
     name = "dry run: pod"
     try:
-        subject.cluster.create(_pod(subject), dry_run=True)
+        subject.cluster.create(POD, _pod(subject), dry_run=True)
     except DeniedError as error:
         yield unknown(name, f"{error.message}, which is not needed: the operator makes them")
     except InvalidInput as error:
@@ -62,6 +63,10 @@ def pod(subject: Subject) -> Iterator[Check]:
         yield warning(name, f"{error.message}: it would wait", "see the quota above")
     else:
         yield ok(name, "the namespace lets a training's pod in")
+
+
+def _try(subject: Subject, job: Object) -> None:
+    subject.cluster.create(kind_of(job).resource, job, dry_run=True)
 
 
 def _pod(subject: Subject) -> Object:

@@ -6,29 +6,32 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
+from hbseg.cluster import kinds
 from hbseg.cluster.checks import Check, failed, ok
 from hbseg.cluster.checks.subject import Subject
-from hbseg.cluster.resources import CONFIG_MAP, EVENT, JOB, LEASE, POD, PYTORCH_JOB, Resource
+from hbseg.cluster.requests.resources import CONFIG_MAP, EVENT, LEASE, POD, Resource
 
 _ALL: Final = ("get", "list", "watch", "create", "patch", "delete")
 _READ: Final = ("get", "list", "watch")
-NEEDED: Final[tuple[tuple[Resource, str, tuple[str, ...]], ...]] = (
-    (PYTORCH_JOB, "", _ALL),
-    (JOB, "", _ALL),
-    (CONFIG_MAP, "", _ALL),
-    (LEASE, "", _ALL),
-    (POD, "", _READ),
-    (POD, "log", ("get",)),
-    (EVENT, "", _READ),
-)
-"""Kind, subresource and the verbs that a Role must allow."""
 THREADS: Final = 8
 """Questions at a time."""
 
 
+def needed() -> list[tuple[Resource, str, tuple[str, ...]]]:
+    """Return kind, subresource and the verbs that a Role must allow."""
+    return [
+        *((kind.resource, "", _ALL) for kind in kinds.KINDS),
+        (CONFIG_MAP, "", _ALL),
+        (LEASE, "", _ALL),
+        (POD, "", _READ),
+        (POD, "log", ("get",)),
+        (EVENT, "", _READ),
+    ]
+
+
 def rights(subject: Subject) -> Iterator[Check]:
     """Whether each verb that we need is allowed; missing ones as a rule for a Role."""
-    asked = [(kind, below, verb) for kind, below, verbs in NEEDED for verb in verbs]
+    asked = [(kind, below, verb) for kind, below, verbs in needed() for verb in verbs]
     with ThreadPoolExecutor(THREADS) as pool:
         allowed = pool.map(
             lambda ask: subject.cluster.can(ask[2], ask[0], subresource=ask[1]), asked

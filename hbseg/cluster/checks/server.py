@@ -10,7 +10,7 @@ from typing import Final
 from hbseg import __version__
 from hbseg.cluster.checks import Check, failed, ok, unknown, warning
 from hbseg.cluster.checks.subject import Subject
-from hbseg.cluster.resources import CONFIG_MAP, NAMESPACE
+from hbseg.cluster.requests.resources import CONFIG_MAP, NAMESPACE
 from hbseg.errors import NotFoundError
 
 LEAST: Final = (1, 29)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hbseg.cluster.client import Cluster
-from hbseg.cluster.manifests import job_objects
+from hbseg.cluster.kinds import kind_of
 from hbseg.cluster.profile import ClusterProfile
+from hbseg.cluster.rendering.manifests import job_objects
+from hbseg.cluster.requests.client import Cluster
 from hbseg.placement import Placement
 from hbseg.specs import DatasetBlock, ModelBlock, ReportSpec, TrainSpec
 from hbseg.step_command import StepCall
@@ -42,12 +44,12 @@ class Subject:
         return {name: url for name, url in named.items() if url is not None}
 
     def training(self, run: str) -> Object:
-        """Return the PyTorchJob of a first stage as it would be submitted."""
+        """Return the job of a first stage as it would be submitted."""
         spec = TrainSpec(model=ModelBlock(), dataset=DatasetBlock(version="0" * 16))
         return self._job(run, Step.STAGE1, spec)
 
     def report(self, run: str) -> Object:
-        """Return the batch Job of a report as it would be submitted."""
+        """Return the job of a report as it would be submitted."""
         return self._job(run, Step.REPORT, ReportSpec())
 
     def _job(self, run: str, step: Step, spec: TrainSpec | ReportSpec) -> Object:
@@ -62,7 +64,8 @@ class Subject:
         return job_objects(call, self.placement, namespace=self.cluster.namespace)[-1]
 
 
-def pod_of(training: Object) -> tuple[Object, int]:
-    """Return the pod template of a PyTorchJob, and how many pods it makes."""
-    (replica,) = training["spec"]["pytorchReplicaSpecs"].values()
-    return replica["template"], int(replica["replicas"])
+def pod_of(training: Object) -> tuple[Mapping[str, Any], int]:
+    """Return the pod template of a training's job, and how many pods it makes."""
+    kind = kind_of(training)
+    (template,) = kind.pod_templates(training)
+    return template, kind.num_pods(training)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from hbseg.cluster.lint import problems
+from hbseg.cluster.rendering.lint import problems
 from hbseg.specs import TrainSpec
 from tests.unit.cli.conftest import Cli
 
@@ -241,7 +241,7 @@ class FakeServer:
     name = "kubernetes"
 
     def dry_run(self, call: Any, placement: Any) -> list[Any]:
-        from hbseg.cluster.manifests import job_objects
+        from hbseg.cluster.rendering.manifests import job_objects
 
         objects = job_objects(call, placement, namespace="hands")
         for item in objects:

@@ -7,12 +7,16 @@ from typing import Any
 import pytest
 import urllib3
 
-from hbseg.cluster.client import Cluster
-from hbseg.cluster.jobs import Seen
-from hbseg.cluster.transport import Transport
+from hbseg.cluster.backend import KubernetesBackend
+from hbseg.cluster.looking.jobs import Seen
+from hbseg.cluster.requests.client import Cluster
+from hbseg.cluster.requests.transport import Transport
+from hbseg.runs import Run
+from hbseg.store import open_store
 from tests.unit.cluster.fake_api import FakeApi
 
 CAPTURED = Path(__file__).parent / "captured"
+DATA = "s3://team/data"
 Connect = Callable[..., Cluster]
 
 
@@ -31,6 +35,20 @@ def connect(url: str, *, patience: float = 2.0, token: str = "token") -> Cluster
 @pytest.fixture
 def cluster(api: FakeApi) -> Cluster:
     return connect(api.url)
+
+
+@pytest.fixture
+def backend(cluster: Cluster) -> KubernetesBackend:
+    return KubernetesBackend(cluster)
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    # manifests refuse folders of this machine, which stand for a bucket here
+    monkeypatch.setattr("hbseg.cluster.start.check_storage", lambda *_: None)
+    run = Run(open_store(tmp_path / "runs"), "main")
+    run.claim(data=DATA, namespace="team")
+    return run
 
 
 def captured(name: str, **changes: Any) -> Seen:

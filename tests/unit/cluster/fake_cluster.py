@@ -10,10 +10,10 @@ from typing import Any
 
 from hbseg.cluster.checks import Check
 from hbseg.cluster.checks.subject import Subject
-from hbseg.cluster.client import Change, Cluster
 from hbseg.cluster.profile import ClusterProfile
-from hbseg.cluster.resources import Resource
-from hbseg.cluster.transport import Answer
+from hbseg.cluster.requests.client import Change, Cluster
+from hbseg.cluster.requests.resources import Resource
+from hbseg.cluster.requests.transport import Answer
 from hbseg.errors import DeniedError, HbsegError, NotFoundError
 from hbseg.placement import Placement
 
@@ -93,12 +93,14 @@ class FakeCluster(Cluster):
         self.changes = []
         self.over.wait(60)
 
-    def create(self, item: Mapping[str, Any], *, dry_run: bool = False) -> Object:
-        if refusal := self.refusals.get(item["kind"]):
+    def create(
+        self, resource: Resource, item: Mapping[str, Any], *, dry_run: bool = False
+    ) -> Object:
+        if refusal := self.refusals.get(resource.kind):
             raise refusal
         self.created.append((dict(item), dry_run))
         if not dry_run:
-            self.objects.setdefault("jobs", {})[item["metadata"]["name"]] = dict(item)
+            self.objects.setdefault(resource.plural, {})[item["metadata"]["name"]] = dict(item)
         return dict(item)
 
     def delete(

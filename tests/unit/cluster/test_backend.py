@@ -9,8 +9,7 @@ import pytest
 from hbseg.attempts import Ending, claim_attempt, latest_record, record_ending
 from hbseg.backend import Phase
 from hbseg.cluster.backend import KubernetesBackend
-from hbseg.cluster.client import Cluster
-from hbseg.cluster.events import is_about
+from hbseg.cluster.looking.events import is_about
 from hbseg.errors import ConflictError, InvalidInput, NotFinished, NotFoundError
 from hbseg.markers import MARKER
 from hbseg.placement import Placement
@@ -19,23 +18,8 @@ from hbseg.specs import CompileSpec, ModelBlock, ReportSpec, TrainSpec
 from hbseg.steps import Step, Task
 from hbseg.store import open_store
 from hbseg.waiting import wait_for_end, wait_for_start
+from tests.unit.cluster.conftest import DATA
 from tests.unit.cluster.fake_api import FakeApi, Reply, status
-
-DATA = "s3://team/data"
-
-
-@pytest.fixture
-def backend(cluster: Cluster) -> KubernetesBackend:
-    return KubernetesBackend(cluster)
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    # manifests refuse folders of this machine, which stand for a bucket here
-    monkeypatch.setattr("hbseg.cluster.start.check_storage", lambda *_: None)
-    run = Run(open_store(tmp_path / "runs"), "main")
-    run.claim(data=DATA, namespace="team")
-    return run
 
 
 def task(run: Run, batch: int = 4) -> Task:

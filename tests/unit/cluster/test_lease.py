@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from hbseg.cluster.client import Cluster
 from hbseg.cluster.lease import held
+from hbseg.cluster.requests.client import Cluster
 from hbseg.errors import ConflictError
 from tests.unit.cluster.fake_api import FakeApi
 

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hbseg.cluster.names import anchor_name, job_name, labels, spec_name
+from hbseg.cluster.kinds.job_names import job_name
+from hbseg.cluster.names import anchor_name, labels, spec_name
 from hbseg.runs import LONGEST_NAME, checked_run_name
 from hbseg.specs import ReportSpec
 

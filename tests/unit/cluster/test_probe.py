@@ -11,9 +11,10 @@ from hbseg import __version__
 from hbseg.cluster.checks import Check, Status, failed, ok
 from hbseg.cluster.checks.report import DoctorReport
 from hbseg.cluster.checks.subject import Subject
-from hbseg.cluster.lint import problems
 from hbseg.cluster.probe import probe, probe_job
 from hbseg.cluster.profile import ClusterProfile
+from hbseg.cluster.rendering.lint import problems
+from hbseg.cluster.requests.resources import Resource
 from hbseg.placement import Placement
 from hbseg_jobs.probe import main
 from tests.unit.cluster.fake_cluster import FakeCluster
@@ -128,10 +129,10 @@ def test_a_pod_that_stays_pending_says_why(cluster: FakeCluster) -> None:
 def test_a_job_that_gets_no_pod_says_what_its_events_say(cluster: FakeCluster) -> None:
     create = cluster.create
 
-    def refused(item: Any, *, dry_run: bool = False) -> Any:
+    def refused(resource: Resource, item: Any, *, dry_run: bool = False) -> Any:
         about = {"kind": "Job", "name": item["metadata"]["name"]}
         cluster.put("events", "e", reason="FailedCreate", message="no room", involvedObject=about)
-        return create(item, dry_run=dry_run)
+        return create(resource, item, dry_run=dry_run)
 
     cluster.create = refused  # type: ignore[method-assign]
 
@@ -143,8 +144,9 @@ def test_a_job_that_gets_no_pod_says_what_its_events_say(cluster: FakeCluster) -
 def test_a_job_that_waits_in_a_queue_names_it(cluster: FakeCluster) -> None:
     create = cluster.create
 
-    def suspended(item: Any, *, dry_run: bool = False) -> Any:
-        return create({**item, "spec": {**item["spec"], "suspend": True}}, dry_run=dry_run)
+    def suspended(resource: Resource, item: Any, *, dry_run: bool = False) -> Any:
+        held = {**item, "spec": {**item["spec"], "suspend": True}}
+        return create(resource, held, dry_run=dry_run)
 
     cluster.create = suspended  # type: ignore[method-assign]
 

@@ -1,0 +1,74 @@
+"""A step without torchrun as a batch Job of Kubernetes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from hbseg.cluster.kinds.job_kind import Item, JobKind, Manifest
+from hbseg.cluster.pods.rules import host_name_problems, pod_problems
+from hbseg.cluster.pods.template import PodShape, complete_step
+from hbseg.cluster.requests.resources import JOB
+from hbseg.cluster.source import plain
+from hbseg.placement import Placement
+from hbseg.step_command import StepCall
+from hbseg.steps import TRAINING, Step
+
+SPARE_PODS: Final = 6
+"""Pods that may end without the launcher's word, beyond its attempts: it decides, not the Job."""
+
+
+class BatchJob(JobKind):
+    """A batch Job; inference has one index for each node."""
+
+    resource = JOB
+    noun = "batch Job"
+    steps = frozenset(Step) - frozenset(TRAINING)
+    controller = "the cluster's job controller"
+    longest_name = 57
+    """Its pods add `-` and five random characters."""
+    is_gang = False
+    replica_labels = ("batch.kubernetes.io/job-completion-index",)
+    succeeded = "Complete"
+
+    def render(self, call: StepCall, placement: Placement) -> Manifest:
+        """Return the job, from the manifest of the step's name."""
+        job = plain(f"{call.step}.yaml")
+        nodes = PodShape.of(call.step, placement).nodes
+        spec = job["spec"]
+        spec["backoffLimit"] = nodes * placement.retries + SPARE_PODS
+        spec["ttlSecondsAfterFinished"] = placement.cluster.keep_finished
+        if call.step == Step.INFER:
+            spec |= {"completions": nodes, "parallelism": nodes}
+        complete_step(spec["template"], call, placement)
+        return job
+
+    def problems(self, job: Manifest) -> Iterator[str]:
+        """Yield what the job controller, or a pod, would break on."""
+        spec = job["spec"]
+        if spec.get("completionMode") == "Indexed":
+            name = job["metadata"].get("name") or ""
+            yield from host_name_problems(f"{name}-{spec.get('completions', 1) - 1}")
+        pod = spec["template"]["spec"]
+        if pod.get("restartPolicy") != "Never":
+            yield f"restartPolicy is {pod.get('restartPolicy')!r}, podFailurePolicy needs Never"
+        for rule in (spec.get("podFailurePolicy") or {}).get("rules", ()):
+            of = rule.get("onExitCodes", {}).get("containerName")
+            if of is not None and of not in [item["name"] for item in pod["containers"]]:
+                yield f"podFailurePolicy looks at the container {of}, which the pod does not have"
+        yield from pod_problems(pod, container="step")
+
+    def pod_templates(self, job: Item) -> list[Item]:
+        """Return the one template."""
+        return [(job.get("spec") or {}).get("template") or {}]
+
+    def num_pods(self, job: Item) -> int:
+        """Return the pods that may run together."""
+        spec = job.get("spec") or {}
+        return min(int(spec.get("parallelism") or 1), int(spec.get("completions") or 1))
+
+    def is_pod_name(self, words: Sequence[str]) -> bool:
+        """Return whether it is, perhaps, an index, then five random characters."""
+        if len(words) == 2 and words[0].isdigit():
+            words = words[1:]
+        return len(words) == 1 and len(words[0]) == 5

@@ -1,0 +1,176 @@
+"""What a pod's object says: whether it runs, and how its container ended. No requests."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+from hbseg.attempts import Ending
+from hbseg.cluster.requests.refusals import one_line
+from hbseg.errors import HbsegError
+
+Pod = Mapping[str, Any]
+
+OUT_OF_MEMORY: Final = 137
+STOPPED: Final = 143
+
+
+@dataclass(frozen=True)
+class Failure:
+    """How a pod's container ended otherwise than well."""
+
+    pod: str
+    code: int
+    """Exit code of the cause; 128 + n for signal n."""
+    reason: str
+    """One line."""
+    finished: str
+    """ISO 8601, UTC; empty where it is not known."""
+    attempt: int = 0
+    """Number of the execution; 0 where the pod does not say it."""
+    final: bool = False
+    """Whether the launcher says that no further attempt follows."""
+    lost_peer: bool = False
+    """Whether only another process was missed."""
+
+    @property
+    def weight(self) -> int:
+        """How little it tells of the cause: 0 a failure of its own, 1 SIGTERM, 2 a lost peer."""
+        return 2 if self.lost_peer else int(self.code == STOPPED)
+
+
+def name_of(item: Mapping[str, Any]) -> str:
+    """Return an object's name."""
+    return str(item["metadata"]["name"])
+
+
+def created_of(item: Mapping[str, Any]) -> str:
+    """Return an object's time of creation, ISO 8601."""
+    return str(item["metadata"].get("creationTimestamp", ""))
+
+
+def is_leaving(item: Mapping[str, Any]) -> bool:
+    """Return whether an object is being deleted."""
+    return "deletionTimestamp" in item["metadata"]
+
+
+def is_owned(item: Mapping[str, Any], uid: str) -> bool:
+    """Return whether an object belongs to the one with this uid."""
+    owners = item["metadata"].get("ownerReferences") or []
+    return any(owner.get("uid") == uid for owner in owners)
+
+
+def container_states(pod: Pod) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return name and state of the pod's containers, those that initialise it first."""
+    status = pod.get("status") or {}
+    found = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
+    return [(str(item.get("name", "")), item.get("state") or {}) for item in found]
+
+
+def _main_state(pod: Pod) -> Mapping[str, Any]:
+    statuses = (pod.get("status") or {}).get("containerStatuses") or [{}]
+    return statuses[0].get("state") or {}
+
+
+def is_running(pod: Pod) -> bool:
+    """Return whether the pod's container runs."""
+    return "running" in _main_state(pod)
+
+
+def has_started(pod: Pod) -> bool:
+    """Return whether the pod's container has run, so that there may be a log."""
+    state = _main_state(pod)
+    return "running" in state or "terminated" in state
+
+
+def has_succeeded(pod: Pod) -> bool:
+    """Return whether the pod's container ended well."""
+    ended = _main_state(pod).get("terminated")
+    return ended is not None and ended.get("exitCode") == 0
+
+
+def failure_of_pod(pod: Pod) -> Failure | None:
+    """Return how the pod failed; none where it has not."""
+    status = pod.get("status") or {}
+    for name, state in container_states(pod):
+        ended = state.get("terminated")
+        if ended is not None and ended.get("exitCode") != 0:
+            return _of_container(pod, name, ended)
+    if status.get("phase") == "Failed":
+        return Failure(name_of(pod), STOPPED, _of_node(pod) or "its pod failed", "")
+    return None
+
+
+def _of_container(pod: Pod, container: str, ended: Mapping[str, Any]) -> Failure:
+    code, told = int(ended["exitCode"]), ending_in(str(ended.get("message") or ""))
+    finished = str(ended.get("finishedAt") or "")
+    attempt = 0 if told is None else told.attempt
+    if ended.get("reason") == "OOMKilled":
+        reason = f"out of memory: {name_of(pod)} {_limit(pod, container)}"
+        return Failure(name_of(pod), OUT_OF_MEMORY, reason, finished, attempt)
+    if told is not None:
+        return of_ending(name_of(pod), told)
+    reason = _of_node(pod) or _without_word(pod, code, ended)
+    return Failure(name_of(pod), code, reason, finished)
+
+
+def of_ending(pod: str, told: Ending) -> Failure:
+    """Return the failure that a launcher's record tells."""
+    return Failure(
+        pod, told.code, told.reason, told.finished, told.attempt, told.final, told.lost_peer
+    )
+
+
+def _without_word(pod: Pod, code: int, ended: Mapping[str, Any]) -> str:
+    words = one_line(str(ended.get("message") or ""))[-300:]
+    if ended.get("reason") in ("StartError", "ContainerCannotRun"):
+        return f"its container cannot start: {words}"
+    if code == STOPPED:
+        return f"{name_of(pod)} was stopped by SIGTERM"
+    said = f": {words}" if words else " and left no record"
+    return f"{name_of(pod)} ended with exit code {code}{said}"
+
+
+def _limit(pod: Pod, container: str) -> str:
+    for item in pod["spec"].get("containers", []):
+        limit = ((item.get("resources") or {}).get("limits") or {}).get("memory")
+        if item.get("name") == container and limit:
+            return f"reached its limit of {limit}; set cluster.memory_per_process higher"
+    return "used up its node's memory; set cluster.memory_per_process"
+
+
+def _of_node(pod: Pod) -> str:
+    """Return why the cluster itself ended the pod; empty where it did not."""
+    status = pod.get("status") or {}
+    reason, message = str(status.get("reason") or ""), one_line(str(status.get("message") or ""))
+    node = f"node {pod['spec'].get('nodeName') or 'unknown'}"
+    if reason == "Evicted":
+        return f"{name_of(pod)} was evicted from {node}: {message}"
+    if reason in ("NodeLost", "NodeShutdown", "Terminated"):
+        return f"{node} of {name_of(pod)} was lost: {message or reason}"
+    if reason == "DeadlineExceeded":
+        return f"{name_of(pod)} ran longer than its deadline"
+    for condition in status.get("conditions") or []:
+        if condition.get("type") == "DisruptionTarget" and condition.get("status") == "True":
+            why = one_line(str(condition.get("message") or condition.get("reason") or ""))
+            return f"{name_of(pod)} had to leave {node}: {why}"
+    return reason and f"{name_of(pod)}: {reason} {message}".rstrip()
+
+
+def ending_in(text: str) -> Ending | None:
+    """Return the launcher's record in a termination message; none where it is no such one."""
+    with suppress(ValueError, HbsegError):
+        return Ending.from_mapping(json.loads(text), source="termination message")
+    return None
+
+
+def root_cause(failures: Iterable[Failure]) -> Failure | None:
+    """Return the failure that the others follow from: of those that tell most, the earliest."""
+    return min(
+        failures,
+        key=lambda failure: (failure.weight, failure.finished or "~", failure.pod),
+        default=None,
+    )

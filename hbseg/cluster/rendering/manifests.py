@@ -1,0 +1,181 @@
+"""The objects of a step on the cluster, from plain YAML and typed values.
+
+What is the same for every job stands in `manifests/*.yaml`, each constant with its reason; here it
+is completed with what comes from the spec and the placement. No object is made from text.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
+from hbseg.cluster import names
+from hbseg.cluster.kinds import kind_of_step
+from hbseg.cluster.kinds.job_names import job_name
+from hbseg.cluster.pods.template import PodShape, complete_pod, in_pod, literal, set_variables
+from hbseg.cluster.profile import ClusterProfile
+from hbseg.cluster.rendering.lint import problems
+from hbseg.cluster.source import plain
+from hbseg.documents import canonical_digest, dump_yaml
+from hbseg.errors import SpecError, UsageError
+from hbseg.placement import Placement
+from hbseg.specs import InferSpec
+from hbseg.step_command import StepCall
+
+Manifest = dict[str, Any]
+
+LARGEST_CONFIG_MAP = 2**20
+"""Bytes of a ConfigMap's data that the API server takes."""
+
+
+def job_objects(
+    call: StepCall, placement: Placement, *, namespace: str | None = None
+) -> list[Manifest]:
+    """Return the objects of a step: the ConfigMap of its spec, then its job.
+
+    They are the same for the same call and placement, and in the order in which they are made.
+    Without `namespace` they name none.
+
+    Raises:
+        SpecError: the cluster would take a job and then break on it.
+    """
+    digest = call.spec.digest()
+    spec = _config_map(digest, {"spec.yaml": call.spec.to_yaml()}, call.run, call.step)
+    job = kind_of_step(call.step).render(call, placement)
+    job["metadata"] = {
+        "name": job_name(call.run, call.prefix),
+        "labels": _job_labels(call.run, call.step, call.task_name, placement.cluster),
+        "annotations": {
+            names.SPEC_HASH: digest,
+            names.PREFIX: call.prefix,
+            names.RUNS: call.runs,
+            names.DATA: call.data,
+            names.PLACEMENT: _told(call, placement),
+            names.PENDING_TIMEOUT: f"{placement.pending_timeout:g}",
+        },
+    }
+    return _checked([spec, job], namespace)
+
+
+def runner_objects(
+    run: str,
+    specs: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    placement: Placement,
+    *,
+    owner: str,
+    namespace: str | None = None,
+) -> list[Manifest]:
+    """Return the objects of the runner of a whole chain: its ConfigMap, then its batch Job.
+
+    `specs` are the specs by step as `hbseg pipeline run --config` reads them, `settings` is the
+    content of the `hbseg.yaml` that the runner finds: storage, cluster. It works in the name of
+    `owner`, who holds the run.
+
+    Raises:
+        SpecError: the cluster would take the job and then break on it.
+    """
+    data = {"spec.yaml": dump_yaml(dict(specs)), "hbseg.yaml": dump_yaml(dict(settings))}
+    digest = canonical_digest(data)
+    config = _config_map(digest, data, run, names.PIPELINE)
+    job = plain("pipeline.yaml")
+    profile = placement.cluster
+    job["metadata"] = {
+        "name": job_name(run, names.PIPELINE),
+        "labels": names.labels(run, names.PIPELINE, names.PIPELINE),
+        "annotations": {names.SPEC_HASH: digest},
+    }
+    job["spec"]["ttlSecondsAfterFinished"] = profile.keep_finished
+    template = job["spec"]["template"]
+    complete_pod(template, profile, names.labels(run, names.PIPELINE, names.PIPELINE))
+    pod = template["spec"]
+    pod["serviceAccountName"] = profile.runner_service_account
+    pod["volumes"][0]["configMap"]["name"] = names.spec_name_of(digest)
+    container = pod["containers"][0]
+    container["image"] = profile.control_image
+    set_variables(container, {"USER": owner})
+    container["args"] = [literal(argument) for argument in _runner_arguments(run, placement)]
+    return _checked([config, job], namespace)
+
+
+def check_storage(urls: Iterable[str], profile: ClusterProfile) -> None:
+    """Refuse storage that pods do not see: folders that no volume of theirs brings.
+
+    Raises:
+        UsageError: one of `urls` is such a folder.
+    """
+    mounted = [PurePosixPath(volume.path) for volume in profile.volumes]
+    for url in urls:
+        if "://" not in url and not any(PurePosixPath(url).is_relative_to(m) for m in mounted):
+            raise UsageError(
+                f"pods do not see the folder {url}",
+                "give s3://BUCKET/FOLDER, or a folder below a volume of cluster.volumes",
+            )
+
+
+def storage_of(call: StepCall) -> list[str]:
+    """Return the URLs of all that a step reads or writes."""
+    images = call.spec.images if isinstance(call.spec, InferSpec) else None
+    further = [argument for argument in call.extra if argument.startswith("/")]
+    urls = [call.runs, call.data, *call.inputs.values(), *further]
+    return urls if images is None else [*urls, images]
+
+
+def _runner_arguments(run: str, placement: Placement) -> list[str]:
+    return [
+        *(run, "--backend", "kubernetes", "--config", "/etc/hbseg/spec.yaml"),
+        *("-j", f"{placement.nodes}x{placement.processes_per_node}"),
+        *("--retries", str(placement.retries)),
+        *("--pending-timeout", f"{placement.pending_timeout:g}"),
+        *("--stall-timeout", f"{placement.stall_timeout:g}"),
+    ]
+
+
+def _config_map(digest: str, data: dict[str, str], run: str, step: str) -> Manifest:
+    config = plain("spec.yaml")
+    config["metadata"] = {
+        "name": names.spec_name_of(digest),
+        "labels": names.labels(run, step),
+        "annotations": {names.SPEC_HASH: digest},
+    }
+    config["data"] = data
+    size = sum(len(text.encode()) for text in data.values())
+    if size > LARGEST_CONFIG_MAP:
+        raise SpecError(f"the spec has {size} bytes, a ConfigMap holds {LARGEST_CONFIG_MAP}")
+    return config
+
+
+def _job_labels(run: str, step: str, task: str, profile: ClusterProfile) -> dict[str, str]:
+    queue = {} if profile.queue is None else {names.QUEUE: profile.queue}
+    return names.labels(run, step, task) | queue
+
+
+def _told(call: StepCall, placement: Placement) -> str:
+    """Return as JSON what people and `hbseg diff` are told of a job's place."""
+    shape = PodShape.of(call.step, placement)
+    profile = placement.cluster
+    told: dict[str, Any] = {
+        "nodes": shape.nodes,
+        "processes_per_node": shape.processes,
+        "threads_per_process": in_pod(placement, shape).threads_per_process,
+        "retries": placement.retries,
+        "stall_timeout": placement.stall_timeout,
+        "image": profile.image,
+        "gpus": shape.gpus,
+        "gpu_resource": profile.gpu_resource,
+        "queue": profile.queue,
+    }
+    return json.dumps(told, separators=(",", ":"))
+
+
+def _checked(objects: list[Manifest], namespace: str | None) -> list[Manifest]:
+    for manifest in objects:
+        if namespace is not None:
+            manifest["metadata"]["namespace"] = namespace
+        found = problems(manifest)
+        if found:
+            named = f"{manifest['kind']} {manifest['metadata']['name']}"
+            raise SpecError(f"{named}: {'; '.join(found)}")
+    return objects

@@ -1,0 +1,287 @@
+"""A client of one cluster: dicts in, dicts out, errors of `hbseg.errors` only.
+
+The official package reads kubeconfigs, runs their credential plugins and sets up TLS; requests go
+through its pool of connections. It is imported (0.2 s) when a cluster is really used.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from hbseg.cluster.requests.refusals import Call, Gone, refusal
+from hbseg.cluster.requests.resources import ACCESS_REVIEW, POD, Resource
+from hbseg.cluster.requests.transport import Answer, Transport
+from hbseg.errors import NotFoundError, UnreachableError
+
+WATCH_SECONDS = 50
+"""Length of one watch on the server's side; it is begun again where it ended."""
+LOG_SILENCE_SECONDS = 60.0
+"""Longest silence of a followed log; after that it is asked for again."""
+PAGE = 500
+"""Objects of one page of a listing."""
+FIELD_OWNER = "hbseg"
+
+Object = dict[str, Any]
+Objects = list[Object]
+
+
+@dataclass(frozen=True)
+class Change:
+    """One change that a watch tells."""
+
+    kind: str
+    """`ADDED`, `MODIFIED`, `DELETED` or `BOOKMARK`."""
+    item: Object
+
+
+class Cluster:
+    """One namespace of one cluster."""
+
+    def __init__(self, transport: Transport, namespace: str) -> None:
+        self._transport = transport
+        self.namespace = namespace
+
+    @classmethod
+    def connect(cls, *, namespace: str | None = None, context: str | None = None) -> Cluster:
+        """Return the cluster of the kubeconfig, else the one that this pod runs in.
+
+        Nothing is sent yet. Namespace: as given, else the context's, else the pod's, else
+        `default`.
+
+        Raises:
+            UsageError: the kubeconfig cannot be used, or has no such context.
+            UnreachableError: there is no kubeconfig, and this is no pod.
+        """
+        from hbseg.cluster.requests.kubeconfig import connected
+
+        transport, found = connected(context)
+        return cls(transport, namespace or found or "default")
+
+    def patient(self, seconds: float) -> Cluster:
+        """Return the cluster through a client that bears so long an outage."""
+        inner = self._transport
+        transport = Transport(inner._pool, inner.server, inner._headers, patience=seconds)
+        transport._ahead = inner._ahead
+        return Cluster(transport, self.namespace)
+
+    @property
+    def server(self) -> str:
+        """URL of the API server."""
+        return self._transport.server
+
+    def now(self) -> datetime:
+        """Return the time by the server's clock, as its last answer told it."""
+        return self._transport.now()
+
+    def version(self) -> Object:
+        """Return `gitVersion` and the like of the API server."""
+        return self._transport.json(Call("get", None, ""), "GET", "/version")
+
+    def get(self, resource: Resource, name: str) -> Object:
+        """Return an object. Raises NotFoundError."""
+        call = Call("get", resource, self.namespace, name)
+        return self._transport.json(call, "GET", resource.path(self.namespace, name))
+
+    def find(self, resource: Resource, name: str) -> Object | None:
+        """Return an object, or none where there is no such one."""
+        try:
+            return self.get(resource, name)
+        except NotFoundError:
+            return None
+
+    def list(self, resource: Resource, *, labels: str = "", fields: str = "") -> Objects:
+        """Return all objects that selectors choose; a namespace that is missing has none."""
+        return self.list_versioned(resource, labels=labels, fields=fields)[0]
+
+    def list_versioned(
+        self, resource: Resource, *, labels: str = "", fields: str = ""
+    ) -> tuple[Objects, str]:
+        """Return the objects and the version of the listing, for a watch to begin at."""
+        call = Call("list", resource, self.namespace)
+        path = resource.path(self.namespace)
+        found: Objects = []
+        query = _selected(labels, fields) | {"limit": str(PAGE)}
+        while True:
+            try:
+                page = self._transport.json(call, "GET", path, query=query)
+            except Gone:  # the rest of a listing that took too long
+                found.clear()
+                query.pop("continue", None)
+                continue
+            # items of a listing do not say their kind
+            kind = {"apiVersion": resource.api_version, "kind": resource.kind}
+            found += [{**kind, **item} for item in page.get("items") or []]
+            metadata = page.get("metadata") or {}
+            if not metadata.get("continue"):
+                return found, str(metadata.get("resourceVersion", ""))
+            query["continue"] = metadata["continue"]
+
+    def watch(
+        self,
+        resource: Resource,
+        version: str,
+        *,
+        labels: str = "",
+        fields: str = "",
+        opened: Callable[[Answer], None] = lambda answer: None,
+    ) -> Iterator[Change]:
+        """Yield the changes from a version on, for less than a minute; `opened` gets the answer.
+
+        Raises:
+            Gone: the version is too old: list again.
+            UnreachableError: the connection broke: watch again from the last change's version.
+        """
+        call = Call("watch", resource, self.namespace)
+        query = _selected(labels, fields) | {
+            "watch": "1",
+            "resourceVersion": version,
+            "timeoutSeconds": str(WATCH_SECONDS),
+            "allowWatchBookmarks": "true",
+        }
+        answer = self._transport.stream(
+            call,
+            resource.path(self.namespace),
+            query=query,
+            read_seconds=WATCH_SECONDS + 15.0,
+        )
+        opened(answer)
+        for line in answer.lines():
+            change = _change(line)
+            if change.kind == "ERROR":
+                raise refusal(
+                    call, int(change.item.get("code") or 500), json.dumps(change.item).encode()
+                )
+            yield change
+
+    def create(
+        self, resource: Resource, item: Mapping[str, Any], *, dry_run: bool = False
+    ) -> Object:
+        """Create an object and return it as the server made it; `dry_run` only checks it.
+
+        Raises:
+            ConflictError: one of that name is there.
+            InvalidInput: the server, or a webhook, does not take it.
+        """
+        name = str(item["metadata"].get("name", ""))
+        query = {"fieldManager": FIELD_OWNER} | ({"dryRun": "All"} if dry_run else {})
+        return self._transport.json(
+            Call("create", resource, self.namespace, name),
+            "POST",
+            resource.path(self.namespace),
+            query=query,
+            body=item,
+        )
+
+    def patch(self, resource: Resource, name: str, body: Mapping[str, Any]) -> Object:
+        """Lay `body` on an object (a merge patch) and return it.
+
+        Raises:
+            NotFoundError: it is not there.
+            ConflictError: `metadata.resourceVersion` of `body` is no longer its version.
+        """
+        return self._transport.json(
+            Call("patch", resource, self.namespace, name),
+            "PATCH",
+            resource.path(self.namespace, name),
+            query={"fieldManager": FIELD_OWNER},
+            body=body,
+            content_type="application/merge-patch+json",
+        )
+
+    def delete(
+        self,
+        resource: Resource,
+        name: str,
+        *,
+        uid: str | None = None,
+        propagation: str = "Background",
+        grace: int | None = None,
+    ) -> bool:
+        """Delete an object, with `uid` only that very one; return whether it was there.
+
+        `grace` is in seconds, for a pod; none: as the pod says.
+
+        Raises:
+            ConflictError: the object of that name has another uid.
+        """
+        body: Object = {"propagationPolicy": propagation}
+        if uid is not None:
+            body["preconditions"] = {"uid": uid}
+        if grace is not None:
+            body["gracePeriodSeconds"] = grace
+        call = Call("delete", resource, self.namespace, name)
+        try:
+            self._transport.json(call, "DELETE", resource.path(self.namespace, name), body=body)
+        except NotFoundError:
+            return False
+        return True
+
+    def pod_log(
+        self,
+        pod: str,
+        *,
+        container: str,
+        follow: bool = False,
+        previous: bool = False,
+        timestamps: bool = True,
+        since: str | None = None,
+        opened: Callable[[Answer], None] = lambda answer: None,
+    ) -> Iterator[bytes]:
+        """Yield a container's log lines, each with its time before it where `timestamps`.
+
+        `since` is an RFC 3339 time, to a second.
+
+        Raises:
+            NotFoundError: no such pod.
+            InvalidInput: the container has not started.
+            UnreachableError: the connection broke, or a followed log was silent for a minute.
+        """
+        flags = {"follow": follow, "previous": previous, "timestamps": timestamps}
+        query = {"container": container} | {name: "true" for name, on in flags.items() if on}
+        if since is not None:
+            query["sinceTime"] = since
+        answer = self._transport.stream(
+            Call("get", POD, self.namespace, pod),
+            f"{POD.path(self.namespace, pod)}/log",
+            query=query,
+            read_seconds=LOG_SILENCE_SECONDS,
+        )
+        opened(answer)
+        yield from answer.lines()
+
+    def can(self, verb: str, resource: Resource, *, name: str = "", subresource: str = "") -> bool:
+        """Return whether we may do that in the namespace."""
+        attributes = {
+            "verb": verb,
+            "group": resource.group,
+            "resource": resource.plural,
+            "subresource": subresource,
+            "name": name,
+            "namespace": self.namespace if resource.namespaced else "",
+        }
+        review = {
+            "apiVersion": ACCESS_REVIEW.api_version,
+            "kind": ACCESS_REVIEW.kind,
+            "metadata": {},
+            "spec": {
+                "resourceAttributes": {key: value for key, value in attributes.items() if value}
+            },
+        }
+        return bool((self.create(ACCESS_REVIEW, review).get("status") or {}).get("allowed"))
+
+
+def _selected(labels: str, fields: str) -> dict[str, str]:
+    chosen = {"labelSelector": labels, "fieldSelector": fields}
+    return {name: selector for name, selector in chosen.items() if selector}
+
+
+def _change(line: bytes) -> Change:
+    try:
+        told = json.loads(line)
+        return Change(str(told["type"]), dict(told["object"]))
+    except (ValueError, KeyError, TypeError):
+        raise UnreachableError("the cluster broke off in the middle of a change") from None
