@@ -16,12 +16,10 @@ from hbseg.store import open_store
 from tests.bench.costs import Command, medians
 from tests.bench.figures import Figure
 from tests.bench.place import BUCKET, Place
-from tests.cluster.cluster import TestCluster
 from tests.cluster.namespace import TestNamespace, fresh_namespace
 from tests.cluster.node.lease import lease
-from tests.cluster.node.locks import turn_of
-from tests.cluster.node.paths import cache_folder
 from tests.cluster.node.requirements import obstacle
+from tests.cluster.own import own_ground
 from tests.cluster.team import Team, team_of
 
 TIMES = 5
@@ -42,15 +40,14 @@ def figures(folder: Path, s3: Place) -> list[Figure]:
 @contextmanager
 def team_on_the_node(folder: Path, s3: Place) -> Iterator[Team]:
     """Yield a team, which has the node alone, in a fresh namespace; its pods do next to nothing."""
-    keys = {name: s3.environment[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
     with ExitStack() as held:
         node = held.enter_context(lease())
-        held.enter_context(turn_of(cache_folder(), alone=True))
-        cluster = TestCluster(node.kubeconfig, node.kubectl, node)
-        namespace = held.enter_context(fresh_namespace(cluster, keys))
+        ground = held.enter_context(own_ground(node, s3.server))
+        held.enter_context(ground.turn(alone=True))
+        namespace = held.enter_context(fresh_namespace(ground))
         home = folder / "team"
         home.mkdir()
-        team = held.enter_context(team_of(namespace, s3.server, BUCKET, home))
+        team = held.enter_context(team_of(namespace, BUCKET, home))
         data = open_store(f"{team.url}/data").folder(f"versions/{VERSION}")
         write_marker(data, step="prepare", spec_hash="x", inputs={}, outputs={})
         yield team.faking("{}")
@@ -142,15 +139,7 @@ def _applies(team: Team, run: str) -> Callable[[str], subprocess.Popen[str]]:
 
 
 def _kubectl(namespace: TestNamespace, *words: str) -> list[str]:
-    cluster = namespace.cluster
-    cache = cluster.own.state.folder / "kubectl"
-    return [
-        cluster.program,
-        f"--kubeconfig={cluster.kubeconfig}",
-        f"--cache-dir={cache}",
-        f"--namespace={namespace.name}",
-        *words,
-    ]
+    return namespace.cluster.command(f"--namespace={namespace.name}", *words)
 
 
 def _train(run: str) -> tuple[str, ...]:

@@ -7,11 +7,11 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
-from tests.cluster.node.addresses import NODE, NODE_ADDRESS
+from tests.cluster.node.addresses import NODE
 from tests.cluster.node.components import PROBES
 from tests.cluster.node.control import Forward
 from tests.cluster.node.lease import Node
@@ -29,26 +29,19 @@ class KubectlFailed(Exception):
 
 @dataclass(frozen=True)
 class TestCluster:
-    """A Kubernetes cluster with the training operator, and an administrator's way in."""
+    """A Kubernetes cluster with the training operator, and a way in."""
 
     __test__: ClassVar[bool] = False
 
     kubeconfig: Path
     program: str
     """kubectl."""
-    node: Node | None
-    """None in a cluster that is not ours: it has no components to kill and no volumes of ours."""
+    flags: tuple[str, ...] = ()
+    """Flags of every call of it."""
 
-    @property
-    def node_address(self) -> str:
-        """Where pods find what `expose` shows them."""
-        return NODE_ADDRESS
-
-    @property
-    def own(self) -> Node:
-        """The node, where it is ours; tests that need it are marked `own_node`."""
-        assert self.node, "a test that controls the node must be marked own_node"
-        return self.node
+    def command(self, *arguments: str) -> list[str]:
+        """Return a command line of kubectl."""
+        return [self.program, f"--kubeconfig={self.kubeconfig}", *self.flags, *arguments]
 
     def kubectl(self, *arguments: str, input: str | None = None) -> str:
         """Return what kubectl prints.
@@ -56,9 +49,8 @@ class TestCluster:
         Raises:
             KubectlFailed: it ends with another status than 0.
         """
-        cache = [f"--cache-dir={self.node.state.folder / 'kubectl'}"] if self.node else []
         finished = subprocess.run(
-            [self.program, f"--kubeconfig={self.kubeconfig}", *cache, *arguments],
+            self.command(*arguments),
             input=input,
             stdin=None if input is not None else subprocess.DEVNULL,
             capture_output=True,
@@ -72,6 +64,39 @@ class TestCluster:
         """Create objects in their order; each must be new."""
         items = {"apiVersion": "v1", "kind": "List", "items": list(objects)}
         self.kubectl("create", "-f", "-", input=json.dumps(items))
+
+    def may(self, verb: str, kind: str) -> bool:
+        """Return whether we may do that in the whole cluster."""
+        try:
+            return self.kubectl("auth", "can-i", verb, kind, "--all-namespaces") == "yes\n"
+        except KubectlFailed:
+            return False
+
+    def write_kubeconfig(
+        self, path: Path, *, token: str | None = None, server: str | None = None
+    ) -> str:
+        """Write our kubeconfig to `path`, with another token or server; return the path."""
+        words = ("config", "view", "--raw", "--minify", "--flatten", "-o", "json")
+        config = json.loads(self.kubectl(*words))
+        if token is not None:
+            config["users"][0]["user"] = {"token": token}
+        if server is not None:
+            config["clusters"][0]["cluster"]["server"] = server
+        path.write_text(json.dumps(config))
+        return str(path)
+
+
+@dataclass(frozen=True)
+class OwnCluster(TestCluster):
+    """The machine's own node, whose parts tests may stop, patch and look into."""
+
+    node: Node = field(kw_only=True)
+
+    @classmethod
+    def of(cls, node: Node) -> Self:
+        """Return the cluster of a running node."""
+        cache = f"--cache-dir={node.state.folder / 'kubectl'}"
+        return cls(node.kubeconfig, node.kubectl, (cache,), node=node)
 
     @contextmanager
     def gpus(self, number: int) -> Iterator[None]:
@@ -94,23 +119,23 @@ class TestCluster:
         )
 
     def expose(self, port: int) -> Forward:
-        """Return a forward, for pods, from `node_address:port` to `port` of our loopback."""
-        return self.own.expose(port)
+        """Return a forward, for pods, from the node's address to `port` of our loopback."""
+        return self.node.expose(port)
 
     def stop_component(self, name: str) -> None:
         """End a component at once, as a crash would; it stays down until it is started."""
-        self.own.kill_component(name)
+        self.node.kill_component(name)
 
     def start_component(self, name: str) -> None:
         """Start a component that was stopped; return when it says that it is ready."""
-        self.own.start_component(name)
+        self.node.start_component(name)
         if name in (_API, *PROBES):
             until(lambda: self.is_ready(name), f"{name} is ready again")
 
     def is_ready(self, name: str) -> bool:
         """Return whether a component says that it is ready: the API server, or one of `PROBES`."""
         if name != _API:
-            return self.own.is_ready(name)
+            return self.node.is_ready(name)
         try:
             return self.kubectl("get", "--raw", "/readyz", "--request-timeout=2s") == "ok"
         except KubectlFailed:

@@ -5,7 +5,6 @@ HBSEG_TEST_KUBECONFIG names.
 """
 
 import os
-import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,16 +12,17 @@ from pathlib import Path
 import pytest
 
 from hbseg.local.s3server import EmbeddedS3
-from tests.cluster.cluster import TestCluster
+from tests.cluster.cluster import OwnCluster
+from tests.cluster.foreign import KUBECONFIG, UnusableError, foreign_ground
+from tests.cluster.ground import Ground
 from tests.cluster.namespace import TestNamespace, fresh_namespace
 from tests.cluster.node.build import ensured
 from tests.cluster.node.lease import lease
-from tests.cluster.node.locks import turn_of
-from tests.cluster.node.paths import NodeError, cache_folder
+from tests.cluster.node.paths import NodeError
 from tests.cluster.node.requirements import check_programs, obstacle
+from tests.cluster.own import own_ground
 from tests.cluster.team import Team, team_of
 
-NAMED = "HBSEG_TEST_KUBECONFIG"
 TEST_SECONDS = 1800
 """Time limit of a test, its wait for the node or for its turn there included."""
 
@@ -43,7 +43,7 @@ class Absent(pytest.Item):
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "own_node: needs a node of ours")
+    config.addinivalue_line("markers", "own_node: stops, patches or looks into our own node")
     config.addinivalue_line("markers", "drill: stops a part of the node, so it has it alone")
 
 
@@ -56,29 +56,34 @@ def pytest_collection_modifyitems(
     for item in mine:
         if item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(TEST_SECONDS))
-    if os.environ.get(NAMED):
-        own = [item for item in mine if item.get_closest_marker("own_node")]
-        if own:
-            reason = f"{len(own)} tests need a node of our own, not the cluster of {NAMED}"
-            _replace(session, items, own, reason, is_failure=False)
-        return
     if not mine or config.option.collectonly:
         return
-    reason = obstacle() or ""
-    if reason:
-        reason = f"{len(mine)} tests not run: {reason}; or name a cluster by {NAMED}"
-        _replace(session, items, mine, reason, is_failure=os.environ.get("CI") == "true")
-        return
     try:
+        if foreign_ground(os.environ):
+            _leave_out_own_node(session, items, mine)
+            return
+        if reason := obstacle():
+            reason = f"{len(mine)} tests not run: {reason}; or name a cluster by {KUBECONFIG}"
+            _replace(session, items, mine, reason, is_failure=os.environ.get("CI") == "true")
+            return
         _build(config)
-    except NodeError as error:
+    except (NodeError, UnusableError) as error:
         _replace(session, items, mine, str(error), is_failure=True)
+
+
+def _leave_out_own_node(
+    session: pytest.Session, items: list[pytest.Item], mine: list[pytest.Item]
+) -> None:
+    own = [item for item in mine if item.get_closest_marker("own_node")]
+    if own:
+        reason = f"{len(own)} tests not run: they stop, patch or look into a node of our own"
+        _replace(session, items, own, reason, is_failure=False)
 
 
 def _needs_cluster(item: pytest.Item) -> bool:
     fixtures: list[str] = getattr(item, "fixturenames", [])
     ours = Path(__file__).parent in item.path.parents
-    return ours and ("cluster" in fixtures or item.get_closest_marker("own_node") is not None)
+    return ours and ("ground" in fixtures or item.get_closest_marker("own_node") is not None)
 
 
 def _replace(
@@ -92,7 +97,7 @@ def _replace(
     absent: Absent = Absent.from_parent(away[0].parent or session, name="absent")
     absent.reason, absent.is_failure = reason, is_failure
     session.config.hook.pytest_deselected(items=away)
-    items[:] = [item for item in items if item not in away] + [absent]
+    items[:] = [absent, *(item for item in items if item not in away)]
 
 
 def _build(config: pytest.Config) -> None:
@@ -104,53 +109,55 @@ def _build(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[TestCluster]:
-    """The cluster; all test processes of this machine share it."""
-    named = os.environ.get(NAMED)
-    if named:
-        program = shutil.which("kubectl")
-        assert program, f"kubectl is missing, with which tests use the cluster of {NAMED}"
-        yield TestCluster(Path(named), program, None)
+def ground(request: pytest.FixtureRequest) -> Iterator[Ground]:
+    """What the tests stand on; all test processes of this machine share our own node."""
+    foreign = foreign_ground(os.environ)
+    if foreign:
+        yield foreign
         return
+    server: EmbeddedS3 = request.getfixturevalue("s3_server")
     try:
-        with lease() as node:
-            yield TestCluster(node.kubeconfig, node.kubectl, node)
+        with lease() as node, own_ground(node, server) as own:
+            yield own
     except NodeError as error:
         pytest.fail(str(error), pytrace=False)
 
 
+@pytest.fixture(scope="session")
+def own_cluster(ground: Ground) -> OwnCluster:
+    """Our own node, for tests that are marked `own_node`."""
+    assert isinstance(ground.cluster, OwnCluster)
+    return ground.cluster
+
+
 @pytest.fixture
-def turn(request: pytest.FixtureRequest) -> Iterator[None]:
-    """A test's time on the node: drills have it alone, all others share it."""
-    alone = request.node.get_closest_marker("drill") is not None
-    with turn_of(cache_folder(), alone=alone):
+def turn(request: pytest.FixtureRequest, ground: Ground) -> Iterator[None]:
+    """A test's time on the cluster: drills have it alone, all others share it."""
+    with ground.turn(alone=request.node.get_closest_marker("drill") is not None):
         yield
 
 
 @pytest.fixture
-def namespace(cluster: TestCluster, s3_server: EmbeddedS3, turn: None) -> Iterator[TestNamespace]:
-    """A fresh namespace; its Secret has the keys of the session's S3 server."""
-    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-    with fresh_namespace(cluster, {name: s3_server.environment[name] for name in names}) as fresh:
+def namespace(ground: Ground, turn: None) -> Iterator[TestNamespace]:
+    """A fresh namespace; its Secret has the keys of the tests' S3 server."""
+    with fresh_namespace(ground) as fresh:
         yield fresh
 
 
 @pytest.fixture(scope="session")
-def bucket(s3_server: EmbeddedS3) -> Iterator[str]:
+def bucket(ground: Ground) -> Iterator[str]:
     """A bucket of the session, where every team has its folder; this process has its keys, too."""
     name = f"cluster-{uuid.uuid4().hex[:12]}"
-    s3_server.create_bucket(name)
+    ground.s3.create_bucket(name)
     with pytest.MonkeyPatch.context() as patch:
-        for variable, value in s3_server.environment.items():
+        for variable, value in ground.s3.environment.items():
             patch.setenv(variable, value)
         yield name
-    s3_server.delete_bucket(name)
+    ground.s3.delete_bucket(name)
 
 
 @pytest.fixture
-def team(
-    namespace: TestNamespace, s3_server: EmbeddedS3, bucket: str, tmp_path: Path
-) -> Iterator[Team]:
+def team(namespace: TestNamespace, bucket: str, tmp_path: Path) -> Iterator[Team]:
     """A team in a namespace of its own."""
-    with team_of(namespace, s3_server, bucket, tmp_path) as people:
+    with team_of(namespace, bucket, tmp_path) as people:
         yield people

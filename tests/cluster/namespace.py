@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from tests.cluster.cluster import STATE_SECONDS, TestCluster
+from tests.cluster.ground import S3_SECRET, Ground
 
-SITE_CLAIM = "hbseg-site"
-"""The packages of the interpreter that runs the tests, torch among them; read-only."""
-SOURCE_CLAIM = "hbseg-source"
-"""Our own packages as they are in the checkout; read-only."""
-S3_SECRET = "hbseg-s3"
-"""AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."""
+LABELS = {
+    "app.kubernetes.io/part-of": "hbseg-tests",
+    "pod-security.kubernetes.io/enforce": "restricted",
+}
 
 _CREATED = "--for=create"
 _BOUND = "--for=jsonpath={.status.phase}=Bound"
@@ -29,7 +28,12 @@ class TestNamespace:
     __test__: ClassVar[bool] = False
 
     name: str
-    cluster: TestCluster
+    ground: Ground
+
+    @property
+    def cluster(self) -> TestCluster:
+        """Where it is."""
+        return self.ground.cluster
 
     def kubectl(self, *arguments: str, input: str | None = None) -> str:
         """Return what kubectl prints, in this namespace."""
@@ -48,20 +52,18 @@ class TestNamespace:
 
 
 @contextmanager
-def fresh_namespace(cluster: TestCluster, keys: Mapping[str, str]) -> Iterator[TestNamespace]:
+def fresh_namespace(ground: Ground) -> Iterator[TestNamespace]:
     """Yield a namespace where pods can start; the cluster removes it afterwards.
 
-    Where the node is ours, the claims `hbseg-site` and `hbseg-source` are bound in it. `keys` are
-    the data of the Secret `hbseg-s3`.
+    It has the Secret of S3's keys, and a bound claim for each of the ground's folders.
     """
-    namespace = TestNamespace(f"test-{uuid.uuid4().hex[:8]}", cluster)
-    volumes = _volumes(cluster, namespace.name)
+    namespace, cluster = TestNamespace(f"test-{uuid.uuid4().hex[:8]}", ground), ground.cluster
+    volumes = [_volume(namespace.name, claim, path) for claim, path in ground.folders.items()]
     cluster.create(_namespace(namespace.name), *volumes)
     try:
-        namespace.create(_secret(keys), *(_claim(volume) for volume in volumes))
+        namespace.create(_secret(ground.keys), *(_claim(volume) for volume in volumes))
         namespace.kubectl("wait", "serviceaccount/default", _CREATED, _TIMEOUT)
-        for volume in volumes:
-            claim = volume["spec"]["claimRef"]["name"]
+        for claim in ground.folders:
             namespace.kubectl("wait", f"persistentvolumeclaim/{claim}", _BOUND, _TIMEOUT)
         yield namespace
     finally:
@@ -72,8 +74,7 @@ def fresh_namespace(cluster: TestCluster, keys: Mapping[str, str]) -> Iterator[T
 
 
 def _namespace(name: str) -> dict[str, Any]:
-    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
-    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": LABELS}}
 
 
 def _secret(keys: Mapping[str, str]) -> dict[str, Any]:
@@ -81,15 +82,8 @@ def _secret(keys: Mapping[str, str]) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": dict(keys)}
 
 
-def _volumes(cluster: TestCluster, namespace: str) -> list[dict[str, Any]]:
-    """Return a volume for each claim: `restricted` forbids pods to name a path of the node."""
-    if cluster.node is None:
-        return []
-    paths = {SITE_CLAIM: cluster.node.site(), SOURCE_CLAIM: cluster.node.source()}
-    return [_volume(namespace, claim, path) for claim, path in paths.items()]
-
-
 def _volume(namespace: str, claim: str, path: str) -> dict[str, Any]:
+    """Return a volume for a claim: `restricted` forbids pods to name a path of the node."""
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolume",

@@ -1,35 +1,40 @@
-"""Pods that a `restricted` namespace takes, with our packages on their path."""
+"""Pods that a `restricted` namespace takes, with what the ground gives to all pods."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from tests.cluster.namespace import S3_SECRET, SITE_CLAIM, SOURCE_CLAIM
-from tests.cluster.node.images import BASE
-
-SITE, SOURCE = "/hbseg/site", "/hbseg/source"
+from hbseg.cluster.pods.template import complete_pod, set_variables
+from hbseg.cluster.profile import ClusterProfile
+from tests.cluster.ground import Ground
 
 
 def python_pod(
-    code: str, *, container: str = "python", environment: Mapping[str, str] | None = None
+    ground: Ground,
+    code: str,
+    *,
+    container: str = "python",
+    environment: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Return the `spec` of a pod that runs `code` once, as a user who may write to /tmp only."""
-    return {
-        "restartPolicy": "Never",
-        "automountServiceAccountToken": False,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": 1000,
-            "runAsGroup": 1000,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "containers": [_container(container, code, environment or {})],
-        "volumes": [
-            *(_claimed(name) for name in (SITE_CLAIM, SOURCE_CLAIM)),
-            {"name": "tmp", "emptyDir": {}},
-        ],
+    profile = ClusterProfile.model_validate({**ground.profile, "spread_over": None})
+    template: dict[str, Any] = {
+        "spec": {
+            "restartPolicy": "Never",
+            "automountServiceAccountToken": False,
+            "securityContext": {
+                "runAsNonRoot": True,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [_container(container, code, profile.image)],
+            "volumes": [{"name": "tmp", "emptyDir": {}}],
+        }
     }
+    complete_pod(template, profile, {})
+    spec: dict[str, Any] = template["spec"]
+    set_variables(spec["containers"][0], dict(environment or {}))
+    return spec
 
 
 def pytorch_job(name: str, pod: dict[str, Any]) -> dict[str, Any]:
@@ -43,27 +48,16 @@ def pytorch_job(name: str, pod: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _container(name: str, code: str, environment: Mapping[str, str]) -> dict[str, Any]:
-    variables = {"PYTHONPATH": f"{SOURCE}:{SITE}", "AWS_REGION": "us-east-1", **environment}
+def _container(name: str, code: str, image: str) -> dict[str, Any]:
     return {
         "name": name,
-        "image": BASE,
-        "imagePullPolicy": "Never",
+        "image": image,
         "command": ["python", "-c", code],
-        "env": [{"name": key, "value": value} for key, value in variables.items()],
-        "envFrom": [{"secretRef": {"name": S3_SECRET}}],
+        "env": [],
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "capabilities": {"drop": ["ALL"]},
             "readOnlyRootFilesystem": True,
         },
-        "volumeMounts": [
-            {"name": SITE_CLAIM, "mountPath": SITE, "readOnly": True},
-            {"name": SOURCE_CLAIM, "mountPath": SOURCE, "readOnly": True},
-            {"name": "tmp", "mountPath": "/tmp"},
-        ],
+        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
     }
-
-
-def _claimed(name: str) -> dict[str, Any]:
-    return {"name": name, "persistentVolumeClaim": {"claimName": name, "readOnly": True}}

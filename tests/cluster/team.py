@@ -13,12 +13,9 @@ from typing import Any
 
 import yaml
 
-from hbseg.local.s3server import REGION, EmbeddedS3
 from hbseg.runs import Run
 from hbseg.store import open_store
-from tests.cluster.namespace import S3_SECRET, SITE_CLAIM, SOURCE_CLAIM, TestNamespace
-from tests.cluster.node.images import BASE
-from tests.cluster.pods import SITE, SOURCE
+from tests.cluster.namespace import TestNamespace
 
 FAKE_STEPS = """
 import sys
@@ -43,7 +40,7 @@ class Team:
     namespace: TestNamespace
     folder: Path
     """Their working folder, with `hbseg.yaml`."""
-    environment: Mapping[str, str]
+    environment: dict[str, str]
     url: str
     """Their part of the bucket."""
     profile: dict[str, Any] = field(default_factory=dict)
@@ -129,41 +126,20 @@ class Team:
 
 
 @contextmanager
-def team_of(
-    namespace: TestNamespace, server: EmbeddedS3, bucket: str, folder: Path
-) -> Iterator[Team]:
-    """Yield a team whose pods reach `bucket` of the session's S3 server."""
-    port = int(server.environment["AWS_ENDPOINT_URL"].rpartition(":")[2])
-    cluster = namespace.cluster
-    profile = {
-        "image": BASE,
-        "image_pull_policy": "Never",
-        "credentials_secret": S3_SECRET,
-        "s3_endpoint": f"http://{cluster.node_address}:{port}",
-        "s3_region": REGION,
-        "gpus_per_process": 0,
-        "cpu_per_process": "100m",
-        "memory_per_process": "2Gi",
-        "shared_memory": "64Mi",
-        "scratch": "1Gi",
-        "termination_grace": 30,
-        "environment": {"PYTHONPATH": f"{SOURCE}:{SITE}"},
-        "volumes": [
-            {"claim": SITE_CLAIM, "path": SITE},
-            {"claim": SOURCE_CLAIM, "path": SOURCE},
-        ],
-    }
+def team_of(namespace: TestNamespace, bucket: str, folder: Path) -> Iterator[Team]:
+    """Yield a team that works in `folder`, and whose pods reach `bucket`."""
+    ground = namespace.ground
     environment = {
         **{n: v for n, v in os.environ.items() if not n.startswith(("AWS_", "HBSEG_", "KUBE"))},
-        **server.environment,
-        "KUBECONFIG": str(cluster.kubeconfig),
+        **ground.s3.environment,
+        "KUBECONFIG": str(ground.cluster.kubeconfig),
         "HOME": str(folder),
         "USER": "tester",
     }
-    with cluster.expose(port):
-        team = Team(namespace, folder, environment, f"s3://{bucket}/{namespace.name}", profile)
-        team.write_settings()
-        try:
-            yield team
-        finally:
-            team.end_all()
+    url = f"s3://{bucket}/{namespace.name}"
+    team = Team(namespace, folder, environment, url, dict(ground.profile))
+    team.write_settings()
+    try:
+        yield team
+    finally:
+        team.end_all()

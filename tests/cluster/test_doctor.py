@@ -5,12 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import pytest
-
 from hbseg.store import open_store
 from tests.cluster.team import Team
-
-pytestmark = pytest.mark.own_node  # pods find hbseg in a volume of our node
 
 
 def checks(team: Team, *words: str, code: int = 0) -> dict[str, dict[str, Any]]:
@@ -37,17 +33,22 @@ def test_a_sound_namespace_is_sound_from_a_pod_too(team: Team) -> None:
 
 def test_what_is_missing_is_named_with_its_fix(team: Team) -> None:
     poor = team.with_profile(
-        credentials_secret="absent", queue="absent", gpus_per_process=1, priority_class="absent"
+        credentials_secret="absent",
+        queue="absent",
+        gpus_per_process=1,
+        gpu_resource="example.com/absent",
+        priority_class="absent",
     )
 
     found = checks(poor, "--in-cluster", code=5)
 
     failures = {name for name, check in found.items() if check["status"] == "failed"}
-    named = {"secret", "queue", "nodes", "priority class", "dry run: pod", "pod"}
-    assert failures == named
+    cluster_wide = {"nodes": "nodes", "priority class": "priorityclasses.scheduling.k8s.io"}
+    seen = {name for name, kind in cluster_wide.items() if team.namespace.cluster.may("list", kind)}
+    assert failures == {"secret", "queue", "dry run: pod", "pod"} | seen
     assert "create secret generic absent" in found["secret"]["fix"]
-    assert "Kueue" in found["queue"]["fix"]
-    assert "device plugin" in found["nodes"]["fix"]
+    assert "queue" in found["queue"]["fix"]
+    assert "nodes" not in seen or "device plugin" in found["nodes"]["fix"]
 
 
 def test_a_quota_and_an_image_that_is_not_there(team: Team) -> None:
@@ -65,12 +66,9 @@ def test_a_quota_and_an_image_that_is_not_there(team: Team) -> None:
 
 def test_rights_that_are_missing_come_as_a_role(team: Team) -> None:
     team.namespace.kubectl("create", "serviceaccount", "poor")
-    kubeconfig = team.folder / "poor"
     token = team.namespace.kubectl("create", "token", "poor").strip()
-    config = json.loads(team.namespace.kubectl("config", "view", "--raw", "-o", "json"))
-    config["users"] = [{"name": config["users"][0]["name"], "user": {"token": token}}]
-    kubeconfig.write_text(json.dumps(config))
-    team.environment["KUBECONFIG"] = str(kubeconfig)  # type: ignore[index]
+    path = team.folder / "poor"
+    team.environment["KUBECONFIG"] = team.namespace.cluster.write_kubeconfig(path, token=token)
 
     found = checks(team, code=5)
 
@@ -81,11 +79,9 @@ def test_rights_that_are_missing_come_as_a_role(team: Team) -> None:
 
 
 def test_a_cluster_that_is_not_there_is_code_4(team: Team) -> None:
-    kubeconfig = team.folder / "gone"
-    config = json.loads(team.namespace.kubectl("config", "view", "--raw", "-o", "json"))
-    config["clusters"][0]["cluster"]["server"] = "https://127.0.0.1:9"
-    kubeconfig.write_text(json.dumps(config))
-    team.environment["KUBECONFIG"] = str(kubeconfig)  # type: ignore[index]
+    gone = "https://127.0.0.1:9"
+    path = team.folder / "gone"
+    team.environment["KUBECONFIG"] = team.namespace.cluster.write_kubeconfig(path, server=gone)
 
     found = checks(team, code=4)
 

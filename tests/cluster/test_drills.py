@@ -10,15 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import yaml
 
 from hbseg.markers import write_marker
 from hbseg.store import open_store
-from tests.cluster.cluster import STATE_SECONDS, until
+from tests.cluster.cluster import STATE_SECONDS, OwnCluster, until
 from tests.cluster.team import Team
 
-pytestmark = pytest.mark.own_node
-
+GPU = "example.com/gpu"
+"""A GPU that no node has."""
 VERSION = "0123456789abcdef"
 TRAIN = ("submit-train", "--stage", "1", "--run", "drill", "--set", f"dataset.version={VERSION}")
 PREPARE = ("data", "prepare", "s3://bucket/raw", "--run", "drill")
@@ -66,9 +65,9 @@ def test_a_wrong_image_is_named_and_the_job_ends_after_the_pending_timeout(crew:
 
 
 def test_a_gpu_that_no_node_has_is_the_reason(crew: Team) -> None:
-    crew.with_profile(gpus_per_process=1).hbseg(*TRAIN, "-j", "1x16")
+    crew.with_profile(gpus_per_process=1, gpu_resource=GPU).hbseg(*TRAIN)
 
-    until_row(crew, lambda item: "nvidia.com/gpu" in str(item["reason"]), "a GPU is the reason")
+    until_row(crew, lambda item: GPU in str(item["reason"]), "a GPU is the reason")
 
     assert row(crew)["state"] == "pending"
     crew.hbseg("cancel", "drill", "-y")
@@ -181,31 +180,35 @@ def test_submits_of_the_same_and_of_another_spec_meet_a_running_job(crew: Team) 
 # -- the cluster itself ---------------------------------------------------------------------------
 
 
+@pytest.mark.own_node
 @pytest.mark.drill
-def test_an_operator_that_is_down_is_named_at_submit_and_then_is_back(crew: Team) -> None:
-    cluster = crew.namespace.cluster
-    cluster.stop_component("training-operator")
+def test_an_operator_that_is_down_is_named_at_submit_and_then_is_back(
+    crew: Team, own_cluster: OwnCluster
+) -> None:
+    own_cluster.stop_component("training-operator")
     try:
         line = crew.refusal(4, *TRAIN)
     finally:
-        cluster.start_component("training-operator")
+        own_cluster.start_component("training-operator")
 
     assert "operator" in line
     assert is_gone(crew, "pytorchjobs")
     crew.hbseg(*TRAIN, "--wait")
 
 
+@pytest.mark.own_node
 @pytest.mark.drill
-def test_a_server_that_restarts_ends_neither_the_log_nor_the_wait(crew: Team) -> None:
-    cluster = crew.namespace.cluster
+def test_a_server_that_restarts_ends_neither_the_log_nor_the_wait(
+    crew: Team, own_cluster: OwnCluster
+) -> None:
     gated = fake(crew, stage1=["key gate"])
     gated.hbseg(*TRAIN)
     commands = [("logs", "drill", "-f"), (*TRAIN, "--wait")]
     follower, waiter = (gated.start(*words) for words in commands)
     assert follower.stdout is not None
     assert any("acts: key gate" in line for line in follower.stdout)
-    cluster.stop_component("kube-apiserver")
-    cluster.start_component("kube-apiserver")
+    own_cluster.stop_component("kube-apiserver")
+    own_cluster.start_component("kube-apiserver")
     open_store(f"{crew.url}/data").put("gate", b"")
     rest, _ = follower.communicate(timeout=STATE_SECONDS)
     _, told = waiter.communicate(timeout=STATE_SECONDS)
@@ -218,17 +221,10 @@ def test_a_server_that_restarts_ends_neither_the_log_nor_the_wait(crew: Team) ->
 # -- who may what ---------------------------------------------------------------------------------
 
 
-def token_kubeconfig(crew: Team, folder: Path, token: str) -> str:
-    """Write a kubeconfig that comes with a token only."""
-    config = yaml.safe_load(crew.namespace.cluster.kubeconfig.read_text())
-    config["users"] = [{"name": user["name"], "user": {"token": token}} for user in config["users"]]
-    path = folder / "kubeconfig"
-    path.write_text(yaml.safe_dump(config))
-    return str(path)
-
-
 def test_a_token_that_is_not_accepted_is_told(crew: Team, tmp_path: Path) -> None:
-    line = crew.refusal(4, *TRAIN, KUBECONFIG=token_kubeconfig(crew, tmp_path, "expired"))
+    path = crew.namespace.cluster.write_kubeconfig(tmp_path / "kubeconfig", token="expired")
+
+    line = crew.refusal(4, *TRAIN, KUBECONFIG=path)
 
     assert "token" in line
     assert "expired" in line
@@ -236,8 +232,9 @@ def test_a_token_that_is_not_accepted_is_told(crew: Team, tmp_path: Path) -> Non
 
 def test_missing_rights_name_the_verb_and_the_resource(crew: Team, tmp_path: Path) -> None:
     token = crew.namespace.kubectl("create", "token", "default").strip()
+    path = crew.namespace.cluster.write_kubeconfig(tmp_path / "kubeconfig", token=token)
 
-    line = crew.refusal(4, *TRAIN, KUBECONFIG=token_kubeconfig(crew, tmp_path, token))
+    line = crew.refusal(4, *TRAIN, KUBECONFIG=path)
 
     assert "may not" in line or "not allowed" in line
     assert crew.namespace.name in line
@@ -249,11 +246,10 @@ def test_a_namespace_that_is_not_there_is_named(crew: Team) -> None:
 
 
 def test_a_server_that_is_not_there_is_told(crew: Team, tmp_path: Path) -> None:
-    config = yaml.safe_load(crew.namespace.cluster.kubeconfig.read_text())
-    config["clusters"][0]["cluster"]["server"] = "https://127.0.0.1:1"
-    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(config))
+    gone = "https://127.0.0.1:1"
+    path = crew.namespace.cluster.write_kubeconfig(tmp_path / "kubeconfig", server=gone)
 
-    line = crew.refusal(4, *TRAIN, KUBECONFIG=str(tmp_path / "kubeconfig"))
+    line = crew.refusal(4, *TRAIN, KUBECONFIG=path)
 
     assert "127.0.0.1:1" in line
 

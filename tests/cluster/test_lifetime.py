@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.cluster import TestCluster, until
+from tests.cluster.cluster import OwnCluster, until
 from tests.cluster.node.build import ensured
 from tests.cluster.node.control import described
 from tests.cluster.node.isolation import CGROUPS
@@ -110,7 +110,7 @@ def is_ready(state: State) -> bool:
 
 
 def nodes_of(node: Node) -> str:
-    return TestCluster(node.kubeconfig, node.kubectl, node).kubectl("get", "nodes", "-o", "name")
+    return OwnCluster.of(node).kubectl("get", "nodes", "-o", "name")
 
 
 def test_the_node_outlives_a_killed_starter_and_ends_with_its_last_user(
@@ -161,7 +161,7 @@ def test_a_kept_node_stays_until_it_is_ended_and_tells_other_versions_so(
 
 def test_a_component_stays_down_until_it_is_started(state: State) -> None:
     with lease() as node:
-        cluster = TestCluster(node.kubeconfig, node.kubectl, node)
+        cluster = OwnCluster.of(node)
         everything = node.running_components()
         for name in ("training-operator", "kubelet", "kube-apiserver"):
             cluster.stop_component(name)

@@ -12,7 +12,7 @@ from tests.cluster.team import Team
 from tests.cluster.test_drills import TRAIN, VERSION, crew, fake, row
 
 __all__ = ["crew"]
-pytestmark = [pytest.mark.own_node, pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 CHAIN = ("stage1", "stage2", "compile", "infer", "efficiency", "report")
 CHAIN_STATES_SECONDS = 300.0
@@ -62,6 +62,7 @@ def test_a_rank_that_hangs_is_named_and_started_again(crew: Team) -> None:
     assert row(crew)["state"] == "done"
 
 
+@pytest.mark.own_node
 def test_a_drained_node_costs_no_retry(crew: Team) -> None:
     waiting = fake(crew, stage1=["wait", "ok"])
     waiting.hbseg(*TRAIN, "--retries", "0")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,8 +12,6 @@ from tests.cluster.namespace import TestNamespace
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted([*ROOT.glob("manifests/*.yaml"), *ROOT.glob("tests/golden/*.yaml")])
 
-CLASS = "training"  # of the golden files
-
 
 def checked(namespace: TestNamespace, text: str) -> str:
     """Return what the server says of manifests that it does not keep."""
@@ -22,19 +19,6 @@ def checked(namespace: TestNamespace, text: str) -> str:
     return namespace.kubectl(*words, input=text)
 
 
-@pytest.fixture
-def priority(namespace: TestNamespace) -> Iterator[None]:
-    """The priority class that a manifest names; one that the cluster has already stays."""
-    kubectl = namespace.cluster.kubectl
-    there = kubectl("get", "priorityclass", CLASS, "--ignore-not-found", "-o", "name")
-    if not there:
-        kubectl("create", "priorityclass", CLASS, "--value=1000")
-    yield
-    if not there:
-        kubectl("delete", "priorityclass", CLASS, "--ignore-not-found")
-
-
-@pytest.mark.usefixtures("priority")
 def test_the_server_takes_every_manifest(namespace: TestNamespace) -> None:
     assert len(FILES) > 10
     for path in FILES:

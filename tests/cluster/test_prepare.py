@@ -14,8 +14,6 @@ from hbseg.specs import PrepareSpec
 from hbseg.store import open_store
 from tests.cluster.team import Team
 
-pytestmark = pytest.mark.own_node  # pods find hbseg in a volume of our node
-
 
 @pytest.fixture(scope="module")
 def raw_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

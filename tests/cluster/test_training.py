@@ -1,5 +1,5 @@
-"""Real trainings in real pods: DDP over the pod network, data from S3, and the same results as
-processes of this machine have."""
+"""Real trainings in real pods: DDP over the pod network, data from S3, and the same results by
+other processes. Bits are compared of processes on one kind of CPU."""
 
 from __future__ import annotations
 
@@ -13,78 +13,48 @@ from pathlib import Path
 import pytest
 
 from hbseg.data.prepare import prepare
-from hbseg.local.s3server import EmbeddedS3
-from hbseg.markers import Marker, read_marker
+from hbseg.markers import read_marker
 from hbseg.specs import PrepareSpec
 from hbseg.store import Store, open_store
-from tests.cluster.team import Team
+from tests.cluster.ground import Ground
+from tests.cluster.namespace import fresh_namespace
+from tests.cluster.team import Team, team_of
 from tests.small import CHAIN, STAGE1
 from tests.trainings import left_by
-
-pytestmark = pytest.mark.own_node  # torch reaches pods through a volume of our node
-
-
-@dataclass(frozen=True)
-class Here:
-    """Runs of the local backend, in the same bucket."""
-
-    data: str
-    runs: str
-    folder: Path
-    environment: dict[str, str]
-
-    def hbseg(self, *words: str) -> None:
-        """Run a command on the local backend."""
-        done = subprocess.run(
-            [sys.executable, "-m", "hbseg_cli.main", *words],
-            cwd=self.folder,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-
-    def marker(self, run: str, prefix: str) -> Marker:
-        """Return the marker of a task."""
-        return read_marker(open_store(self.runs).folder(run).folder(prefix))
-
-
-@pytest.fixture(scope="module")
-def here(
-    s3_server: EmbeddedS3,
-    bucket: str,
-    raw_set: Path,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Here:
-    """This machine, with a dataset that teams may read too."""
-    folder = tmp_path_factory.mktemp("here")
-    (folder / "stage1.yaml").write_text(STAGE1)
-    (folder / "chain.yaml").write_text(CHAIN)
-    place = Here(f"s3://{bucket}/data", f"s3://{bucket}/here", folder, {})
-    prepare(raw_set, open_store(place.data), PrepareSpec(), workers=2)
-    own = {"HBSEG_BACKEND": "local", "HBSEG_STATE": str(folder / "state"), "HOME": str(folder)}
-    own |= {"HBSEG_DATA": place.data, "HBSEG_RUNS": place.runs, **s3_server.environment}
-    place.environment.update({**os.environ, **own})
-    return place
-
 
 EPOCHS = 40
 """So many that a pod which is deleted after the first is deleted in the middle: each has a step
 and a checkpoint in storage, and a deletion is heard of within two or three."""
 
 
-def train(here: Here, *words: str) -> list[str]:
-    config = str(here.folder / "stage1.yaml")
-    own = ["--config", config, "--data", here.data, "--set", f"run.epochs={EPOCHS}"]
+@pytest.fixture(scope="module")
+def data(bucket: str, raw_set: Path) -> str:
+    """A dataset that all teams may read."""
+    url = f"s3://{bucket}/data"
+    prepare(raw_set, open_store(url), PrepareSpec(), workers=2)
+    return url
+
+
+def train(data: str, team: Team, *words: str) -> list[str]:
+    """Return the words of a training of the team's."""
+    (team.folder / "stage1.yaml").write_text(STAGE1)
+    own = ["--config", "stage1.yaml", "--data", data, "--set", f"run.epochs={EPOCHS}"]
     return ["submit-train", "--stage", "1", *own, *words]
 
 
 @pytest.fixture(scope="module")
-def two_processes(here: Here) -> Store:
-    """Stage 1 by two processes of this machine."""
-    here.hbseg(*train(here, "--run", "two", "-j", "1x2", "--wait"))
-    return open_store(here.runs).folder("two/stage1")
+def two_processes(
+    ground: Ground, bucket: str, data: str, tmp_path_factory: pytest.TempPathFactory
+) -> Store:
+    """Stage 1 by two processes of one pod."""
+    home = tmp_path_factory.mktemp("two")
+    with (
+        ground.turn(alone=False),
+        fresh_namespace(ground) as namespace,
+        team_of(namespace, bucket, home) as team,
+    ):
+        team.hbseg(*train(data, team, "--run", "two", "-j", "1x2", "--wait"))
+        return team.run("two").folder.folder("stage1")
 
 
 def assert_equal(mine: Store, theirs: Store) -> None:
@@ -94,10 +64,10 @@ def assert_equal(mine: Store, theirs: Store) -> None:
     assert left_by(mine) == left_by(theirs)
 
 
-def test_two_pods_train_to_the_weights_of_two_processes(
-    here: Here, two_processes: Store, team: Team
+def test_two_pods_train_to_the_weights_of_two_processes_of_one_pod(
+    data: str, two_processes: Store, team: Team
 ) -> None:
-    done = team.hbseg(*train(here, "--run", "pods", "-j", "2x1", "--follow"))
+    done = team.hbseg(*train(data, team, "--run", "pods", "-j", "2x1", "--follow"))
 
     assert_equal(team.run("pods").folder.folder("stage1"), two_processes)
     assert f"[0] epoch {EPOCHS}/{EPOCHS}" in done.stderr
@@ -107,15 +77,15 @@ def test_two_pods_train_to_the_weights_of_two_processes(
 
 
 def test_a_pod_that_is_deleted_in_the_middle_changes_nothing_in_the_end(
-    here: Here, two_processes: Store, team: Team
+    data: str, two_processes: Store, team: Team
 ) -> None:
-    team.hbseg(*train(here, "--run", "storm", "-j", "2x1"))
+    team.hbseg(*train(data, team, "--run", "storm", "-j", "2x1"))
     following = team.start("logs", "storm", "-f")
     assert following.stdout is not None
     assert any(f"[0] epoch 1/{EPOCHS}" in line for line in following.stdout)
     team.namespace.kubectl("delete", "pod", "storm-stage1-worker-1", "--wait=false")
 
-    team.hbseg(*train(here, "--run", "storm", "-j", "2x1", "--wait"))
+    team.hbseg(*train(data, team, "--run", "storm", "-j", "2x1", "--wait"))
 
     following.communicate()
     run = team.run("storm")
@@ -124,24 +94,73 @@ def test_a_pod_that_is_deleted_in_the_middle_changes_nothing_in_the_end(
     assert "going on from step" in team.hbseg("logs", "storm").stdout
 
 
-def test_the_whole_chain_in_pods_has_the_bytes_of_the_chain_here(
-    here: Here, team: Team, raw_set: Path
+@dataclass(frozen=True)
+class Chain:
+    """The whole chain, as a team had it made in pods."""
+
+    run: Store
+    told: str
+    """What the pipeline said."""
+    states: set[str]
+    submission: str
+
+
+@pytest.fixture(scope="module")
+def chain(
+    ground: Ground, bucket: str, raw_set: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Chain:
+    """The chain from a raw set in S3 on."""
+    home = tmp_path_factory.mktemp("chain")
+    (home / "chain.yaml").write_text(CHAIN)
+    with (
+        ground.turn(alone=False),
+        fresh_namespace(ground) as namespace,
+        team_of(namespace, bucket, home) as team,
+    ):
+        raw = open_store(f"{team.url}/raw")
+        for path in sorted(path for path in raw_set.rglob("*") if path.is_file()):
+            raw.upload(path.relative_to(raw_set).as_posix(), path)
+        words = ("-j", "1x2", "--config", "chain.yaml", "--raw", raw.url)
+        done = team.hbseg("pipeline", "run", "chain", *words)
+        states = json.loads(team.hbseg("status", "chain", "-o", "json").stdout)["tasks"]
+        team.hbseg("fetch-submission", "chain", "--to", "submission.csv")
+        return Chain(
+            team.run("chain").folder,
+            done.stderr,
+            {row["state"] for row in states},
+            (home / "submission.csv").read_text(),
+        )
+
+
+def test_the_whole_chain_in_pods_ends_in_a_submission(chain: Chain) -> None:
+    assert "prepare                  done" in chain.told
+    assert chain.states == {"done"}
+    assert chain.submission.count("\n") == 4 * 29 + 1
+
+
+@pytest.mark.own_node  # its pods have this machine's CPU
+def test_the_chain_in_pods_has_the_bytes_of_the_chain_here(
+    chain: Chain, ground: Ground, bucket: str, data: str, tmp_path: Path
 ) -> None:
-    config = str(here.folder / "chain.yaml")
-    here.hbseg("pipeline", "run", "chain", "-j", "1x2", "--config", config)
-    raw = open_store(f"{team.url}/raw")
-    for path in sorted(path for path in raw_set.rglob("*") if path.is_file()):
-        raw.upload(path.relative_to(raw_set).as_posix(), path)
+    runs = f"s3://{bucket}/here"
+    (tmp_path / "chain.yaml").write_text(CHAIN)
+    own = {"HBSEG_BACKEND": "local", "HBSEG_STATE": str(tmp_path / "state"), "HOME": str(tmp_path)}
+    own |= {"HBSEG_DATA": data, "HBSEG_RUNS": runs, **ground.s3.environment}
+    words = ["pipeline", "run", "chain", "-j", "1x2", "--config", "chain.yaml"]
+    done = subprocess.run(
+        [sys.executable, "-m", "hbseg_cli.main", *words],
+        cwd=tmp_path,
+        env={**os.environ, **own},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
-    words = ["pipeline", "run", "chain", "-j", "1x2", "--config", config, "--raw", raw.url]
-    done = team.hbseg(*words)
-
-    assert "prepare                  done" in done.stderr
+    assert done.returncode == 0, done.stderr
+    here = open_store(runs).folder("chain")
     for prefix in ("stage1", "stage2", "infer", "valid"):
-        marker = read_marker(team.run("chain").folder.folder(prefix))
-        assert marker.outputs == here.marker("chain", prefix).outputs, prefix
-        assert marker.digest == here.marker("chain", prefix).digest, prefix
-    states = json.loads(team.hbseg("status", "chain", "-o", "json").stdout)["tasks"]
-    assert {row["state"] for row in states} == {"done"}
-    team.hbseg("fetch-submission", "chain", "--to", str(team.folder / "submission.csv"))
-    assert (team.folder / "submission.csv").read_text().count("\n") == 4 * 29 + 1
+        mine, theirs = (read_marker(run.folder(prefix)) for run in (chain.run, here))
+        assert mine.outputs == theirs.outputs, prefix
+        assert mine.digest == theirs.digest, prefix
+    for stage in ("stage1", "stage2"):
+        assert left_by(chain.run.folder(stage)) == left_by(here.folder(stage)), stage

@@ -1,0 +1,144 @@
+"""A cluster that a person names: what it needs is asked for in one line."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.foreign import (
+    IMAGE,
+    KUBECONFIG,
+    NEEDED,
+    PROFILE,
+    S3_ENDPOINT,
+    UnusableError,
+    foreign_ground,
+)
+from tests.cluster.node.paths import ROOT
+from tests.cluster.node.source import PACKAGES
+
+ALL_SECONDS = 1500.0
+
+
+@pytest.fixture
+def named(tmp_path: Path) -> dict[str, str]:
+    """An environment that names a cluster with all that it needs."""
+    for name in ("kubeconfig", "kubectl"):
+        (tmp_path / name).touch(mode=0o755)
+    values = dict.fromkeys(NEEDED, "x") | {S3_ENDPOINT: "http://s3.example"}
+    return {KUBECONFIG: str(tmp_path / "kubeconfig"), "PATH": str(tmp_path), **values}
+
+
+def refusal(environment: Mapping[str, str]) -> str:
+    with pytest.raises(UnusableError) as caught:
+        foreign_ground(environment)
+    return str(caught.value)
+
+
+def test_no_cluster_is_named() -> None:
+    assert foreign_ground({IMAGE: "x"}) is None
+
+
+def test_what_is_named_is_what_pods_and_this_machine_get(named: dict[str, str]) -> None:
+    ground = foreign_ground({**named, IMAGE: "here/tests:1", "AWS_SESSION_TOKEN": "short"})
+
+    assert ground
+    assert ground.profile["image"] == "here/tests:1"
+    assert ground.profile["s3_endpoint"] == ground.s3.environment["AWS_ENDPOINT_URL"]
+    assert ground.profile["s3_endpoint"] == "http://s3.example"
+    assert ground.keys["AWS_SESSION_TOKEN"] == "short"
+    assert not ground.folders
+
+
+def test_all_variables_that_are_missing_are_told_at_once(named: dict[str, str]) -> None:
+    line = refusal({KUBECONFIG: named[KUBECONFIG], "AWS_REGION": "here"})
+
+    assert line == (
+        "HBSEG_TEST_KUBECONFIG names a cluster, which needs HBSEG_TEST_IMAGE, "
+        "HBSEG_TEST_S3_ENDPOINT, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY too"
+    )
+
+
+def test_a_kubeconfig_or_a_kubectl_that_is_not_there_is_told(
+    named: dict[str, str], tmp_path: Path
+) -> None:
+    assert f"no file {tmp_path}/absent" in refusal({**named, KUBECONFIG: f"{tmp_path}/absent"})
+    assert "kubectl on your PATH" in refusal({**named, "PATH": str(tmp_path / "empty")})
+
+
+def test_a_further_profile_comes_before_ours(named: dict[str, str], tmp_path: Path) -> None:
+    path = tmp_path / "profile.yaml"
+    path.write_text("{s3_endpoint: 'http://inside', node_selector: {pool: cpu}}")
+
+    ground = foreign_ground({**named, PROFILE: str(path)})
+
+    assert ground
+    assert ground.profile["s3_endpoint"] == "http://inside"
+    assert ground.profile["node_selector"] == {"pool": "cpu"}
+    assert ground.profile["gpus_per_process"] == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("tolerations: 1", "tolerations"),
+        ("imagee: x", "imagee"),
+        ("{", "expected"),
+        ("- image", "cluster"),
+        (None, "cannot be read (No such file or directory)"),
+    ],
+)
+def test_a_further_profile_that_is_wrong_is_told_in_one_line(
+    named: dict[str, str], tmp_path: Path, text: str | None, told: str
+) -> None:
+    path = tmp_path / "profile.yaml"
+    if text is not None:
+        path.write_text(text)
+
+    line = refusal({**named, PROFILE: str(path)})
+
+    assert line.startswith(f"HBSEG_TEST_PROFILE: {path}")
+    assert told in line
+    assert "\n" not in line
+
+
+def run_tests(environment: Mapping[str, str], *words: str) -> subprocess.CompletedProcess[str]:
+    """Run tests of this folder, with no other variables of ours than `environment`."""
+    ours = ("AWS_", "HBSEG_", "KUBE", "PYTEST_")
+    others = {name: text for name, text in os.environ.items() if not name.startswith(ours)}
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *words],
+        cwd=ROOT,
+        env={**others, **environment},
+        capture_output=True,
+        text=True,
+        timeout=ALL_SECONDS,
+        check=False,
+    )
+
+
+def test_missing_variables_fail_before_any_test_and_without_a_traceback(
+    named: dict[str, str],
+) -> None:
+    done = run_tests({KUBECONFIG: named[KUBECONFIG]}, "tests/cluster/test_manifests.py")
+
+    assert done.returncode == 1
+    assert "names a cluster, which needs HBSEG_TEST_IMAGE, " in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "1 failed, 2 deselected" in done.stdout
+
+
+def test_the_image_of_the_dockerfile_has_our_packages() -> None:
+    text = Path(__file__).with_name("Dockerfile").read_text()
+    copied = dict(re.findall(r"^COPY (\S+) (\S+)$", text, re.MULTILINE))
+    fakes = {"tests/integration/fakes": "tests/integration/fakes"}
+
+    assert copied == {PACKAGES[name]: name for name in PACKAGES if name != "tests"} | fakes
+    open_to_builder = Path(__file__).with_name("Dockerfile.dockerignore").read_text()
+    assert all(f"!{place}\n" in open_to_builder for place in copied)
