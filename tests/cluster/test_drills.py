@@ -15,6 +15,7 @@ from hbseg.markers import write_marker
 from hbseg.store import open_store
 from tests.cluster.cluster import STATE_SECONDS, OwnCluster, until
 from tests.cluster.team import Team
+from tests.cluster.tokens import with_life
 
 GPU = "example.com/gpu"
 """A GPU that no node has."""
@@ -228,6 +229,24 @@ def test_a_token_that_is_not_accepted_is_told(crew: Team, tmp_path: Path) -> Non
 
     assert "token" in line
     assert "expired" in line
+
+
+@pytest.mark.own_node  # its key signs the tokens
+def test_a_token_that_ran_out_is_told_and_not_taken_for_missing_rights(
+    crew: Team, own_cluster: OwnCluster, tmp_path: Path
+) -> None:
+    key = own_cluster.node.state.keys / "service-account.key"
+    token = crew.namespace.kubectl("create", "token", "default").strip()
+    lines = []
+    for seconds in (600, -600):
+        other = with_life(token, key, seconds)
+        path = own_cluster.write_kubeconfig(tmp_path / f"kubeconfig{seconds}", token=other)
+        lines.append(crew.refusal(4, *TRAIN, KUBECONFIG=path))
+
+    good, ran_out = lines
+    assert "not allowed" in good
+    assert "token expired" in ran_out
+    assert "log in again" in ran_out
 
 
 def test_missing_rights_name_the_verb_and_the_resource(crew: Team, tmp_path: Path) -> None:
