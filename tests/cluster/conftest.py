@@ -13,6 +13,7 @@ import pytest
 
 from hbseg.local.s3server import EmbeddedS3
 from tests.cluster.cluster import OwnCluster
+from tests.cluster.crew import crew_of
 from tests.cluster.foreign import KUBECONFIG, UnusableError, foreign_ground
 from tests.cluster.ground import Ground
 from tests.cluster.namespace import TestNamespace, fresh_namespace
@@ -161,3 +162,9 @@ def team(namespace: TestNamespace, bucket: str, tmp_path: Path) -> Iterator[Team
     """A team in a namespace of its own."""
     with team_of(namespace, bucket, tmp_path) as people:
         yield people
+
+
+@pytest.fixture
+def crew(team: Team) -> Team:
+    """A team whose steps are fakes."""
+    return crew_of(team)

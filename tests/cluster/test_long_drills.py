@@ -7,11 +7,10 @@ import json
 import pytest
 
 from tests.cluster.cluster import until
+from tests.cluster.crew import TRAIN, VERSION, fake, row
 from tests.cluster.node.addresses import NODE
 from tests.cluster.team import Team
-from tests.cluster.test_drills import TRAIN, VERSION, crew, fake, row
 
-__all__ = ["crew"]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 CHAIN = ("stage1", "stage2", "compile", "infer", "efficiency", "report")
