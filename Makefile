@@ -52,7 +52,7 @@ test-long: ## soaks and slow drills, by hand
 .PHONY: test-gpu
 test-gpu: ## trainings on this machine's NVIDIA GPU, by hand
 	@.ci/setup dev
-	$(BIN)/python -m tests.gpu hbseg-gpu
+	$(BIN)/python -m tests.gpu hbseg-gpu/$$(date +%Y-%m-%dT%H%M%S)
 
 .PHONY: bench
 bench: ## what commands cost, beside plain ways to the same end: a table, and bench.json

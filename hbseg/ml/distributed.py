@@ -125,10 +125,15 @@ def world(process_group: str) -> Iterator[World]:
 
 
 def _repeatable() -> None:
-    """Choose kernels that always add in the same order: what goes on repeats the undisturbed."""
+    """Choose kernels that always add in the same order: what goes on repeats the undisturbed.
+
+    An operation that has no such kernel warns, once, and is run all the same.
+    """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.backends.cudnn.deterministic = True
     torch.use_deterministic_algorithms(True, warn_only=True)
+    # An aid for finding bugs, which would fill each new tensor with NaN at a cost.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def collective_timeout() -> timedelta:

@@ -75,13 +75,18 @@ class TestCluster:
     def write_kubeconfig(
         self, path: Path, *, token: str | None = None, server: str | None = None
     ) -> str:
-        """Write our kubeconfig to `path`, with another token or server; return the path."""
+        """Write our kubeconfig to `path`, for us alone, with another token or server; return it.
+
+        Another server is not shown our credentials.
+        """
         words = ("config", "view", "--raw", "--minify", "--flatten", "-o", "json")
         config = json.loads(self.kubectl(*words))
-        if token is not None:
-            config["users"][0]["user"] = {"token": token}
         if server is not None:
             config["clusters"][0]["cluster"]["server"] = server
+            token = token or "none"
+        if token is not None:
+            config["users"][0]["user"] = {"token": token}
+        path.touch(mode=0o600)
         path.write_text(json.dumps(config))
         return str(path)
 

@@ -43,7 +43,8 @@ from pathlib import Path
 for name in ("hbseg", "hbseg_cli", "hbseg_jobs", "hbseg_manifests", "tests.integration.fakes"):
     folder = Path(*importlib.import_module(name).__path__)
     digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*.py")):
+    files = (path for path in folder.rglob("*") if path.is_file())
+    for path in sorted(path for path in files if path.suffix in (".py", ".yaml")):
         digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
     print(name, digest.hexdigest())
 """

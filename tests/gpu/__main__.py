@@ -2,8 +2,8 @@
 
     python -m tests.gpu FOLDER [PART ...]
 
-Parts are `steps`, `restart` and `chain`; without any all are run. What was made and measured stays
-in FOLDER: `figures.json`, runs, data.
+Parts are `steps`, `restart` and `chain`; without any all are run. FOLDER must be new. What was made
+and measured stays there: `figures.json`, runs, data.
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ PARTS: dict[str, Callable[[People], dict[str, Any]]] = {
 def main(folder: Path, parts: list[str]) -> int:
     if not torch.cuda.is_available():
         print("no NVIDIA GPU is visible here", file=sys.stderr)
+        return 1
+    if folder.exists():
+        print(f"{folder} is there already; name a new folder", file=sys.stderr)
         return 1
     people = People(folder)
     figures: dict[str, Any] = {

@@ -259,15 +259,18 @@ def test_sigterm_after_the_marker_is_a_success(local: Local, cluster: Cluster) -
     assert ending_of(local, Step.COMPILE, 1).code == 0
 
 
-def test_a_step_that_ignores_sigterm_ends_within_the_grace(local: Local, cluster: Cluster) -> None:
-    local.fake(compile=["stubborn"])
-    pod = cluster.start(local.task(), grace=6.0)
+@pytest.mark.parametrize("step", [Step.COMPILE, Step.STAGE1])
+def test_a_step_that_ignores_sigterm_ends_within_the_grace(
+    local: Local, cluster: Cluster, step: Step
+) -> None:
+    local.fake(**{step: ["stubborn"]})
+    pod = cluster.start(local.task(step), grace=6.0)
     pod.until_line("acts: stubborn")
 
     pod.terminate()
 
     assert pod.wait() == 143
-    assert "acts: stubborn" in local.run.folder.get("logs/compile/1/0.log").decode()
+    assert "acts: stubborn" in local.run.folder.get(f"logs/{step}/1/0.log").decode()
 
 
 def test_storage_that_refuses_an_attempt_ends_all(local: Local, cluster: Cluster) -> None:

@@ -61,11 +61,10 @@ def count(frame, event, argument):
 sys.setprofile(count)
 try:
     {code}
-except SystemExit:
-    pass
-finally:
-    sys.setprofile(None)
-    print(calls, file=sys.stderr)
+except SystemExit as end:
+    assert not end.code, end.code
+sys.setprofile(None)
+print(calls, file=sys.stderr)
 """
 HBSEG = "runpy.run_module('hbseg_cli.main', run_name='__main__')"
 

@@ -37,7 +37,13 @@ def test_cores_are_shared_out_between_ranks(monkeypatch: pytest.MonkeyPatch) -> 
 
     assert environment(Step.STAGE1, two)["OMP_NUM_THREADS"] == "4"
     assert environment(Step.INFER, two)["OMP_NUM_THREADS"] == "8"
-    assert environment(Step.STAGE1, two)["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] == "20"
+
+
+def test_torchrun_is_told_by_variables_what_older_ones_refuse_as_flags() -> None:
+    told = environment(Step.STAGE1, Placement())
+
+    assert told["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] == "20"
+    assert told["TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE"] == "[rank${rank}]:"
     many = Placement(processes_per_node=16)
     assert environment(Step.STAGE1, many)["OMP_NUM_THREADS"] == "1"
     given = Placement(threads_per_process=3)
