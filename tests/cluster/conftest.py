@@ -11,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from hbseg.data.prepare import prepare
 from hbseg.local.s3server import EmbeddedS3
+from hbseg.specs import PrepareSpec
+from hbseg.store import open_store
 from tests.cluster.cluster import OwnCluster
 from tests.cluster.crew import crew_of
 from tests.cluster.foreign import KUBECONFIG, UnusableError, foreign_ground
@@ -168,3 +171,11 @@ def team(namespace: TestNamespace, bucket: str, tmp_path: Path) -> Iterator[Team
 def crew(team: Team) -> Team:
     """A team whose steps are fakes."""
     return crew_of(team)
+
+
+@pytest.fixture(scope="session")
+def data(bucket: str, raw_set: Path) -> str:
+    """A dataset that all teams may read."""
+    url = f"s3://{bucket}/data"
+    prepare(raw_set, open_store(url), PrepareSpec(), workers=2)
+    return url
