@@ -13,7 +13,7 @@ from tests.cluster.team import Team, team_of
 from tests.small import STAGE1
 from tests.trainings import left_by
 
-EPOCHS = 40
+EPOCHS = 20
 """So many that a pod which is deleted after the first is deleted in the middle: each has a step
 and a checkpoint in storage, and a deletion is heard of within two or three."""
 

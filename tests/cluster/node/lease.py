@@ -7,7 +7,7 @@ import sys
 import sysconfig
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,7 +107,8 @@ def end() -> bool:
     state = State(cache_folder())
     running = control.described(state.control_socket) is not None
     if running:
-        control.ask(state.control_socket, "stop")
+        with suppress(NodeError):  # it may end by itself just now, its last user gone
+            control.ask(state.control_socket, "stop")
     if state.cache.is_dir():
         with exclusive(state.cache / "node.lock"):  # ours when all its processes are gone
             pass
