@@ -1,4 +1,8 @@
-"""A cluster that a person names: what it needs is asked for in one line."""
+"""A cluster that a person names: what it needs is asked for in one line, and then all tests run.
+
+Our own node plays that cluster: reached with a token whose rights are those of `rights.yaml`, with
+the image and the S3 server that the variables name, and with nothing else of the node.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,14 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import yaml
 
+from tests.cluster.cluster import OwnCluster
 from tests.cluster.foreign import (
     IMAGE,
     KUBECONFIG,
@@ -20,9 +27,14 @@ from tests.cluster.foreign import (
     UnusableError,
     foreign_ground,
 )
+from tests.cluster.ground import Ground
+from tests.cluster.namespace import TestNamespace
 from tests.cluster.node.paths import ROOT
 from tests.cluster.node.source import PACKAGES
+from tests.cluster.packed import packed_image
 
+RIGHTS = Path(__file__).with_name("rights.yaml")
+SIDE_BY_SIDE = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
 ALL_SECONDS = 1500.0
 
 
@@ -143,3 +155,49 @@ def test_the_image_of_the_dockerfile_has_our_packages() -> None:
     assert copied == {PACKAGES[name]: name for name in PACKAGES if name != "tests"} | fakes
     open_to_builder = Path(__file__).with_name("Dockerfile.dockerignore").read_text()
     assert all(f"!{place}\n" in open_to_builder for place in copied)
+
+
+@contextmanager
+def user_of_rights(namespace: TestNamespace, kubeconfig: Path) -> Iterator[str]:
+    """Write the kubeconfig of a user with the rights of `rights.yaml`; yield its path."""
+    cluster, name = namespace.cluster, namespace.name
+    user = f"--serviceaccount={name}:default"
+    cluster.kubectl("create", "-f", str(RIGHTS))
+    role = yaml.safe_load(RIGHTS.read_text())["metadata"]["name"]
+    try:
+        cluster.kubectl("create", "clusterrolebinding", name, f"--clusterrole={role}", user)
+        token = namespace.kubectl("create", "token", "default", "--duration=2h").strip()
+        yield cluster.write_kubeconfig(kubeconfig, token=token)
+    finally:
+        cluster.kubectl("delete", "clusterrolebinding", name, "--ignore-not-found")
+        cluster.kubectl("delete", "clusterrole", role)
+
+
+@pytest.mark.own_node
+@pytest.mark.slow
+def test_all_tests_but_those_of_our_node_run_on_a_foreign_cluster(
+    ground: Ground, own_cluster: OwnCluster, namespace: TestNamespace, tmp_path: Path
+) -> None:
+    further = tmp_path / "profile.yaml"
+    inside = {"s3_endpoint": ground.profile["s3_endpoint"], "image_pull_policy": "Never"}
+    further.write_text(yaml.safe_dump(inside))
+    s3 = dict(ground.s3.environment)
+    with (
+        user_of_rights(namespace, tmp_path / "kubeconfig") as kubeconfig,
+        packed_image(own_cluster.node, tmp_path) as image,
+    ):
+        environment = {
+            KUBECONFIG: kubeconfig,
+            IMAGE: image,
+            PROFILE: str(further),
+            S3_ENDPOINT: s3.pop("AWS_ENDPOINT_URL"),
+            "PATH": f"{own_cluster.node.build.programs}:{os.environ['PATH']}",
+            **s3,
+        }
+        done = run_tests(environment, "tests/cluster", "-m", "not slow", *SIDE_BY_SIDE)
+
+    assert done.returncode == 0, done.stdout
+    assert "tests not run: they stop, patch or look into a node of our own" in done.stdout
+    numbers = re.search(r"(\d+) passed, 1 skipped, \d+ deselected", done.stdout)
+    assert numbers, done.stdout
+    assert int(numbers[1]) > 40

@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.cluster.node import control, source
 from tests.cluster.node.build import Build, ensured
-from tests.cluster.node.configuration import RUN
+from tests.cluster.node.configuration import CONTAINERD_SOCKET, RUN
 from tests.cluster.node.control import Forward
 from tests.cluster.node.locks import exclusive, shared
 from tests.cluster.node.paths import ROOT, NodeError, State, cache_folder
@@ -72,6 +72,12 @@ class Node:
     def source(self) -> str:
         """Return the folder of the node that has our own packages as they are now."""
         return str(RUN / "source" / source.staged(self.state.source))
+
+    def containerd(self, *arguments: str) -> list[str]:
+        """Return a command line of ctr for the images of the node's pods."""
+        pid = self._ask("entrance")["pid"]
+        ctr = ("ctr", f"--address={CONTAINERD_SOCKET}", "--namespace=k8s.io")
+        return ["nsenter", f"--target={pid}", "--mount", *ctr, *arguments]
 
     def _ask(self, what: str, value: Any = None) -> dict[str, Any]:
         return control.ask(self.state.control_socket, what, value)

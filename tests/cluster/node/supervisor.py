@@ -44,6 +44,7 @@ class Supervisor:
         self._build = build
         self._users = opened(state.cache / "users.lock")
         self._kept = False
+        self._entrance = 0
         self._stopped = False
         self._inside, self._inside_end = border.pair()
 
@@ -105,6 +106,7 @@ class Supervisor:
                 start_new_session=True,
             )
         self._inside_end.close()
+        self._entrance = process.pid
         return process
 
     def _becomes_ready(self, process: subprocess.Popen[bytes]) -> bool:
@@ -171,6 +173,8 @@ class Supervisor:
         if what == "describe":
             border.ask(self._inside, {"running": None})  # a node that is gone is none
             return {"key": self._build.key, "kept": self._kept}
+        if what == "entrance":  # a process in the node's namespaces, by its id outside
+            return {"pid": self._entrance}
         if what == "keep":
             self._kept = True
             return {}
