@@ -35,7 +35,7 @@ from tests.cluster.packed import packed_image
 
 RIGHTS = Path(__file__).with_name("rights.yaml")
 SIDE_BY_SIDE = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
-ALL_SECONDS = 1500.0
+ALL_SECONDS = 2700.0
 
 
 @pytest.fixture
@@ -175,6 +175,7 @@ def user_of_rights(namespace: TestNamespace, kubeconfig: Path) -> Iterator[str]:
 
 @pytest.mark.own_node
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_all_tests_but_those_of_our_node_run_on_a_foreign_cluster(
     ground: Ground, own_cluster: OwnCluster, namespace: TestNamespace, tmp_path: Path
 ) -> None:
@@ -198,6 +199,6 @@ def test_all_tests_but_those_of_our_node_run_on_a_foreign_cluster(
 
     assert done.returncode == 0, done.stdout
     assert "tests not run: they stop, patch or look into a node of our own" in done.stdout
-    numbers = re.search(r"(\d+) passed, 1 skipped, \d+ deselected", done.stdout)
+    numbers = re.search(r"(\d+) passed, 1 skipped", done.stdout)
     assert numbers, done.stdout
     assert int(numbers[1]) > 40
