@@ -1,6 +1,7 @@
 """Fixtures that all tests share: a real S3 server, stores over it and over folders, a raw set."""
 
 import os
+import signal
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +22,11 @@ _OTHERS_AWS = (
     "AWS_ENDPOINT_URL_S3",
     "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
 )
+
+
+# A shell's background jobs ignore Ctrl-C, and so would every program that a test starts and
+# interrupts. (A handler, unlike an ignored signal, is not handed on to them.)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass(frozen=True)

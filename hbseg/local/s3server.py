@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Self
 
 from hbseg.errors import NotFoundError, UnreachableError
 from hbseg.processes import stop, tied
+from hbseg.s3 import new_session
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -200,11 +201,10 @@ class EmbeddedS3:
 
     def _client(self) -> S3Client:
         import boto3
-        import botocore.session
         from botocore.config import Config
 
         # a profile of the user's, perhaps one that does not exist, is for another server
-        no_profile = botocore.session.Session(session_vars={"profile": (None, None, None, None)})
+        no_profile = new_session(session_vars={"profile": (None, None, None, None)})
         return boto3.session.Session(botocore_session=no_profile).client(
             "s3",
             endpoint_url=self.environment["AWS_ENDPOINT_URL"],

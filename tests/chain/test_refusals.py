@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from hbseg import submission
+from hbseg.anatomy import BONES
+from hbseg.chain import chain
+from hbseg.data.dataset import open_version
+from hbseg.data.prepare import prepare
 from hbseg.local.s3server import EmbeddedS3
+from hbseg.runs import Run
+from hbseg.specs import CompileSpec, PrepareSpec
+from hbseg.store import open_store
+from tests.integration.fakes.fake_chain import chain_specs, plant
 
 if TYPE_CHECKING:
     from tests.chain.conftest import Laptop
@@ -37,6 +46,27 @@ def one_person(raw_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             part = f"train/{kind}/{person}"
             shutil.copytree(raw_set / part, folder / part)
     return folder
+
+
+@pytest.fixture(scope="module")
+def finished(laptop: Laptop, raw_set: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Name of a run with all that a chain leaves, made up but for the dataset."""
+    data = open_store(laptop.data)
+    version = prepare(raw_set, data, PrepareSpec()).version
+    images = [submission.Image(s.path) for s in open_version(data, version).samples("test")]
+    table = submission.header() + "".join(
+        submission.rows(image, ["1 5"] * len(BONES)) for image in images
+    )
+    data.put("fake/infer/submission.csv", table.encode())
+    run = Run(open_store(laptop.runs), "finished")
+    run.claim(data=data.url)
+    for task in chain(run, data, chain_specs(version)):
+        plant(run, data, task, tmp_path_factory.mktemp("work"))
+        if isinstance(task.spec, CompileSpec):
+            task.folder.put(
+                "engine.json", json.dumps({"batch_size": task.spec.batch_size}).encode()
+            )
+    return run.name
 
 
 def first(folder: Path, pattern: str) -> Path:
@@ -117,15 +147,17 @@ def test_an_unknown_key_names_the_nearest(laptop: Laptop, tmp_path: Path) -> Non
     assert "did you mean image_size?" in line
 
 
-def test_stage_2_without_stage_1_says_what_to_do(laptop: Laptop, calm: str) -> None:
+def test_stage_2_without_stage_1_says_what_to_do(laptop: Laptop, finished: str) -> None:
     line = refusal(laptop, 5, "submit-train", "--stage", "2", "--run", "fresh")
     assert "run: hbseg submit-train --stage 1 --run fresh, or give --ckpt URL" in line
 
 
-def test_an_engine_of_another_batch_is_refused_with_the_command(laptop: Laptop, calm: str) -> None:
-    line = refusal(laptop, 5, "submit-infer", calm, "--batch-size-eval", "7")
+def test_an_engine_of_another_batch_is_refused_with_the_command(
+    laptop: Laptop, finished: str
+) -> None:
+    line = refusal(laptop, 5, "submit-infer", finished, "--batch-size-eval", "7")
     assert "asked for 7" in line
-    assert f"run: hbseg submit-compile {calm} --batch-size-eval 7" in line
+    assert f"run: hbseg submit-compile {finished} --batch-size-eval 7" in line
 
 
 def test_a_run_that_does_not_exist_is_named(laptop: Laptop) -> None:
@@ -155,15 +187,15 @@ def overlapping_run(lines: list[str]) -> list[str]:
 
 @pytest.mark.parametrize("spoil", [missing_row, wrong_order, overlapping_run])
 def test_a_wrong_csv_is_not_brought_home(
-    laptop: Laptop, calm: str, tmp_path: Path, spoil: Callable[[list[str]], list[str]]
+    laptop: Laptop, finished: str, tmp_path: Path, spoil: Callable[[list[str]], list[str]]
 ) -> None:
-    folder = laptop.run_folder(calm)
+    folder = laptop.run_folder(finished)
     good = folder.get("infer/submission.csv")
     target = tmp_path / "submission.csv"
     target.write_text("what was there before")
     folder.put("infer/submission.csv", "".join(spoil(good.decode().splitlines(True))).encode())
     try:
-        line = refusal(laptop, 5, "fetch-submission", calm, "--to", str(target))
+        line = refusal(laptop, 5, "fetch-submission", finished, "--to", str(target))
     finally:
         folder.put("infer/submission.csv", good)
     assert "row 41" in line

@@ -18,24 +18,12 @@ from hbseg.local.backend import Job, LocalBackend
 from hbseg.markers import write_marker
 from hbseg.placement import Placement
 from hbseg.runs import Run
-from hbseg.specs import (
-    CompileSpec,
-    DatasetBlock,
-    EfficiencySpec,
-    InferSpec,
-    ModelBlock,
-    ReportSpec,
-    Spec,
-    TrainSpec,
-)
-from hbseg.steps import TRAINING, Step, Task
+from hbseg.specs import CompileSpec, DatasetBlock, InferSpec, ModelBlock, Spec, TrainSpec
+from hbseg.steps import Step, Task
 from hbseg.store import Store, open_store
+from tests.integration.fakes.fake_chain import MODULES, chain_specs, plant
 
 FAKES = Path(__file__).parent / "fakes"
-MODULES = {
-    step: f"tests.integration.fakes.{'fake_train' if step in TRAINING else 'fake_step'}"
-    for step in Step
-}
 VERSION = "0123456789abcdef"
 STATE_SECONDS = 300.0
 
@@ -82,6 +70,10 @@ class Local:
         spec = specs.get(step, CompileSpec())
         return Task(step, spec, self.run.folder.folder(prefix), prefix)
 
+    def plant(self, task: Task) -> None:
+        """Leave what the fake step would."""
+        plant(self.run, self.data, task, self.folder / "work")
+
     def submit(self, task: Task, processes: int = 1, retries: int = 2) -> JobState:
         placement = Placement(processes_per_node=processes, retries=retries)
         return self.backend.submit(self.run, task, placement, data=self.data.url)
@@ -108,15 +100,7 @@ class Local:
         return Job.from_text(content, source="job.json").pid
 
     def specs(self) -> ChainSpecs:
-        dataset = DatasetBlock(version=VERSION)
-        return ChainSpecs(
-            stage1=TrainSpec(model=ModelBlock(), dataset=dataset),
-            stage2=TrainSpec(stage=2, dataset=dataset),
-            compile=CompileSpec(),
-            infer=InferSpec(),
-            efficiency=EfficiencySpec(),
-            report=ReportSpec(),
-        )
+        return chain_specs(VERSION)
 
 
 @pytest.fixture

@@ -21,7 +21,8 @@ from hbseg.specs import CompileSpec
 from hbseg.steps import Step
 from hbseg.store import open_store
 from tests.conftest import S3Place
-from tests.integration.conftest import MODULES, Local, processes_of, until
+from tests.integration.conftest import Local, processes_of, until
+from tests.integration.fakes.fake_chain import MODULES
 
 
 def test_a_task_runs_leaves_its_marker_and_its_log_in_storage(local: Local) -> None:
@@ -41,6 +42,7 @@ def test_a_task_runs_leaves_its_marker_and_its_log_in_storage(local: Local) -> N
 
 
 def test_two_ranks_meet_by_a_real_torchrun(local: Local) -> None:
+    local.fake(stage1=["meet"])
     task = local.task(Step.STAGE1)
 
     local.submit(task, processes=2)

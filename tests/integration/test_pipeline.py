@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
+from itertools import islice
 
 import pytest
 
@@ -44,6 +46,12 @@ def run_pipeline(local: Local, specs: ChainSpecs | None = None) -> list[str]:
     return told
 
 
+def plant(local: Local, number: int | None = None) -> None:
+    """Leave the chain as if its first steps, or all, had been done."""
+    for task in islice(chain(local.run, local.data, local.specs()), number):
+        local.plant(task)
+
+
 CHAIN = ["stage1", "stage2", "engine", "engine", "infer", "valid", "efficiency", "report"]
 
 
@@ -77,7 +85,7 @@ def test_a_chain_runs_once_and_is_skipped_afterwards(local: Local) -> None:
 
 
 def test_a_changed_spec_makes_its_step_and_all_after_it_run_again(local: Local) -> None:
-    run_pipeline(local)
+    plant(local)
     before = read_marker(local.run.folder.folder("stage1")).digest
     specs = local.specs()
     changed = ChainSpecs(
@@ -97,6 +105,7 @@ def test_a_changed_spec_makes_its_step_and_all_after_it_run_again(local: Local) 
 
 
 def test_a_failure_says_step_code_reason_and_where_the_logs_are(local: Local) -> None:
+    plant(local, 4)
     local.fake(infer=["fail 65", "ok"])
 
     with pytest.raises(StepFailed) as error:
@@ -153,10 +162,17 @@ def test_a_killed_pipeline_leaves_its_step_running_and_the_next_one_waits_for_it
     assert local.backend.state(local.run, "stage1").phase == Phase.RUNNING
 
     gate.touch()
-    told = run_pipeline(local)
+    events: list[str] = []
+    task = stage_task(local.run, local.data, local.specs().stage1)
+    Pipeline(
+        local.backend,
+        local.run,
+        local.data,
+        local.specs(),
+        on_event=lambda event: events.append(event.happening),
+    ).do(task)
 
-    assert told[:2] in (["joined stage1", "done stage1"], ["skipped stage1", "started stage2"])
-    assert told[-1] == "done report"
+    assert events in (["joined", "done"], ["skipped"])
     attempts = [entry.key for entry in local.run.folder.list("attempts/stage1/")]
     assert attempts == ["attempts/stage1/1.json", "attempts/stage1/1/0.json"]
 
@@ -189,8 +205,9 @@ def test_a_listing_that_cannot_be_written_warns_and_stops_nothing(
     def down(self: Run, **summary: object) -> None:
         raise UnreachableError("storage is down")
 
+    plant(local, 4)
     monkeypatch.setattr(Run, "summarise", down)
-    local.fake(stage2=["fail 65"])
+    local.fake(infer=["fail 65"])
 
     with pytest.raises(StepFailed):
         run_pipeline(local)
@@ -200,7 +217,7 @@ def test_a_listing_that_cannot_be_written_warns_and_stops_nothing(
 
 
 def test_what_was_made_from_older_inputs_is_stale(local: Local) -> None:
-    run_pipeline(local)
+    plant(local)
 
     def states() -> dict[str, str]:
         found = statuses(local.backend, local.run, local.run.read())
@@ -265,7 +282,7 @@ def test_a_submit_of_a_done_task_starts_nothing(local: Local) -> None:
 
 
 def test_engines_are_found_by_their_batch_size(local: Local) -> None:
-    run_pipeline(local)
+    plant(local)
     for task in chain(local.run, local.data, local.specs()):
         if task.prefix.startswith("engine/"):
             card = {"batch_size": getattr(task.spec, "batch_size", 0)}
@@ -288,10 +305,12 @@ def test_a_chain_runs_against_real_s3_and_its_claim_is_there(local: Local, s3: S
         data.folder(f"versions/{VERSION}"), step="prepare", spec_hash="x", inputs={}, outputs={}
     )
     run = Run(open_store(f"{s3.url}/runs"), "second")
+    run.claim(data=data.url)
+    plant(replace(local, run=run, data=data), 4)
 
     done = Pipeline(local.backend, run, data, local.specs()).run()
 
     assert len(done) == len(CHAIN)
     keys = [entry.key for entry in run.folder.list("logs/")]
-    assert "logs/stage1/1/0.log" in keys
+    assert "logs/infer/1/0.log" in keys
     assert run.read().steps["report"] == "done"

@@ -21,7 +21,8 @@ from hbseg.step_command import StepCall
 from hbseg.steps import Step, Task
 from hbseg.store import open_store
 from tests.conftest import S3Place
-from tests.integration.conftest import MODULES, STATE_SECONDS, Local, until
+from tests.integration.conftest import STATE_SECONDS, Local, until
+from tests.integration.fakes.fake_chain import MODULES
 
 
 @dataclass
@@ -347,6 +348,7 @@ def test_nodes_that_share_a_step_fail_each_for_itself(local: Local, cluster: Clu
 
 
 def test_one_node_trains_with_its_own_torchrun(local: Local, cluster: Cluster) -> None:
+    local.fake(stage1=["meet"])
     cluster.environment = {"PET_NNODES": "4:4", "PET_RDZV_ENDPOINT": "nowhere:1", "RANK": "3"}
     pod = cluster.start(local.task(Step.STAGE1), processes_per_node=2)
 
@@ -356,6 +358,7 @@ def test_one_node_trains_with_its_own_torchrun(local: Local, cluster: Cluster) -
 
 
 def test_two_nodes_meet_in_one_attempt(local: Local, cluster: Cluster) -> None:
+    local.fake(stage1=["meet"])
     pods = cluster.gang(local.task(Step.STAGE1))
 
     assert [pod.wait() for pod in pods] == [0, 0]
@@ -375,7 +378,7 @@ def test_two_nodes_meet_in_one_attempt(local: Local, cluster: Cluster) -> None:
     assert ranks == {"[0]", "[1]"}
     for rank in (0, 1):
         log = local.run.folder.get(f"logs/stage1/1/{rank}.log").decode()
-        assert f"rank {rank} acts: ok" in log
+        assert f"rank {rank} acts: meet" in log
         assert f"rank {1 - rank} acts" not in log
     assert ending_of(local, Step.STAGE1, 1).code == 0
 

@@ -117,7 +117,7 @@ def finish(context: StepContext) -> None:
         {
             "prefix": context.task.prefix,
             "inputs": context.task.input_digests(),
-            "threads": os.environ["OMP_NUM_THREADS"],
+            "threads": os.environ.get("OMP_NUM_THREADS"),
         }
     ).encode()
     name = {"infer": "submission.csv", "report": "report.html"}.get(context.task.step, "model")

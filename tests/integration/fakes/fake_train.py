@@ -1,17 +1,34 @@
-"""A fake training stage: real torchrun, a real gloo all-reduce, no network to train.
+"""A fake training stage under a real torchrun, with no network to train.
 
-Besides what every fake step does: `differ`, whose ranks say that they read other inputs.
+Ranks that shall do something together meet by a real gloo all-reduce first. The others spare
+themselves torch: it is most of what a start costs. Besides what every fake step does: `meet` (and
+end well), `differ` (they say that they read other inputs).
 """
 
-import torch
+import os
 
-from hbseg.ml.distributed import world
 from hbseg_jobs.entry import StepContext, run_step
 from tests.integration.fakes import fake_step
+
+TOGETHER = ("meet", "differ", "fail", "lost", "tear", "hang", "turns")
+SIZE = int(os.environ["WORLD_SIZE"])
 
 
 def work(context: StepContext) -> None:
     behaviour = fake_step.behaviour(context)
+    if SIZE > 1 and behaviour.partition(" ")[0] in TOGETHER:
+        together(behaviour, context)
+    else:
+        fake_step.act(behaviour, context, lambda: None)
+        if fake_step.RANK == 0:
+            fake_step.finish(context)
+
+
+def together(behaviour: str, context: StepContext) -> None:
+    import torch
+
+    from hbseg.ml.distributed import world
+
     with world("gloo") as here:
 
         def meet() -> None:

@@ -198,6 +198,7 @@ class FakeApi:
 class _Handler(BaseHTTPRequestHandler):
     api: FakeApi
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # an answer is two writes, that shall not wait for each other
 
     def log_message(self, *_: object) -> None:
         pass

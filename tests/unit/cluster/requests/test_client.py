@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from hbseg.cluster.requests import transport
 from hbseg.cluster.requests.client import Cluster
 from hbseg.cluster.requests.refusals import Gone
 from hbseg.cluster.requests.resources import CONFIG_MAP, JOB, NODE, POD, PYTORCH_JOB
@@ -141,7 +142,10 @@ def test_a_webhook_that_does_not_answer_is_named(api: FakeApi) -> None:
 
 
 @pytest.mark.parametrize("code", [429, 500, 502, 503, 504])
-def test_what_may_pass_is_tried_again(api: FakeApi, cluster: Cluster, code: int) -> None:
+def test_what_may_pass_is_tried_again(
+    api: FakeApi, cluster: Cluster, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "FIRST_PAUSE", 0.01)
     api.put("configmaps", {"metadata": {"name": "a"}})
     trouble = Reply(code, status(code, "later"), headers={"Retry-After": "0"})
     api.plan("GET", "configmaps", trouble, Reply(cut=True), trouble)
