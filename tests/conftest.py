@@ -28,6 +28,18 @@ _OTHERS_AWS = (
 # interrupts. (A handler, unlike an ignored signal, is not handed on to them.)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+_LONGEST = (
+    "chain/test_chain.py",
+    "cluster/test_chain.py",
+    "cluster/test_training.py",
+    "integration/test_demo.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, so that no test process waits for another's last file."""
+    items.sort(key=lambda item: not item.path.as_posix().endswith(_LONGEST))
+
 
 @dataclass(frozen=True)
 class S3Place:

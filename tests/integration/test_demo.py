@@ -20,7 +20,7 @@ from hbseg.demo import Listener, run_demo
 from hbseg.chain import ChainSpecs
 from hbseg.specs import *
 
-model = ModelBlock(architecture="Unet", encoder="resnet18", decoder_channels=(32, 16, 8, 8, 8))
+model = ModelBlock(encoder="tu-test_resnet", decoder_channels=(16, 16, 8, 8, 8))
 run = RunBlock(epochs=2, global_batch_size=2, precision="fp32", keep_checkpoints=1)
 def stage(number, size, model):
     data = DatasetBlock(image_size=size)
@@ -29,7 +29,7 @@ specs = ChainSpecs(
     stage1=stage(1, 64, model),
     stage2=stage(2, 96, None),
     compile=CompileSpec(largest_difference=1.0),
-    infer=InferSpec(batch_size=2),
+    infer=InferSpec(batch_size=1),
     efficiency=EfficiencySpec(warmup=1, iterations=2),
     report=ReportSpec(pictures=1),
 )
