@@ -268,7 +268,7 @@ def chain(run: Run, data: Store, specs: ChainSpecs) -> Iterator[Task]:
         for batch_size in (specs.infer.batch_size, specs.efficiency.batch_size)
     )
     yield batched
-    if single != batched:
+    if single.prefix != batched.prefix:
         yield single
     yield infer_task(run, data, specs.infer, batched)
     valid = specs.infer.model_copy(update={"mode": "valid", "images": None})

@@ -305,7 +305,7 @@ def s3_client() -> S3Client:
 def new_session(**options: Any) -> Session:
     """Return a botocore session that shares what botocore knows of AWS with the others.
 
-    A session of its own reads 2 MB of JSON for its first client: two thirds of the CPU time of
+    A session of its own reads 3.6 MB of JSON for its first client: two thirds of the CPU time of
     every client after a process's first.
     """
     import botocore.session

@@ -24,16 +24,20 @@ _OTHERS_AWS = (
 )
 
 
-# A shell's background jobs ignore Ctrl-C, and so would every program that a test starts and
-# interrupts. (A handler, unlike an ignored signal, is not handed on to them.)
-signal.signal(signal.SIGINT, signal.default_int_handler)
-
 _LONGEST = (
     "chain/test_chain.py",
     "cluster/test_chain.py",
     "cluster/test_training.py",
     "integration/test_demo.py",
 )
+
+
+def pytest_configure() -> None:
+    """Let programs that tests start be interrupted.
+
+    A shell's background jobs ignore Ctrl-C, and hand that on to every program that they start.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -16,11 +16,11 @@ from hbseg.store import Store, open_store
 from tests.cluster.ground import Ground
 from tests.cluster.namespace import fresh_namespace
 from tests.cluster.team import team_of
-from tests.small import CHAIN as SMALL
+from tests.small import small_chain
 from tests.trainings import left_by
 
-CHAIN = SMALL.replace("infer: {batch_size: 4}", "infer: {batch_size: 1}")
-"""One engine for all that asks for one, since to compile is half of a small chain's work."""
+CHAIN = small_chain(batch_size=1)
+"""To compile takes as long as a small training; the chain in tests/chain has two engines."""
 
 
 @dataclass(frozen=True)

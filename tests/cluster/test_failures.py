@@ -13,6 +13,7 @@ def test_memory_that_runs_out_is_tried_once_more_and_then_named(crew: Team) -> N
     line = small.refusal(100, *TRAIN, "--wait")
 
     assert "137" in line
+    assert "rank 0" in line
     assert "memory" in line
     assert "attempt 2" in line
     assert row(small)["state"] == "failed"

@@ -52,7 +52,7 @@ def is_waiting(crew: Team) -> bool:
 
 
 def test_a_rank_that_hangs_is_named_and_started_again(crew: Team) -> None:
-    hanging = fake(crew, stage1=["hang 1", "ok"])
+    hanging = fake(crew, stage1=["hang 1", "meet"])
 
     done = hanging.hbseg(*TRAIN, "-j", "2x1", "--stall-timeout", "15", "--follow")
 

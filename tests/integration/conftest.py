@@ -7,13 +7,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import psutil
 import pytest
 
 from hbseg.backend import JobState
-from hbseg.chain import ChainSpecs
+from hbseg.chain import ChainSpecs, chain
 from hbseg.local.backend import Job, LocalBackend
 from hbseg.markers import write_marker
 from hbseg.placement import Placement
@@ -70,9 +71,10 @@ class Local:
         spec = specs.get(step, CompileSpec())
         return Task(step, spec, self.run.folder.folder(prefix), prefix)
 
-    def plant(self, task: Task) -> None:
-        """Leave what the fake step would."""
-        plant(self.run, self.data, task, self.folder / "work")
+    def plant(self, number: int | None = None) -> None:
+        """Leave the chain as if its first steps, or all, had been done."""
+        for task in islice(chain(self.run, self.data, self.specs()), number):
+            plant(self.run, self.data, task, self.folder / "work")
 
     def submit(self, task: Task, processes: int = 1, retries: int = 2) -> JobState:
         placement = Placement(processes_per_node=processes, retries=retries)

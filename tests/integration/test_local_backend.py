@@ -128,7 +128,7 @@ def test_codes_say_what_is_tried_again(
 
 
 def test_a_rank_that_stalls_is_ended_named_and_tried_again(local: Local) -> None:
-    local.fake(stage1=["hang 1", "ok"])
+    local.fake(stage1=["hang 1", "meet"])
     task = local.task(Step.STAGE1)
     placement = Placement(processes_per_node=2, stall_timeout=3)
 
@@ -234,7 +234,7 @@ def test_of_many_submits_at_once_one_starts(local: Local) -> None:
 
 @pytest.mark.parametrize("step", [Step.COMPILE, Step.STAGE1])
 def test_a_cancel_stops_all_and_is_no_failure(local: Local, step: Step) -> None:
-    local.fake(**{step: ["wait", "ok"]})
+    local.fake(**{step: ["meet wait" if step == Step.STAGE1 else "wait", "ok"]})
     task = local.task(step)
     local.submit(task, processes=2)
     local.until_log(task, "acts: wait", times=2 if step == Step.STAGE1 else 1)

@@ -46,12 +46,6 @@ def run_pipeline(local: Local, specs: ChainSpecs | None = None) -> list[str]:
     return told
 
 
-def plant(local: Local, number: int | None = None) -> None:
-    """Leave the chain as if its first steps, or all, had been done."""
-    for task in islice(chain(local.run, local.data, local.specs()), number):
-        local.plant(task)
-
-
 CHAIN = ["stage1", "stage2", "engine", "engine", "infer", "valid", "efficiency", "report"]
 
 
@@ -85,7 +79,7 @@ def test_a_chain_runs_once_and_is_skipped_afterwards(local: Local) -> None:
 
 
 def test_a_changed_spec_makes_its_step_and_all_after_it_run_again(local: Local) -> None:
-    plant(local)
+    local.plant()
     before = read_marker(local.run.folder.folder("stage1")).digest
     specs = local.specs()
     changed = ChainSpecs(
@@ -105,7 +99,7 @@ def test_a_changed_spec_makes_its_step_and_all_after_it_run_again(local: Local) 
 
 
 def test_a_failure_says_step_code_reason_and_where_the_logs_are(local: Local) -> None:
-    plant(local, 4)
+    local.plant(4)
     local.fake(infer=["fail 65", "ok"])
 
     with pytest.raises(StepFailed) as error:
@@ -164,13 +158,15 @@ def test_a_killed_pipeline_leaves_its_step_running_and_the_next_one_waits_for_it
     gate.touch()
     events: list[str] = []
     task = stage_task(local.run, local.data, local.specs().stage1)
-    Pipeline(
+    pipeline = Pipeline(
         local.backend,
         local.run,
         local.data,
         local.specs(),
         on_event=lambda event: events.append(event.happening),
-    ).do(task)
+    )
+    with local.backend.exclusive(local.run):  # the killed one has it no more
+        pipeline.do(task)
 
     assert events in (["joined", "done"], ["skipped"])
     attempts = [entry.key for entry in local.run.folder.list("attempts/stage1/")]
@@ -205,7 +201,7 @@ def test_a_listing_that_cannot_be_written_warns_and_stops_nothing(
     def down(self: Run, **summary: object) -> None:
         raise UnreachableError("storage is down")
 
-    plant(local, 4)
+    local.plant(4)
     monkeypatch.setattr(Run, "summarise", down)
     local.fake(infer=["fail 65"])
 
@@ -217,7 +213,7 @@ def test_a_listing_that_cannot_be_written_warns_and_stops_nothing(
 
 
 def test_what_was_made_from_older_inputs_is_stale(local: Local) -> None:
-    plant(local)
+    local.plant()
 
     def states() -> dict[str, str]:
         found = statuses(local.backend, local.run, local.run.read())
@@ -282,7 +278,7 @@ def test_a_submit_of_a_done_task_starts_nothing(local: Local) -> None:
 
 
 def test_engines_are_found_by_their_batch_size(local: Local) -> None:
-    plant(local)
+    local.plant()
     for task in chain(local.run, local.data, local.specs()):
         if task.prefix.startswith("engine/"):
             card = {"batch_size": getattr(task.spec, "batch_size", 0)}
@@ -299,6 +295,20 @@ def test_engines_are_found_by_their_batch_size(local: Local) -> None:
     assert find_efficiency(local.run).prefix == f"efficiency/{single.prefix.partition('/')[2]}"
 
 
+def test_one_batch_size_for_all_makes_one_engine(local: Local) -> None:
+    local.plant(2)
+    specs = local.specs()
+    batch_size = specs.infer.batch_size
+    measured = specs.efficiency.model_copy(update={"batch_size": batch_size})
+
+    steps = [
+        task.step
+        for task in islice(chain(local.run, local.data, replace(specs, efficiency=measured)), 5)
+    ]
+
+    assert steps == [Step.STAGE1, Step.STAGE2, Step.COMPILE, Step.INFER, Step.INFER]
+
+
 def test_a_chain_runs_against_real_s3_and_its_claim_is_there(local: Local, s3: S3Place) -> None:
     data = open_store(f"{s3.url}/data")
     write_marker(
@@ -306,7 +316,7 @@ def test_a_chain_runs_against_real_s3_and_its_claim_is_there(local: Local, s3: S
     )
     run = Run(open_store(f"{s3.url}/runs"), "second")
     run.claim(data=data.url)
-    plant(replace(local, run=run, data=data), 4)
+    replace(local, run=run, data=data).plant(4)
 
     done = Pipeline(local.backend, run, data, local.specs()).run()
 

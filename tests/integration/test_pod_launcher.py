@@ -378,13 +378,13 @@ def test_two_nodes_meet_in_one_attempt(local: Local, cluster: Cluster) -> None:
     assert ranks == {"[0]", "[1]"}
     for rank in (0, 1):
         log = local.run.folder.get(f"logs/stage1/1/{rank}.log").decode()
-        assert f"rank {rank} acts: meet" in log
+        assert f"rank {rank} acts: ok" in log
         assert f"rank {1 - rank} acts" not in log
     assert ending_of(local, Step.STAGE1, 1).code == 0
 
 
 def test_a_lost_node_ends_the_other_one_and_both_meet_again(local: Local, cluster: Cluster) -> None:
-    local.fake(stage1=["turns", "ok"])
+    local.fake(stage1=["turns", "meet"])
     task = local.task(Step.STAGE1)
     lost, other = cluster.gang(task)
     for pod in (lost, other):
@@ -398,6 +398,7 @@ def test_a_lost_node_ends_the_other_one_and_both_meet_again(local: Local, cluste
     again = cluster.gang(task)
     assert [pod.wait() for pod in again] == [0, 0]
     assert {pod.message.attempt for pod in again} == {2}
+    assert all(any("met 2 ranks" in line for line in pod.lines) for pod in again)
 
 
 def test_a_node_that_is_killed_with_its_launcher_leaves_the_other_one_s_word(
@@ -418,7 +419,7 @@ def test_a_node_that_is_killed_with_its_launcher_leaves_the_other_one_s_word(
 
 def test_a_node_that_waits_in_an_older_attempt_gives_it_up(local: Local, cluster: Cluster) -> None:
     gate = local.folder / "gate"
-    local.fake(stage1=["ok", f"gate {gate}"])
+    local.fake(stage1=["ok", f"meet gate {gate}"])
     task = local.task(Step.STAGE1)
     cluster.meet_anew()
     waiting = cluster.start(task, node=0, nodes=2)

@@ -8,7 +8,8 @@ from botocore.utils import parse_timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hbseg.s3 import moment
+from hbseg.errors import DeniedError
+from hbseg.s3 import moment, new_session, s3_client
 
 MOMENTS = st.datetimes(datetime(1980, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))
 
@@ -35,3 +36,19 @@ def test_other_forms_are_left_to_botocore(value: object) -> None:
 def test_what_is_no_time_is_an_error(text: str) -> None:
     with pytest.raises(ValueError, match="Invalid timestamp"):
         moment(text)
+
+
+def test_sessions_share_what_botocore_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_DATA_PATH", raising=False)
+    first, second = (new_session().get_component("data_loader") for _ in range(2))
+    assert first is second
+    assert first is not None
+
+    monkeypatch.setenv("AWS_DATA_PATH", "/elsewhere")
+    assert new_session().get_component("data_loader") is not first
+
+
+def test_a_profile_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    with pytest.raises(DeniedError, match=r"S3 settings are not usable \(ProfileNotFound\)"):
+        s3_client()

@@ -57,6 +57,8 @@ def act(what: str, context: StepContext, peers: Callable[[], None]) -> None:
     action, _, value = what.partition(" ")
     print(f"rank {RANK} acts: {what}", flush=True)
     print("to stderr 손", file=sys.stderr, flush=True)
+    if action in ("meet", "differ"):
+        raise AssertionError(f"{action} is for a training of several processes")
     if action == "fail":
         code, _, gate = value.partition(" ")
         until_there(gate)
@@ -101,6 +103,7 @@ def act(what: str, context: StepContext, peers: Callable[[], None]) -> None:
             time.sleep(0.2)
         print(f"the {value} is open", flush=True)
     if action == "oom":
+        Path("/proc/self/oom_score_adj").write_text("1000")  # this process shall be the victim
         hoard = []
         while True:
             hoard.append(bytearray(os.urandom(1 << 20) * 16))

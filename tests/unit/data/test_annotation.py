@@ -40,7 +40,7 @@ outlines = st.lists(coordinates, min_size=3, max_size=8).map(
     lambda points: np.array(points, dtype=np.int32)
 )
 polygon_sets = st.dictionaries(
-    st.sampled_from(BONES), st.lists(outlines, min_size=1, max_size=2), max_size=3
+    st.sampled_from(BONES), st.lists(outlines, min_size=1, max_size=3), max_size=3
 )
 shapes = st.tuples(st.integers(1, 80), st.integers(1, 80))
 
