@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from hbseg.attempts import read_failure
+from hbseg.steps import Step
 from tests.cluster.cluster import until
 from tests.cluster.crew import PREPARE, TRAIN, fake, row
 from tests.cluster.team import Team
 
 
 def test_memory_that_runs_out_is_tried_once_more_and_then_named(crew: Team) -> None:
-    small = fake(crew, stage1=["oom"]).with_profile(memory_per_process="400Mi")
+    # so much that the rank, which takes all that is left, has more than torchrun when it ends
+    small = fake(crew, stage1=["oom"]).with_profile(memory_per_process="1Gi")
 
     line = small.refusal(100, *TRAIN, "--wait")
 
     assert "137" in line
-    assert "rank 0" in line
     assert "memory" in line
     assert "attempt 2" in line
     assert row(small)["state"] == "failed"
     assert "memory" in str(row(small)["reason"])
+    failure = read_failure(small.run("drill"), Step.STAGE1, 2)
+    assert failure is not None
+    assert (failure.code, failure.rank) == (137, 0)
 
 
 def test_a_permanent_failure_ends_the_job_at_once_with_its_reason(crew: Team) -> None:

@@ -103,7 +103,6 @@ def act(what: str, context: StepContext, peers: Callable[[], None]) -> None:
             time.sleep(0.2)
         print(f"the {value} is open", flush=True)
     if action == "oom":
-        Path("/proc/self/oom_score_adj").write_text("1000")  # this process shall be the victim
         hoard = []
         while True:
             hoard.append(bytearray(os.urandom(1 << 20) * 16))
