@@ -36,17 +36,17 @@ def brute_force(polygons: annotation.Polygons, shape: tuple[int, int]) -> np.nda
 
 places = st.integers(-40, 120) | st.integers(-annotation.FARTHEST, annotation.FARTHEST)
 coordinates = st.tuples(places, places)
-outlines = st.lists(coordinates, min_size=3, max_size=8).map(
+outlines = st.lists(coordinates, min_size=3, max_size=12).map(
     lambda points: np.array(points, dtype=np.int32)
 )
 polygon_sets = st.dictionaries(
-    st.sampled_from(BONES), st.lists(outlines, min_size=1, max_size=3), max_size=3
+    st.sampled_from(BONES), st.lists(outlines, min_size=1, max_size=3), max_size=5
 )
 shapes = st.tuples(st.integers(1, 80), st.integers(1, 80))
 
 
 @given(polygons=polygon_sets, shape=shapes)
-@settings(deadline=None)
+@settings(max_examples=300, deadline=None)
 def test_masks_drawn_in_boxes_equal_fill_poly_on_the_whole_picture(
     polygons: annotation.Polygons, shape: tuple[int, int]
 ) -> None:
@@ -55,7 +55,7 @@ def test_masks_drawn_in_boxes_equal_fill_poly_on_the_whole_picture(
 
 
 @given(polygons=polygon_sets, shape=shapes)
-@settings(deadline=None)
+@settings(max_examples=300, deadline=None)
 def test_runs_of_polygons_equal_the_runs_of_their_masks(
     polygons: annotation.Polygons, shape: tuple[int, int]
 ) -> None:
@@ -182,7 +182,7 @@ entries = st.fixed_dictionaries(
         lambda items: json.dumps({"annotations": items}).encode()
     )
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=400, deadline=None)
 def test_hostile_bytes_give_polygons_or_a_refusal_and_nothing_else(data: bytes) -> None:
     try:
         polygons = annotation.read(data, source="x")
