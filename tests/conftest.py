@@ -28,7 +28,6 @@ _LONGEST = (
     "chain/test_chain.py",
     "cluster/test_chain.py",
     "cluster/test_training.py",
-    "integration/test_demo.py",
 )
 
 

@@ -12,14 +12,14 @@ run: {epochs: 3, global_batch_size: 4, micro_batch_size: null, validate_every: 1
 
 
 def small_chain(batch_size: int) -> str:
-    """Return a chain's config; with batches of one, one engine does for all that asks for one."""
+    """Return a chain's config; one engine does for all that asks for one."""
     return f"""
 stage1:{STAGE1.replace(chr(10), chr(10) + "  ")}
 stage2:
   dataset: {{image_size: 128}}
   run: {{epochs: 2, global_batch_size: 4, micro_batch_size: null, validate_every: 1}}
 infer: {{batch_size: {batch_size}}}
-efficiency: {{warmup: 1, iterations: 3}}
+efficiency: {{batch_size: {batch_size}, warmup: 1, iterations: 3}}
 report: {{pictures: 2}}
 """
 

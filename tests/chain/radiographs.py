@@ -12,7 +12,7 @@ from hbseg.anatomy import BONES
 from hbseg.data.pictures import read_gray
 
 if TYPE_CHECKING:
-    from tests.chain.conftest import Laptop
+    from tests.chain.laptop import Laptop
 
 FOLDER = Path(os.environ.get("HBSEG_TEST_RADIOGRAPHS", ""))
 PICTURES = sorted(p for p in FOLDER.iterdir() if p.suffix in (".png", ".jpg", ".jpeg"))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -19,10 +19,8 @@ from hbseg.local.s3server import EmbeddedS3
 from hbseg.runs import Run
 from hbseg.specs import CompileSpec, PrepareSpec
 from hbseg.store import open_store
+from tests.chain.laptop import Laptop, keys_of, laptop_of
 from tests.integration.fakes.fake_chain import chain_specs, plant
-
-if TYPE_CHECKING:
-    from tests.chain.conftest import Laptop
 
 Spoil = Callable[[Path], None]
 
@@ -35,6 +33,19 @@ def refusal(laptop: Laptop, code: int, *words: str, **environment: str) -> str:
     lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1, done.stderr
     return lines[0]
+
+
+@pytest.fixture(scope="module")
+def laptop(
+    s3_server: EmbeddedS3, raw_set: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Laptop]:
+    """A machine with its own bucket and state."""
+    bucket = f"refusals-{uuid.uuid4().hex[:12]}"
+    s3_server.create_bucket(bucket)
+    folder = tmp_path_factory.mktemp("laptop")
+    with keys_of(s3_server):
+        yield laptop_of(s3_server, bucket, folder=folder, state=folder / "state", raw=raw_set)
+    s3_server.delete_bucket(bucket)
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,12 @@
-"""One small chain on real pictures and a real S3 server, which several tests look at."""
+"""A place to run the command line in, with a real S3 server."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,36 +61,26 @@ class Laptop:
         return read_marker(self.run_folder(run).folder(prefix))
 
 
-@pytest.fixture(scope="package")
-def laptop(
-    s3_server: EmbeddedS3, raw_set: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Laptop]:
-    """A machine with its own bucket and state; the server's keys are in this process too."""
-    bucket = f"chain-{uuid.uuid4().hex[:12]}"
-    s3_server.create_bucket(bucket)
-    folder = tmp_path_factory.mktemp("laptop")
+def laptop_of(server: EmbeddedS3, bucket: str, *, folder: Path, state: Path, raw: Path) -> Laptop:
+    """Return a machine whose data and runs lie in a bucket; its home is `folder`."""
     config = folder / "small.yaml"
     config.write_text(CHAIN)
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
-        **s3_server.environment,
+        **server.environment,
         "HBSEG_BACKEND": "local",
-        "HBSEG_STATE": str(folder / "state"),
+        "HBSEG_STATE": str(state),
         "HBSEG_DATA": f"s3://{bucket}/data",
         "HBSEG_RUNS": f"s3://{bucket}/runs",
         "HOME": str(folder),
     }
+    return Laptop(environment, environment["HBSEG_DATA"], environment["HBSEG_RUNS"], raw, config)
+
+
+@contextmanager
+def keys_of(server: EmbeddedS3) -> Iterator[None]:
+    """Let this process find the server, too."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in s3_server.environment.items():
+        for name, value in server.environment.items():
             patch.setenv(name, value)
-        yield Laptop(
-            environment, environment["HBSEG_DATA"], environment["HBSEG_RUNS"], raw_set, config
-        )
-    s3_server.delete_bucket(bucket)
-
-
-@pytest.fixture(scope="package")
-def calm(laptop: Laptop) -> str:
-    """Name of a run whose chain ended without a disturbance."""
-    laptop.hbseg(*laptop.pipeline("calm"))
-    return "calm"
+        yield
