@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 from hbseg import rle
 from hbseg.anatomy import BONES, INDEX
 from hbseg.chain import ChainSpecs, dataset_version, find_engine, images_prefix, infer_task
+from hbseg.cpu import usable_cores
 from hbseg.errors import ConflictError, DeniedError, InvalidInput, StepFailed
 from hbseg.fetch import download_csv, fetch_report, fetch_submission
 from hbseg.folder import temporary_beside
@@ -27,7 +28,6 @@ from hbseg.local.backend import LocalBackend
 from hbseg.local.s3server import EmbeddedS3
 from hbseg.pipeline import Event, Pipeline
 from hbseg.placement import Placement
-from hbseg.processes import usable_cores
 from hbseg.runs import Run
 from hbseg.specs import PrepareSpec, TrainSpec
 from hbseg.store import Store, open_store
@@ -149,6 +149,15 @@ def fitted(
     )
     folds = max(2, min(prepare_spec.folds, persons))
     return specs, prepare_spec.model_copy(update={"folds": folds})
+
+
+def in_fp32(specs: ChainSpecs) -> ChainSpecs:
+    """Return the specs with trainings in fp32, for a CPU that has no instructions for bfloat16."""
+    stage1, stage2 = (
+        stage.model_copy(update={"run": stage.run.model_copy(update={"precision": "fp32"})})
+        for stage in (specs.stage1, specs.stage2)
+    )
+    return replace(specs, stage1=stage1, stage2=stage2)
 
 
 def _stretched(spec: TrainSpec, ratio: float) -> TrainSpec:
@@ -389,4 +398,4 @@ def _write(path: Path, data: bytes) -> None:
         os.replace(temporary, path)
 
 
-__all__ = ["HANDS", "TEST_HANDS", "DemoResult", "Listener", "fitted", "run_demo"]
+__all__ = ["HANDS", "TEST_HANDS", "DemoResult", "Listener", "fitted", "in_fp32", "run_demo"]

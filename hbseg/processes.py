@@ -108,15 +108,3 @@ def stop(process: subprocess.Popen[bytes], grace: float) -> int:
         except subprocess.TimeoutExpired:
             process.kill()
     return process.wait()
-
-
-def usable_cores() -> int:
-    """Return the number of CPU cores that this process may use: affinity and cgroup quota."""
-    try:
-        cores = len(os.sched_getaffinity(0))
-    except AttributeError:  # not on macOS
-        cores = os.cpu_count() or 1
-    with suppress(OSError, ValueError):
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        cores = min(cores, max(1, int(quota) // int(period)))
-    return cores

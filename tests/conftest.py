@@ -1,5 +1,6 @@
 """Fixtures that all tests share: a real S3 server, stores over it and over folders, a raw set."""
 
+import fcntl
 import os
 import signal
 import uuid
@@ -88,7 +89,11 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
 
 @pytest.fixture(scope="session")
 def raw_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A raw set of synthetic hands at their full size."""
-    folder = tmp_path_factory.mktemp("raw") / "set"
-    write_raw_set(folder, hands=HANDS, test_hands=TEST_HANDS, seed=5, workers=2)
-    return folder
+    """A raw set of synthetic hands at their full size, one for all test processes: to be read."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    with (root / "raw.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        write_raw_set(root / "raw", hands=HANDS, test_hands=TEST_HANDS, seed=5, workers=2)
+    return root / "raw"

@@ -231,6 +231,6 @@ def prepared_set(
 
 
 def _workers(number: int | None) -> int:
-    from hbseg.processes import usable_cores
+    from hbseg.cpu import usable_cores
 
     return usable_cores() if number is None else number

@@ -41,15 +41,20 @@ def demo(
     output: options.Output = Format.TABLE,
 ) -> Result:
     """Run the whole chain here, against a real S3 server that the demo starts and stops."""
-    from hbseg.demo import HANDS, TEST_HANDS, Listener, fitted, run_demo
+    from hbseg.cpu import has_bf16
+    from hbseg.demo import HANDS, TEST_HANDS, Listener, fitted, in_fp32, run_demo
     from hbseg.errors import UsageError
     from hbseg.specs import PrepareSpec
 
     if raw is not None and (hands is not None or test_hands is not None):
         raise UsageError("--raw does not go with --hands or --test-hands", "leave one out")
     hands = HANDS if hands is None else hands
+    specs = chain_specs(variant=VARIANT)
+    if not has_bf16():
+        say("this CPU is not known to compute bfloat16: training in fp32, several times as long")
+        specs = in_fp32(specs)
     specs, prepare_spec = fitted(
-        chain_specs(variant=VARIANT),
+        specs,
         spec_of(PrepareSpec, "prepare", variant=VARIANT),
         hands=hands,
         raw=raw,

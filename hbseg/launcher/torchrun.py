@@ -13,8 +13,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from hbseg.cpu import usable_cores
 from hbseg.placement import Placement
-from hbseg.processes import usable_cores
 from hbseg.steps import TRAINING, Step
 
 _OPERATORS = re.compile(

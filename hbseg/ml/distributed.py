@@ -95,7 +95,7 @@ def world(process_group: str) -> Iterator[World]:
     """Join the other processes; yields this one's place.
 
     Raises:
-        SpecError: nccl without a GPU.
+        SpecError: nccl without a GPU for each process.
         PeerLost: another process was lost, or did not come.
     """
     if process_group == "auto":
@@ -108,7 +108,7 @@ def world(process_group: str) -> Iterator[World]:
     rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     device = torch.device("cpu")
     if process_group == "nccl":
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        device = _own_gpu(rank, int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
         _repeatable()
     if size == 1:
@@ -122,6 +122,16 @@ def world(process_group: str) -> Iterator[World]:
             raise PeerLost(f"rank {rank} lost another process: {error}") from error
         raise
     dist.destroy_process_group()
+
+
+def _own_gpu(rank: int, local_rank: int) -> torch.device:
+    visible = torch.cuda.device_count()
+    if local_rank >= visible:
+        raise SpecError(
+            f"rank {rank} has no GPU of its own: {visible} visible here",
+            f"start as many processes on a node as it has GPUs: -j NODESx{visible}",
+        )
+    return torch.device("cuda", local_rank)
 
 
 def _repeatable() -> None:

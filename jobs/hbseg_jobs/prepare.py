@@ -15,12 +15,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
 
+from hbseg.cpu import usable_cores
 from hbseg.data.prepare import prepare
 from hbseg.data.prepared import PREPARED, PreparedRecord
 from hbseg.data.raw_source import fetch
 from hbseg.errors import InvalidInput, SpecError
 from hbseg.markers import sha256_of
-from hbseg.processes import usable_cores
 from hbseg.progress import Beats
 from hbseg.specs import PrepareSpec
 from hbseg.store import open_store

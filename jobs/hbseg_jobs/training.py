@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from hbseg.cpu import has_bf16
 from hbseg.data.dataset import open_version
 from hbseg.errors import ContractError, SpecError
 from hbseg.ml.checkpoint import load_weights, put_weights
@@ -31,6 +32,8 @@ def work(context: StepContext) -> None:
     digest = identity(spec.digest(), inputs)
     with world(spec.run.process_group) as here:
         print_line(f"rank {here.rank} of {here.size} on {here.device}, {threads} CPU threads")
+        if here.is_main and here.device.type == "cpu":
+            _warn_of_emulation(spec)
         here.check_same(digest)
         trained = train(_setting(context, spec, digest, here), here)
         if trained is not None:
@@ -39,6 +42,15 @@ def work(context: StepContext) -> None:
             )
         # Rank 0's end counts as the job's: the others stay until the marker is written.
         here.wait()
+
+
+def _warn_of_emulation(spec: TrainSpec) -> None:
+    if spec.run.precision == "bf16" and not has_bf16():
+        print_line(
+            "this CPU is not known to compute bfloat16, and to emulate it takes several times as "
+            "long; faster here: --set run.precision=fp32 "
+            f"(in a pipeline stage{spec.stage}.run.precision=fp32)"
+        )
 
 
 def _setting(context: StepContext, spec: TrainSpec, digest: str, here: World) -> Setting:

@@ -22,6 +22,7 @@ import pytest
 
 from hbseg import rle, submission
 from hbseg.anatomy import BONES
+from hbseg.cpu import has_bf16
 from hbseg.data.dataset import open_version
 from hbseg.demo import BUCKET, RUN, _alone_in
 from hbseg.errors import ConflictError
@@ -34,6 +35,7 @@ from tests.integration.conftest import until as until_state
 from tests.small import CHAIN, HANDS, TEST_HANDS
 from tests.trainings import left_by
 
+OTHER_SETTINGS = ("AWS_PROFILE", "HBSEG_BACKEND", "HBSEG_STATE", "HBSEG_DATA", "HBSEG_RUNS")
 PROGRAM = Path(__file__).with_name("small_demo.py")
 PATIENCE = 240.0
 """Seconds until a state that should come is given up."""
@@ -83,7 +85,11 @@ def start_demo(folder: Path, *pictures: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, "HTTP_PROXY": "http://127.0.0.1:9", "AWS_PROFILE": "none"},
+        env={
+            **os.environ,
+            **dict.fromkeys(OTHER_SETTINGS, "none"),
+            "HTTP_PROXY": "http://127.0.0.1:9",
+        },
     )
 
 
@@ -113,7 +119,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def laptop(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laptop]:
     """The demo's machine, its S3 server started again; the tests of the demo itself come before."""
     home = tmp_path_factory.mktemp("home")
-    with EmbeddedS3(demo / "s3") as server, keys_of(server):
+    with _alone_in(demo), EmbeddedS3(demo / "s3") as server, keys_of(server):
         yield laptop_of(server, BUCKET, folder=home, state=demo / "state", raw=demo / "raw")
 
 
@@ -185,7 +191,8 @@ def test_every_step_leaves_what_the_contract_names(laptop: Laptop, calm: str) ->
     assert len([key for key in engines if key.endswith("/engine.json")]) == 1
     assert len([key for key in keys if key.startswith("efficiency/")]) >= 2
     for rank in (0, 1):
-        assert f"logs/stage1/1/{rank}.log" in keys
+        log = laptop.run_folder(calm).get(f"logs/stage1/1/{rank}.log").decode()
+        assert ("compute bfloat16" in log) is (rank == 0 and not has_bf16())
 
 
 def test_a_line_of_metrics_has_the_names_of_the_contract(laptop: Laptop, calm: str) -> None:
@@ -222,6 +229,7 @@ def test_a_run_killed_in_both_stages_and_in_infer_ends_with_the_same_bytes(
     laptop: Laptop, calm: str
 ) -> None:
     folder = laptop.run_folder("stormy")
+    environment = {**laptop.environment, "HBSEG_DATA": f"{laptop.data}-stormy"}  # prepared anew
     kills = [
         ("stage1/checkpoints/", "state.json"),
         ("stage2/checkpoints/", "state.json"),
@@ -230,7 +238,7 @@ def test_a_run_killed_in_both_stages_and_in_infer_ends_with_the_same_bytes(
     for prefix, name in kills:
         process = subprocess.Popen(
             laptop.command(*laptop.pipeline("stormy")),
-            env=laptop.environment,
+            env=environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -238,7 +246,7 @@ def test_a_run_killed_in_both_stages_and_in_infer_ends_with_the_same_bytes(
             until(has(folder, prefix, name), f"{prefix}...{name}", process)
         finally:
             kill_everything(process)
-    laptop.hbseg(*laptop.pipeline("stormy"))
+    laptop.hbseg(*laptop.pipeline("stormy"), environment=environment)
     for prefix in ("stage1", "stage2", "infer", "valid"):
         disturbed, undisturbed = laptop.marker("stormy", prefix), laptop.marker(calm, prefix)
         assert disturbed.outputs == undisturbed.outputs, prefix

@@ -20,7 +20,7 @@ from tests.small import small_chain
 from tests.trainings import left_by
 
 CHAIN = small_chain(batch_size=1)
-"""To compile takes as long as a small training; the chain in tests/chain has two engines."""
+"""Batches of one, where tests/chain has four."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 
 from hbseg.chain import ChainSpecs, images_prefix
-from hbseg.demo import HANDS, Listener, _environment, fitted, overlay_names, run_demo
+from hbseg.demo import (
+    HANDS,
+    Listener,
+    _environment,
+    fitted,
+    in_fp32,
+    overlay_names,
+    run_demo,
+)
 from hbseg.errors import InvalidInput, NotFoundError
 from hbseg.folder import FolderStore
 from hbseg.specs import PrepareSpec
@@ -29,6 +37,15 @@ def test_a_set_of_the_expected_size_changes_nothing(specs: ChainSpecs) -> None:
         specs,
         PrepareSpec(folds=10),
     )
+
+
+def test_a_cpu_without_bfloat16_trains_the_same_in_fp32(specs: ChainSpecs) -> None:
+    other = in_fp32(specs)
+    for before, after in ((specs.stage1, other.stage1), (specs.stage2, other.stage2)):
+        assert (before.run.precision, after.run.precision) == ("bf16", "fp32")
+        run = after.run.model_copy(update={"precision": "bf16"})
+        assert after.model_copy(update={"run": run}) == before
+    assert other.infer == specs.infer
 
 
 @pytest.mark.parametrize("hands", [20, 100, 800])

@@ -12,7 +12,6 @@ from hbseg.processes import (
     is_alive,
     stop,
     tied,
-    usable_cores,
     wait_for_end,
 )
 
@@ -92,7 +91,3 @@ def test_a_tied_command_is_the_command() -> None:
     )
 
     assert done.stdout == b"x\n"
-
-
-def test_there_is_at_least_one_core() -> None:
-    assert 1 <= usable_cores() <= (os.cpu_count() or 1)

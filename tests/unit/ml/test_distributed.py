@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from hbseg.errors import PeerLost
+from hbseg.errors import PeerLost, SpecError
 from hbseg.ml.distributed import World, collective_timeout, is_lost_peer, world
 
 GLOO = "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:553] "
@@ -76,3 +76,16 @@ def test_the_launcher_says_how_long_to_wait(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_one_process_agrees_with_itself() -> None:
     World(0, 1, torch.device("cpu")).check_same("ab" * 32)
+
+
+def test_a_process_without_a_gpu_of_its_own_is_told_before_it_meets_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    for name, value in {"RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4"}.items():
+        monkeypatch.setenv(name, value)
+
+    with pytest.raises(SpecError, match="rank 3 has no GPU of its own: 1 visible") as caught:
+        world("auto").__enter__()
+    assert "-j NODESx1" in str(caught.value)
