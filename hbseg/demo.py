@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from hbseg import rle
 from hbseg.anatomy import BONES, INDEX
@@ -153,11 +153,8 @@ def fitted(
 
 def in_fp32(specs: ChainSpecs) -> ChainSpecs:
     """Return the specs with trainings in fp32, for a CPU that has no instructions for bfloat16."""
-    stage1, stage2 = (
-        stage.model_copy(update={"run": stage.run.model_copy(update={"precision": "fp32"})})
-        for stage in (specs.stage1, specs.stage2)
-    )
-    return replace(specs, stage1=stage1, stage2=stage2)
+    fp32 = {"precision": "fp32"}
+    return replace(specs, stage1=_changed(specs.stage1, fp32), stage2=_changed(specs.stage2, fp32))
 
 
 def _stretched(spec: TrainSpec, ratio: float) -> TrainSpec:
@@ -165,7 +162,12 @@ def _stretched(spec: TrainSpec, ratio: float) -> TrainSpec:
         name: max(1, round(getattr(spec.run, name) * ratio))
         for name in ("epochs", "validate_every")
     }
-    return spec.model_copy(update={"run": spec.run.model_copy(update=numbers)})
+    return _changed(spec, numbers)
+
+
+def _changed(spec: TrainSpec, run: Mapping[str, Any]) -> TrainSpec:
+    """Return the spec with other values in its block `run`."""
+    return spec.model_copy(update={"run": spec.run.model_copy(update=run)})
 
 
 class _Demo:
