@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from hbseg import rle
 from hbseg.anatomy import BONES, INDEX
@@ -151,23 +151,12 @@ def fitted(
     return specs, prepare_spec.model_copy(update={"folds": folds})
 
 
-def in_fp32(specs: ChainSpecs) -> ChainSpecs:
-    """Return the specs with trainings in fp32, for a CPU that has no instructions for bfloat16."""
-    fp32 = {"precision": "fp32"}
-    return replace(specs, stage1=_changed(specs.stage1, fp32), stage2=_changed(specs.stage2, fp32))
-
-
 def _stretched(spec: TrainSpec, ratio: float) -> TrainSpec:
     numbers = {
         name: max(1, round(getattr(spec.run, name) * ratio))
         for name in ("epochs", "validate_every")
     }
-    return _changed(spec, numbers)
-
-
-def _changed(spec: TrainSpec, run: Mapping[str, Any]) -> TrainSpec:
-    """Return the spec with other values in its block `run`."""
-    return spec.model_copy(update={"run": spec.run.model_copy(update=run)})
+    return spec.model_copy(update={"run": spec.run.model_copy(update=numbers)})
 
 
 class _Demo:
@@ -400,4 +389,4 @@ def _write(path: Path, data: bytes) -> None:
         os.replace(temporary, path)
 
 
-__all__ = ["HANDS", "TEST_HANDS", "DemoResult", "Listener", "fitted", "in_fp32", "run_demo"]
+__all__ = ["HANDS", "TEST_HANDS", "DemoResult", "Listener", "fitted", "run_demo"]

@@ -9,13 +9,13 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
 from hbseg.errors import DeniedError, DiskFullError, NotFoundError
-from hbseg.store import Entry, checked_key, is_utf8, joined
+from hbseg.store import Entry, checked_key, is_utf8, joined, read_many
 
 _PRIVATE = ".hbseg-"
 """Names of our own lock and temporary files start so; they are no objects."""
@@ -51,6 +51,10 @@ class FolderStore:
         """Return a file's bytes and their sha256."""
         data = self.get(key)
         return data, _tag(data)
+
+    def get_many(self, keys: Iterable[str]) -> Iterator[bytes | None]:
+        """Yield many files' bytes; the folder may be another machine's, so several at a time."""
+        return read_many(self.get, keys)
 
     def put(self, key: str, data: bytes) -> None:
         """Write a file by rename."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import getpass
 import re
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -17,8 +16,6 @@ CLAIM = "run.json"
 LONGEST_NAME = 40
 """Characters of a run's name: pods and services add to it, and end at 63."""
 
-READERS = 32
-"""Claims that a listing reads at a time."""
 AT_WORK = ("pending", "running")
 """States of a step, in a summary, in which a backend may be at work on it."""
 
@@ -133,15 +130,23 @@ def _check_claim(held: RunClaim, wanted: RunClaim) -> None:
 
 def list_runs(runs: Store) -> Iterator[RunClaim]:
     """Yield the claims of all runs by name; a folder without a claim is no run."""
-
-    def claim(name: str) -> RunClaim | None:
+    names = [name for name in runs.list_folders() if _is_run_name(name)]
+    for name, content in zip(names, runs.get_many(map(_claim_key, names)), strict=True):
+        if content is None:
+            continue
         try:
-            return Run(runs, name).read()
-        except (NotFoundError, InvalidInput):
-            return None
+            claim = RunClaim.from_text(content, source=f"{runs.url}/{_claim_key(name)}")
+        except InvalidInput:
+            continue
+        yield claim
 
-    with ThreadPoolExecutor(READERS, thread_name_prefix="list") as readers:
-        yield from (found for found in readers.map(claim, runs.list_folders()) if found)
+
+def _claim_key(name: str) -> str:
+    return f"{name}/{CLAIM}"
+
+
+def _is_run_name(name: str) -> bool:
+    return _NAME.fullmatch(name) is not None and len(name) <= LONGEST_NAME
 
 
 def checked_run_name(name: str) -> str:
@@ -150,7 +155,7 @@ def checked_run_name(name: str) -> str:
     Raises:
         InvalidInput: not lower-case letters, digits and `-`, or too long.
     """
-    if not _NAME.fullmatch(name) or len(name) > LONGEST_NAME:
+    if not _is_run_name(name):
         raise InvalidInput(
             f"run name {name[:60]!r} is not valid",
             f"use a letter, then up to {LONGEST_NAME - 1} of a-z, 0-9 and -",

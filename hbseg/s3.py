@@ -8,13 +8,13 @@ standard mode: exponential back-off with jitter, limited by a retry quota.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from hbseg.errors import (
     BucketMissing,
@@ -26,11 +26,12 @@ from hbseg.errors import (
     UnreachableError,
 )
 from hbseg.folder import write_error
-from hbseg.store import Entry, checked_key, joined
+from hbseg.store import READERS, Entry, checked_key, joined, read_many
 
 if TYPE_CHECKING:
+    from boto3.session import Session
     from botocore.loaders import Loader
-    from botocore.session import Session
+    from botocore.session import Session as CoreSession
     from mypy_boto3_s3 import S3Client
 
 CONNECT_SECONDS = 5
@@ -58,11 +59,21 @@ _SHORT = frozenset({"InvalidRange", "416"})
 _CONFLICT = frozenset({"PreconditionFailed", "412", "ConditionalRequestConflict", "409"})
 
 
+class Connection(NamedTuple):
+    """How S3 is spoken to."""
+
+    client: S3Client
+    """boto3's, with our limits and retries."""
+    session: Session
+    """Where the client has its keys from."""
+
+
 class S3Store:
     """The objects below one prefix of a bucket. Safe to share between threads."""
 
-    def __init__(self, client: S3Client, bucket: str, prefix: str = "") -> None:
-        self._client = client
+    def __init__(self, connection: Connection, bucket: str, prefix: str = "") -> None:
+        self._connection = connection
+        self._client = connection.client
         self._bucket = bucket
         self._prefix = prefix.strip("/")
 
@@ -78,7 +89,7 @@ class S3Store:
             raise InvalidInput("an S3 URL has no bucket", "give s3://bucket/prefix")
         if prefix.strip("/"):
             checked_key(prefix.strip("/"))
-        return cls(s3_client(), bucket, prefix)
+        return cls(s3_connection(), bucket, prefix)
 
     @property
     def url(self) -> str:
@@ -88,7 +99,7 @@ class S3Store:
     def folder(self, path: str) -> Self:
         """Return the store of a folder below this one."""
         key = checked_key(path.strip("/"))
-        return type(self)(self._client, self._bucket, joined(self._prefix, key))
+        return type(self)(self._connection, self._bucket, joined(self._prefix, key))
 
     def get(self, key: str) -> bytes:
         """Return an object's bytes."""
@@ -111,6 +122,18 @@ class S3Store:
         with self._request(key):
             answer = self._client.get_object(Bucket=self._bucket, Key=self._key(key))
             return answer["Body"].read(), answer["ETag"]
+
+    def get_many(self, keys: Iterable[str]) -> Iterator[bytes | None]:
+        """Yield many small objects' bytes; by the shortcut where there is one."""
+        from hbseg.s3_many import Shortcut
+
+        shortcut = Shortcut(*self._connection, self._bucket)
+
+        def read(key: str) -> bytes:
+            data = shortcut.get(self._key(key))
+            return self.get(key) if data is None else data
+
+        return read_many(read, keys)
 
     def put(self, key: str, data: bytes) -> None:
         """Write an object."""
@@ -277,6 +300,11 @@ class _ConditionFailed(InvalidInput):
 
 def s3_client() -> S3Client:
     """Return a client for all of S3, with our limits and retries. Raises DeniedError."""
+    return s3_connection().client
+
+
+def s3_connection() -> Connection:
+    """Return a client for all of S3 and its session. Raises DeniedError."""
     import boto3
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError
@@ -285,7 +313,7 @@ def s3_client() -> S3Client:
         connect_timeout=CONNECT_SECONDS,
         read_timeout=READ_SECONDS,
         retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
-        max_pool_connections=32,
+        max_pool_connections=READERS,
     )
     # MinIO, SeaweedFS and AWS with an endpoint ignore the region, but boto3 wants one to sign.
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
@@ -294,7 +322,7 @@ def s3_client() -> S3Client:
         core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=moment)
         session = boto3.session.Session(botocore_session=core)
         region = region or session.region_name or "us-east-1"
-        return session.client("s3", region_name=region, config=config)
+        return Connection(session.client("s3", region_name=region, config=config), session)
     except (BotoCoreError, ValueError) as error:
         raise DeniedError(
             f"S3 settings are not usable ({type(error).__name__})",
@@ -302,7 +330,7 @@ def s3_client() -> S3Client:
         ) from None
 
 
-def new_session(**options: Any) -> Session:
+def new_session(**options: Any) -> CoreSession:
     """Return a botocore session that shares what botocore knows of AWS with the others.
 
     A session of its own reads 3.6 MB of JSON for its first client: two thirds of the CPU time of

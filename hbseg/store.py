@@ -7,12 +7,16 @@ A store is the folder behind a URL (`s3://bucket/prefix` or a path); keys are re
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from hbseg.errors import InvalidInput
+from hbseg.errors import BucketMissing, InvalidInput, NotFoundError
+
+READERS = 32
+"""Objects that are read at a time where many are wanted: they hide the way to a far server."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,12 @@ class Store(Protocol):
 
     def get_tagged(self, key: str) -> tuple[bytes, str]:
         """Return an object's bytes and its tag for `put_if_match`. Raises NotFoundError."""
+
+    def get_many(self, keys: Iterable[str]) -> Iterator[bytes | None]:
+        """Yield many small objects' bytes in the order of their keys; none where one is not there.
+
+        Several are read at a time, which a loop of `get` cannot.
+        """
 
     def put(self, key: str, data: bytes) -> None:
         """Write an object; readers see the old one or the new one whole."""
@@ -98,6 +108,21 @@ def open_store(url: str | os.PathLike[str]) -> Store:
     from hbseg.folder import FolderStore
 
     return FolderStore(Path(text))
+
+
+def read_many(read: Callable[[str], bytes], keys: Iterable[str]) -> Iterator[bytes | None]:
+    """Yield what `read` returns for each key, in their order; none where it finds nothing."""
+
+    def found(key: str) -> bytes | None:
+        try:
+            return read(key)
+        except BucketMissing:
+            raise
+        except NotFoundError:
+            return None
+
+    with ThreadPoolExecutor(READERS, thread_name_prefix="read") as readers:
+        yield from readers.map(found, keys)
 
 
 def checked_key(key: str) -> str:

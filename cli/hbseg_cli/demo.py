@@ -41,8 +41,7 @@ def demo(
     output: options.Output = Format.TABLE,
 ) -> Result:
     """Run the whole chain here, against a real S3 server that the demo starts and stops."""
-    from hbseg.cpu import has_bf16
-    from hbseg.demo import HANDS, TEST_HANDS, Listener, fitted, in_fp32, run_demo
+    from hbseg.demo import HANDS, TEST_HANDS, Listener, fitted, run_demo
     from hbseg.errors import UsageError
     from hbseg.specs import PrepareSpec
 
@@ -50,9 +49,6 @@ def demo(
         raise UsageError("--raw does not go with --hands or --test-hands", "leave one out")
     hands = HANDS if hands is None else hands
     specs = chain_specs(variant=VARIANT)
-    if not has_bf16():
-        say("this CPU is not known to compute bfloat16: training in fp32, several times as long")
-        specs = in_fp32(specs)
     specs, prepare_spec = fitted(
         specs,
         spec_of(PrepareSpec, "prepare", variant=VARIANT),

@@ -2,57 +2,75 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
-from typing import Annotated, NoReturn
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Annotated, Final, NoReturn
 
 import typer
 
 from hbseg import __version__
 from hbseg.errors import HbsegError
-from hbseg_cli import (
-    config,
-    data,
-    demo,
-    diff,
-    doctor,
-    events,
-    fetch,
-    logs,
-    pipeline,
-    runs,
-    status,
-    submit,
-)
-from hbseg_cli import render as rendering
 from hbseg_cli.output import Result, error_document, render, say, verbosity, write
 from hbseg_cli.session import globals_
 
 USAGE = 2
 INTERRUPTED = 130
 
-app = typer.Typer(
-    name="hbseg",
-    help="Segmentation of the 29 bones of the hand in X-rays, from a laptop to Kubernetes.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-demo.add_to(app)
-data.add_to(app)
-submit.add_to(app)
-rendering.add_to(app)
-pipeline.add_to(app)
-runs.add_to(app)
-status.add_to(app)
-events.add_to(app)
-logs.add_to(app)
-diff.add_to(app)
-fetch.add_to(app)
-doctor.add_to(app)
-config.add_to(app)
+_PLAIN_FLAGS: Final = ("-v", "--verbose", "-q", "--quiet")
+MODULES: Final = {
+    "demo": "demo",
+    "data": "data",
+    "submit-train": "submit",
+    "submit-compile": "submit",
+    "submit-infer": "submit",
+    "submit-efficiency": "submit",
+    "submit-report": "submit",
+    "render": "render",
+    "pipeline": "pipeline",
+    "list": "runs",
+    "cancel": "runs",
+    "delete": "runs",
+    "status": "status",
+    "events": "events",
+    "logs": "logs",
+    "diff": "diff",
+    "fetch-submission": "fetch",
+    "fetch-report": "fetch",
+    "fetch-checkpoint": "fetch",
+    "doctor": "doctor",
+    "config": "config",
+}
+"""The module of each command."""
+
+
+def application(words: Sequence[str] = ()) -> typer.Typer:
+    """Return the command line: all of it, or as much as `words`, the arguments, want.
+
+    To build all commands takes longer than to run most of them.
+    """
+    app = typer.Typer(
+        name="hbseg",
+        help="Segmentation of the 29 bones of the hand in X-rays, from a laptop to Kubernetes.",
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_globals)
+    module = _module(words)
+    for name in dict.fromkeys(MODULES.values()) if module is None else [module]:
+        import_module(f"hbseg_cli.{name}").add_to(app)
+    return app
+
+
+def _module(words: Sequence[str]) -> str | None:
+    """Return the module of the command that `words` start with, after flags that take no value."""
+    command = next((word for word in words if word not in _PLAIN_FLAGS), None)
+    return MODULES.get(command or "")
 
 
 def _version(wanted: bool) -> None:
@@ -61,7 +79,6 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _globals(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
@@ -80,6 +97,8 @@ def _globals(
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit with its documented code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is None:
+        gc.set_threshold(50_000)  # this process is ours; to start makes many objects, no garbage
     try:
         code = _run(words)
     except BrokenPipeError:
@@ -91,7 +110,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 def _run(words: list[str]) -> int:
     try:
-        outcome = app(_with_bare_dry_run(words), prog_name="hbseg", standalone_mode=False)
+        given = _with_bare_dry_run(words)
+        outcome = application(given)(given, prog_name="hbseg", standalone_mode=False)
         if isinstance(outcome, Result):
             write(render(outcome))
             return outcome.exit_code

@@ -414,7 +414,8 @@ def test_a_node_that_is_killed_with_its_launcher_leaves_the_other_one_s_word(
     assert other.wait() == 170
     ending = ending_of(local, Step.STAGE1, 1)
     assert (ending.code, ending.lost_peer, ending.final) == (170, True, False)
-    assert "lost another process" in ending.reason
+    # Whichever sees it first: the rank its peer's end, or torchrun its rendezvous' end.
+    assert any(word in ending.reason for word in ("lost another process", "keeps the rendezvous"))
 
 
 def test_a_node_that_waits_in_an_older_attempt_gives_it_up(local: Local, cluster: Cluster) -> None:

@@ -21,7 +21,7 @@ from hbseg.errors import (
     UnreachableError,
 )
 from hbseg.local.s3server import EmbeddedS3
-from hbseg.s3 import s3_client
+from hbseg.s3 import S3Store, s3_client
 from hbseg.store import Entry, Store, open_store
 from tests.conftest import S3Place
 
@@ -60,6 +60,95 @@ def test_a_missing_object_is_not_found(store: Store, tmp_path: Path) -> None:
         with pytest.raises(NotFoundError, match="none"):
             read()
     assert not (tmp_path / "none").exists()
+
+
+def test_many_objects_come_in_the_order_of_their_keys(store: Store) -> None:
+    keys = [f"{number % 7}/{number}" for number in range(40)] + AWKWARD_KEYS + ["a%25b", "a%b"]
+    for key in keys:
+        store.put(key, key.encode())
+    store.put("empty", b"")
+
+    asked = ["none", *reversed(keys), "empty", "no/ne"]
+
+    assert list(store.get_many(asked)) == [
+        None,
+        *(key.encode() for key in reversed(keys)),
+        b"",
+        None,
+    ]
+    assert list(store.get_many([])) == []
+
+
+def test_many_keys_do_not_leave_the_store(store: Store) -> None:
+    with pytest.raises(InvalidInput):
+        list(store.get_many(["../x"]))
+
+
+def test_what_the_shortcut_does_not_reach_is_read_without_it(
+    s3: S3Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(s3.url)
+    store.put("a", b"one")
+    asked: list[str] = []
+    get = S3Store.get
+
+    def counted(self: S3Store, key: str) -> bytes:
+        asked.append(key)
+        return get(self, key)
+
+    monkeypatch.setattr(S3Store, "get", counted)
+    assert list(store.get_many(["a", "a"])) == [b"one", b"one"]
+    assert asked == []
+
+    # A proxy that is not there stops the shortcut alone: boto3's client was made before.
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "")
+
+    assert list(store.get_many(["a", "none", "a"])) == [b"one", None, b"one"]
+    assert sorted(asked) == ["a", "a", "none"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9"),
+        ("AWS_ENDPOINT", "http://127.0.0.1:9"),
+        ("AWS_SKIP_SIGNATURE", "true"),
+        ("AWS_VIRTUAL_HOSTED_STYLE_REQUEST", "true"),
+        ("AWS_REGION", "eu-central-1"),
+    ],
+)
+def test_the_shortcut_goes_where_boto3_goes_whatever_is_set_meanwhile(
+    name: str, value: str, s3: S3Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(s3.url)
+    store.put("a", b"one")
+    monkeypatch.setattr(S3Store, "get", None)  # boto3 is not asked
+
+    monkeypatch.setenv(name, value)
+
+    assert list(store.get_many(["a"])) == [b"one"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("AWS_CHECKSUM_ALGORITHM", "CRC32"), ("AWS_REQUEST_PAYER", "x")]
+)
+def test_where_there_is_no_shortcut_boto3_reads(
+    name: str, value: str, s3: S3Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(s3.url)
+    store.put("a", b"one")
+
+    monkeypatch.setenv(name, value)
+
+    assert list(store.get_many(["a", "none"])) == [b"one", None]
+
+
+def test_a_missing_bucket_is_named_when_many_are_read(s3: S3Place) -> None:
+    with pytest.raises(BucketMissing, match="no such bucket: hbseg-none"):
+        list(open_store("s3://hbseg-none/x").get_many(["a"]))
+    with pytest.raises(InvalidInput, match="not a valid bucket name"):
+        list(open_store("s3://no bucket/x").get_many(["a"]))
 
 
 def test_a_range_is_a_part_of_the_object(store: Store) -> None:

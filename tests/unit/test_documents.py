@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 import yaml
@@ -136,3 +137,18 @@ def test_merging_goes_block_by_block() -> None:
 
 def test_a_digest_does_not_depend_on_the_order_of_keys() -> None:
     assert canonical_digest({"a": 1, "b": [1, 2]}) == canonical_digest({"b": [1, 2], "a": 1})
+
+
+@pytest.mark.parametrize("levels", [100, 998, 5_000, 100_000])
+def test_a_value_that_is_nested_deep_is_refused(levels: int) -> None:
+    with pytest.raises(SpecError, match=r"^a: "):
+        TrainSpec.from_text("stage: " + "[" * levels + "]" * levels, source="a")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("a: @b", "'@'"), ("a: *b", "'b'"), ("a:\n\tb: 1", "'\\t'"), ("a: 1\na: 2", "'a'")],
+)
+def test_what_is_no_yaml_is_told_with_its_value(text: str, said: str) -> None:
+    with pytest.raises(SpecError, match=re.escape(said)):
+        load_yaml(text, source="a")

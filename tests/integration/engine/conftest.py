@@ -31,7 +31,7 @@ SIZE = 64
 BATCH = 4
 FOLD = 1
 VERSION = "0123456789abcdef"
-BLOCK = ModelBlock(encoder="resnet18", decoder_channels=(16, 16, 16, 8, 8))
+BLOCK = ModelBlock(encoder="tu-test_resnet", decoder_channels=(16, 16, 16, 8, 8))
 
 
 def grey(seed: int, height: int = 80, width: int = 72) -> NDArray[np.uint8]:

@@ -108,6 +108,23 @@ def test_a_stage_leaves_a_network_its_figures_and_its_spec(drawn: Dataset, tmp_p
     assert not loaded.model.training
 
 
+def test_a_training_in_bf16_keeps_its_weights_in_fp32(drawn: Dataset, tmp_path: Path) -> None:
+    run = SPEC.run.model_copy(update={"epochs": 1})
+    weights, losses = [], []
+    for precision in ("bf16", "fp32"):
+        changed = run.model_copy(update={"precision": precision})
+        given = setting(drawn, tmp_path / precision, SPEC.model_copy(update={"run": changed}))
+        trained(given)
+        weights.append(safetensors.torch.load(given.stage.get(WEIGHTS)))
+        losses.append(json.loads(given.stage.get("metrics.jsonl"))["loss"])
+
+    rounded, exact = weights
+    assert {value.dtype for value in rounded.values()} <= {torch.float32, torch.int64}
+    head = "network.segmentation_head.0.weight"
+    assert not torch.equal(rounded[head], exact[head])
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)
+
+
 @pytest.mark.parametrize("step", [1, 3, 4, 8])
 def test_a_training_that_was_cut_goes_on_to_the_same_weights(
     drawn: Dataset,
