@@ -12,8 +12,8 @@ from hbseg_cli.output import Format, Result, document, progress, say
 from hbseg_cli.pipeline import tell
 from hbseg_cli.session import chain_specs, spec_of
 
-VARIANT = "demo"
-"""Folder of the demo's configs."""
+VARIANT, WITH_BF16 = "demo", "demo-bf16"
+"""Folders of the demo's configs: for any CPU, and for one that computes bfloat16."""
 
 
 def add_to(parent: typer.Typer) -> None:
@@ -41,6 +41,7 @@ def demo(
     output: options.Output = Format.TABLE,
 ) -> Result:
     """Run the whole chain here, against a real S3 server that the demo starts and stops."""
+    from hbseg.cpu import has_bf16
     from hbseg.demo import HANDS, TEST_HANDS, Listener, fitted, run_demo
     from hbseg.errors import UsageError
     from hbseg.specs import PrepareSpec
@@ -48,10 +49,12 @@ def demo(
     if raw is not None and (hands is not None or test_hands is not None):
         raise UsageError("--raw does not go with --hands or --test-hands", "leave one out")
     hands = HANDS if hands is None else hands
-    specs = chain_specs(variant=VARIANT)
+    variant = WITH_BF16 if has_bf16() else VARIANT
+    if variant == VARIANT:
+        say("this CPU is not known to compute bfloat16: a smaller network in fp32, and worse masks")
     specs, prepare_spec = fitted(
-        specs,
-        spec_of(PrepareSpec, "prepare", variant=VARIANT),
+        chain_specs(variant=variant),
+        spec_of(PrepareSpec, "prepare", variant=variant),
         hands=hands,
         raw=raw,
     )

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from hbseg.placement import Placement
 
 Command = Callable[..., Any]
-PRESETS = {"base": "", "demo": "demo"}
+PRESETS = {"base": "", "demo": "demo", "demo-bf16": "demo-bf16"}
 """Presets of default specs, and their folders of configs."""
 Kind = TypeVar("Kind", bound="Document")
 
@@ -85,7 +85,7 @@ class SpecSource:
         if self.preset not in (None, *PRESETS):
             from hbseg.errors import UsageError
 
-            raise UsageError(f"no preset {self.preset!r:.60}; expected {' or '.join(PRESETS)}")
+            raise UsageError(f"no preset {self.preset!r:.60}; expected {', '.join(PRESETS)}")
         return PRESETS.get(self.preset or "base", "")
 
     def spec(self, kind: type[Kind], name: str, **flags: Any) -> Kind:

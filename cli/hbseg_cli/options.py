@@ -41,7 +41,9 @@ Config = Annotated[
 ]
 Preset = Annotated[
     str | None,
-    typer.Option("--preset", metavar="base|demo", help="Default specs: one GPU, or two CPU cores."),
+    typer.Option(
+        "--preset", metavar="base|demo|demo-bf16", help="Default specs: one GPU, or two CPU cores."
+    ),
 ]
 DryRun = Annotated[
     str | None,

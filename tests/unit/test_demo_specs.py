@@ -20,15 +20,16 @@ from hbseg.specs import PrepareSpec
 from hbseg_cli.session import chain_specs
 
 
-@pytest.fixture
-def specs() -> ChainSpecs:
-    return chain_specs(variant="demo")
+@pytest.fixture(params=["demo", "demo-bf16"])
+def specs(request: pytest.FixtureRequest) -> ChainSpecs:
+    return chain_specs(variant=request.param)
 
 
 def test_the_demo_has_its_own_stages_and_the_common_rest(specs: ChainSpecs) -> None:
     assert specs.stage1.dataset.image_size < specs.stage2.dataset.image_size
     assert specs.stage2.model is None
-    assert {specs.stage1.run.precision, specs.stage2.run.precision} == {"fp32"}  # any CPU's
+    assert specs.stage1.run.precision == specs.stage2.run.precision
+    assert {specs.stage1.run.process_group, specs.stage2.run.process_group} == {"gloo"}
     assert specs.infer == chain_specs().infer
 
 

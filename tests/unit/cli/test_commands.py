@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from hbseg.chain import ChainSpecs
+from hbseg.demo import DemoResult
 from hbseg.markers import sha256_of, write_marker
 from hbseg.runs import Run
 from hbseg.specs import TrainSpec
@@ -34,6 +36,26 @@ def test_without_a_cluster_the_default_backend_says_what_to_do(
         "error: no cluster: there is no kubeconfig at /nowhere/config, and this is no pod; "
         "set KUBECONFIG, or use --backend local (HBSEG_BACKEND=local)\n"
     )
+
+
+@pytest.mark.parametrize(("has_bf16", "precision"), [(True, "bf16"), (False, "fp32")])
+def test_the_demo_trains_in_what_the_cpu_computes(
+    has_bf16: bool, precision: str, cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen: list[ChainSpecs] = []
+
+    def run_demo(folder: Path, specs: ChainSpecs, *_: object, **__: object) -> DemoResult:
+        seen.append(specs)
+        return DemoResult(folder / "a.csv", folder / "a.html", None, {}, None, None, 1.0)
+
+    monkeypatch.setattr("hbseg.cpu.has_bf16", lambda: has_bf16)
+    monkeypatch.setattr("hbseg.demo.run_demo", run_demo)
+
+    outcome = cli("demo", "--dir", str(tmp_path / "demo"))
+
+    assert outcome.code == 0
+    assert {seen[0].stage1.run.precision, seen[0].stage2.run.precision} == {precision}
+    assert ("a smaller network in fp32" in outcome.err) is not has_bf16
 
 
 def test_an_unknown_backend_names_the_known_ones(cli: Cli) -> None:
