@@ -273,6 +273,7 @@ def test_one_process_trains_what_two_train(laptop: Laptop, calm: str) -> None:
         "run.global_batch_size=4",
         "run.micro_batch_size=null",
         "run.validate_every=1",
+        "run.precision=fp32",
     ]
     laptop.hbseg(*words, *(word for setting in settings for word in ("--set", setting)))
     alone, together = laptop.marker("alone", "stage1"), laptop.marker(calm, "stage1")
