@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -112,6 +111,7 @@ def open_store(url: str | os.PathLike[str]) -> Store:
 
 def read_many(read: Callable[[str], bytes], keys: Iterable[str]) -> Iterator[bytes | None]:
     """Yield what `read` returns for each key, in their order; none where it finds nothing."""
+    from concurrent.futures import ThreadPoolExecutor
 
     def found(key: str) -> bytes | None:
         try:

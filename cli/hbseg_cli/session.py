@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -40,7 +41,7 @@ class Session:
 
     flags: dict[str, str | None] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def settings(self) -> Settings:
         """The settings: flag, environment, files, built in."""
         from hbseg.settings import load_settings

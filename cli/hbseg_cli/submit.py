@@ -50,7 +50,6 @@ def submit_train(
     ] = None,
 ) -> Result:
     """Train a stage; stage 2 starts from the run's stage 1 unless --ckpt names a checkpoint."""
-    from hbseg.chain import pinned, stage_task
     from hbseg.errors import UsageError
     from hbseg.specs import TrainSpec
     from hbseg.steps import TRAINING
@@ -61,6 +60,8 @@ def submit_train(
     verb = _Verb(session, manner, output)
     if manner.dry_run is not None:
         return verb.dry_run(run, TRAINING[stage - 1], spec)
+    from hbseg.chain import pinned, stage_task
+
     return verb.submit(run, lambda of, data: stage_task(of, data, pinned(spec, data)), claim=True)
 
 

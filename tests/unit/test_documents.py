@@ -25,6 +25,11 @@ PLAIN = st.recursive(
 )
 
 
+def test_a_text_that_is_not_unicode_is_written_and_read_back() -> None:
+    data = {"file": "a\udcffb", "hand": "\U0001f590"}
+    assert load_yaml(dump_yaml(data), source="test") == data
+
+
 @given(st.dictionaries(st.text(max_size=8), PLAIN, max_size=5))
 def test_what_is_written_is_read_back_alike(data: dict[str, object]) -> None:
     assert load_yaml(dump_yaml(data), source="test") == data
