@@ -13,6 +13,7 @@ import typer
 
 from hbseg import __version__
 from hbseg.errors import HbsegError
+from hbseg.startup import leave_garbage
 from hbseg_cli.output import Result, error_document, render, say, verbosity, write
 from hbseg_cli.session import globals_
 
@@ -98,7 +99,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit with its documented code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if arguments is None:
-        gc.set_threshold(50_000)  # this process is ours; to start makes many objects, no garbage
+        # This process is ours; to start makes many objects, and next to no garbage.
+        gc.set_threshold(50_000)
+        leave_garbage()
     try:
         code = _run(words)
     except BrokenPipeError:

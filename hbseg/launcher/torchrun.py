@@ -58,7 +58,7 @@ def step_command(
     if step not in TRAINING:
         return [sys.executable, "-m", module, *arguments]
     return [
-        *(sys.executable, "-m", "torch.distributed.run"),
+        *(sys.executable, "-m", "hbseg_jobs.torchrun"),
         *_meeting_flags(placement, meeting),
         *("--nproc-per-node", str(placement.processes_per_node)),
         *("--max-restarts", "0"),

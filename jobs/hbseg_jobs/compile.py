@@ -5,11 +5,8 @@ from __future__ import annotations
 from hbseg.data.dataset import open_version
 from hbseg.errors import SpecError
 from hbseg.markers import sha256_of
-from hbseg.ml.checkpoint import load_model
-from hbseg.ml.compile import compile_engine, held_out_fold, reference_pictures
-from hbseg.ml.engine_card import CARD
 from hbseg.specs import CompileSpec
-from hbseg_jobs.entry import StepContext, run_step
+from hbseg_jobs.entry import StepContext, libraries, run_step
 
 
 def work(context: StepContext) -> None:
@@ -17,6 +14,11 @@ def work(context: StepContext) -> None:
     spec = context.task.spec
     if not isinstance(spec, CompileSpec):
         raise SpecError(f"step compile was given a {spec.kind}, expected a CompileSpec")
+    with libraries():
+        from hbseg.ml.checkpoint import load_model
+        from hbseg.ml.compile import compile_engine, held_out_fold, reference_pictures
+        from hbseg.ml.engine_card import CARD
+
     inputs = context.task.input_digests()
     stage = context.input("checkpoint")
     dataset = open_version(context.data, context.input("dataset").url.rpartition("/")[2])

@@ -5,12 +5,8 @@ from __future__ import annotations
 from hbseg.data.dataset import open_version
 from hbseg.errors import SpecError
 from hbseg.markers import sha256_of
-from hbseg.ml.checkpoint import load_model
-from hbseg.ml.compile import held_out_fold, reference_pictures
-from hbseg.ml.efficiency import EFFICIENCY, measure
-from hbseg.ml.engine import open_engine
 from hbseg.specs import EfficiencySpec
-from hbseg_jobs.entry import StepContext, run_step
+from hbseg_jobs.entry import StepContext, libraries, run_step
 
 
 def work(context: StepContext) -> None:
@@ -18,6 +14,12 @@ def work(context: StepContext) -> None:
     spec = context.task.spec
     if not isinstance(spec, EfficiencySpec):
         raise SpecError(f"step efficiency was given a {spec.kind}, expected an EfficiencySpec")
+    with libraries():
+        from hbseg.ml.checkpoint import load_model
+        from hbseg.ml.compile import held_out_fold, reference_pictures
+        from hbseg.ml.efficiency import EFFICIENCY, measure
+        from hbseg.ml.engine import open_engine
+
     inputs = context.task.input_digests()
     stage, engine = context.input("checkpoint"), context.input("engine")
     dataset = open_version(context.data, context.input("dataset").url.rpartition("/")[2])

@@ -19,8 +19,8 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
@@ -40,6 +40,7 @@ from hbseg.specs import (
     Spec,
     TrainSpec,
 )
+from hbseg.startup import leave_garbage, loading
 from hbseg.steps import Input, Step, Task
 from hbseg.store import Store, open_store
 
@@ -107,6 +108,7 @@ def run_step(
 ) -> NoReturn:
     """Do `work` and exit with its documented code."""
     _die_with_parent()
+    leave_garbage()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A line in one write: unbuffered, its end would come after another rank's line.
@@ -127,6 +129,26 @@ def run_step(
     except Exception as error:
         _bug(error)
     sys.exit(0)
+
+
+@contextmanager
+def libraries() -> Iterator[None]:
+    """Return a context in which a step's `work` loads large libraries.
+
+    They are loaded in `work`, when the process is tied to its parent already: it takes seconds, in
+    which a parent that dies would leave an orphan that works on. No garbage is searched meanwhile,
+    and SIGTERM ends the process: an import might catch what the signal raises elsewhere, and there
+    is nothing to keep yet.
+    """
+    if signal.getsignal(signal.SIGTERM) is not _raise_terminated:
+        yield  # `run_step` did not start this: the process is not ours
+        return
+    signal.signal(signal.SIGTERM, _end_terminated)
+    try:
+        with loading():
+            yield
+    finally:
+        signal.signal(signal.SIGTERM, _raise_terminated)
 
 
 def context_of(arguments: Sequence[str] | None) -> StepContext:
@@ -203,6 +225,10 @@ def read_spec(path: Path, expected_hash: str) -> Spec:
 
 def _raise_terminated(signum: int, frame: object) -> None:
     raise Terminated("ended by SIGTERM")
+
+
+def _end_terminated(signum: int, frame: object) -> None:
+    _fail(Terminated.step_exit_code, "ended by SIGTERM")
 
 
 def _die_with_parent() -> None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from hbseg_jobs.entry import StepContext, run_step
+from hbseg_jobs.entry import StepContext, libraries, run_step
 
 
 def work(context: StepContext) -> None:
-    """Train the stage that the spec describes and write its marker.
-
-    torch is loaded here, when the process is tied to its parent already: its import takes seconds,
-    in which a parent that dies would leave an orphan that trains on.
-    """
-    from hbseg_jobs.training import work as train
+    """Train the stage that the spec describes and write its marker."""
+    with libraries():
+        from hbseg_jobs.training import work as train
 
     train(context)
 

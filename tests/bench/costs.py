@@ -16,6 +16,10 @@ ROOT = Path(__file__).resolve().parents[2]
 """The repository."""
 
 
+_NO_CACHE = "PYTHONDONTWRITEBYTECODE"
+"""Would have each start compile again what was changed last, which no installed hbseg does."""
+
+
 @dataclass(frozen=True)
 class Command:
     """A command line, and where it runs."""
@@ -49,7 +53,7 @@ def cost_of(command: Command) -> Cost:
         process = subprocess.Popen(
             command.words,
             cwd=command.folder,
-            env=dict(command.environment),
+            env={name: value for name, value in command.environment.items() if name != _NO_CACHE},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=said,

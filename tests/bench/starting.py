@@ -1,4 +1,4 @@
-"""CPU time of commands that do little: nearly all of it is Python's own, for imports."""
+"""CPU time of what does little: nearly all of it is Python's own, for imports."""
 
 from __future__ import annotations
 
@@ -12,6 +12,14 @@ from tests.bench.figures import Figure
 from tests.bench.place import Place
 
 TIMES = 9
+TIMES_OF_LIBRARIES = 3
+LIBRARIES = "import segmentation_models_pytorch"
+LOADED = f"""
+from hbseg.startup import leave_garbage, loading
+leave_garbage()
+with loading():
+    {LIBRARIES}
+"""
 RUN = "bench"
 DRY_RUN = ("submit-train", "--stage", "1", "--run", RUN, "--dry-run")
 STATUS = ("status", RUN, "--backend", "local")
@@ -40,6 +48,19 @@ def figures(folder: Path, s3: Place) -> list[Figure]:
     costs = medians({**ours, "typer": typer, "python": python}, TIMES)
     baseline, floor = costs["typer"].cpu, costs["python"].cpu
     return [
-        Figure(f"{name}: CPU (baseline: import typer)", "s", costs[name].cpu, baseline, floor)
-        for name in ours
+        *(
+            Figure(f"{name}: CPU (baseline: import typer)", "s", costs[name].cpu, baseline, floor)
+            for name in ours
+        ),
+        _libraries(),
     ]
+
+
+def _libraries() -> Figure:
+    """Return what a training's libraries take, loaded as its processes do and plainly."""
+    costs = medians(
+        {name: Command([sys.executable, "-c", name]) for name in (LOADED, LIBRARIES)},
+        TIMES_OF_LIBRARIES,
+    )
+    name = "a training's libraries: CPU (baseline: a plain import)"
+    return Figure(name, "s", costs[LOADED].cpu, costs[LIBRARIES].cpu)

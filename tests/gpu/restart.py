@@ -57,7 +57,7 @@ def _killed(people: People, run: str) -> None:
 
 def _step_of(run: str) -> psutil.Process:
     """Return the training process itself; its launcher and torchrun name the module, too."""
-    others = {"hbseg_jobs.launch", "torch.distributed.run"}
+    others = {"hbseg_jobs.launch", "hbseg_jobs.torchrun"}
     for process in psutil.process_iter(["cmdline"]):
         words = process.info["cmdline"] or []
         if STEP in words and run in words and not others & set(words):

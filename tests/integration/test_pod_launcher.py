@@ -59,7 +59,7 @@ class Pod:
 
     def torchrun(self) -> psutil.Process:
         children = psutil.Process(self.process.pid).children()
-        return next(c for c in children if "torch.distributed.run" in c.cmdline())
+        return next(c for c in children if "hbseg_jobs.torchrun" in c.cmdline())
 
 
 @dataclass

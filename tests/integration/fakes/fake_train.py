@@ -7,7 +7,7 @@ themselves torch: it is most of what a start costs. Besides what every fake step
 
 import os
 
-from hbseg_jobs.entry import StepContext, run_step
+from hbseg_jobs.entry import StepContext, libraries, run_step
 from tests.integration.fakes import fake_step
 
 _TOGETHER = ("meet", "differ", "fail", "lost", "tear", "hang", "turns")
@@ -30,9 +30,10 @@ def nobody() -> None:
 
 
 def together(behaviour: str, context: StepContext) -> None:
-    import torch
+    with libraries():
+        import torch
 
-    from hbseg.ml.distributed import world
+        from hbseg.ml.distributed import world
 
     with world("gloo") as here:
 

@@ -1,5 +1,9 @@
-"""What an entry point makes of its arguments."""
+"""What an entry point makes of its arguments, and how it loads what it needs."""
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -112,3 +116,56 @@ def test_a_launcher_takes_what_was_pinned_for_done(tmp_path: Path) -> None:
     found.finish({})
 
     assert launch.is_done()
+
+
+def test_torch_is_not_loaded_before_a_step_knows_its_work() -> None:
+    modules = ("train", "compile", "efficiency", "infer", "report", "prepare")
+    names = ", ".join(f"hbseg_jobs.{module}" for module in modules)
+
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys, {names}; print('torch' in sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert done.stdout == "False\n"
+
+
+LOADS = """
+import gc, os, signal, sys
+from hbseg_jobs import entry
+
+def work(context):
+    with entry.libraries():
+        print("collects", gc.isenabled())
+        if sys.argv[1] == "end":
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+            except Exception as error:
+                print("an import took it for its own:", error)
+    print("collects", gc.isenabled(), "frozen", gc.get_freeze_count() > 1000)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+entry.context_of = lambda arguments: None
+entry.run_step(work)
+"""
+
+
+@pytest.mark.parametrize(
+    ("when", "said"),
+    [("end", "collects False\n"), ("go on", "collects False\ncollects True frozen True\n")],
+)
+def test_sigterm_ends_a_step_while_it_loads_and_later(tmp_path: Path, when: str, said: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LOADS, when],
+        env={**os.environ, "HBSEG_FAILURES": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (done.returncode, done.stdout) == (143, said)
+    assert done.stderr == "error: ended by SIGTERM\n"
+    record = json.loads((tmp_path / "0.json").read_text())
+    assert (record["code"], record["reason"]) == (143, "ended by SIGTERM")

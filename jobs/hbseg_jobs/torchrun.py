@@ -1,0 +1,17 @@
+"""torchrun as it is, loaded and left faster: `python -m hbseg_jobs.torchrun` (`hbseg.startup`)."""
+
+from __future__ import annotations
+
+from hbseg.startup import leave_garbage, loading
+
+
+def main() -> None:
+    """Start the ranks of a step and wait for them; the arguments are torchrun's own."""
+    leave_garbage()
+    with loading():
+        from torch.distributed.run import main as torchrun
+    torchrun()
+
+
+if __name__ == "__main__":
+    main()
