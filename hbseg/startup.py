@@ -1,6 +1,6 @@
 """Programs of ours start and end without a search for garbage.
 
-Imports make objects that stay until the end, half a million with segmentation-models-pytorch, and
+Imports make objects that stay until the end, 0.6 million with segmentation-models-pytorch, and
 Python's collector goes through them again and again, and once more at the end. What that takes
 stands in docs/benchmarks.md.
 """
