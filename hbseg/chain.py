@@ -132,13 +132,22 @@ def images_prefix(images: Store) -> str:
     Raises:
         NotFoundError: there is no picture in the folder, or no folder.
     """
+    content = [(key, sha256_of(images.get(key))) for key in picture_keys(images)]
+    return f"images/{canonical_digest(content)[:SHORT]}"
+
+
+def picture_keys(images: Store) -> list[str]:
+    """Return the keys of a folder's pictures, told by their names.
+
+    Raises:
+        NotFoundError: there is no picture in the folder, or no folder.
+    """
     from hbseg.data.pictures import is_picture
 
     keys = [entry.key for entry in images.list() if is_picture(entry.key)]
-    content = [(key, sha256_of(images.get(key))) for key in keys]
-    if not content:
+    if not keys:
         raise NotFoundError(f"no pictures in {images.url}", "correct --images")
-    return f"images/{canonical_digest(content)[:SHORT]}"
+    return keys
 
 
 def find_engine(run: Run, batch_size: int) -> Task:

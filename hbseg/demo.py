@@ -19,7 +19,14 @@ from typing import TYPE_CHECKING, Final
 
 from hbseg import rle
 from hbseg.anatomy import BONES, INDEX
-from hbseg.chain import ChainSpecs, dataset_version, find_engine, images_prefix, infer_task
+from hbseg.chain import (
+    ChainSpecs,
+    dataset_version,
+    find_engine,
+    images_prefix,
+    infer_task,
+    picture_keys,
+)
 from hbseg.cpu import usable_cores
 from hbseg.errors import ConflictError, DeniedError, InvalidInput, StepFailed
 from hbseg.fetch import download_csv, fetch_report, fetch_submission
@@ -101,6 +108,7 @@ def run_demo(
     Raises:
         ConflictError: another demo is at work in the folder.
         InvalidInput: `folder` lies in `images`, or `images` in it.
+        NotFoundError: there is no picture in `images`.
         HbsegError: a step failed, the raw set has errors, SeaweedFS is not installed.
     """
     began = time.monotonic()
@@ -108,6 +116,7 @@ def run_demo(
     images = None if images is None else Path(os.path.abspath(images))
     if images is not None:
         _check_apart(folder, images)
+        picture_keys(open_store(images))  # here, not after minutes of training
     with _alone_in(folder):
         source = folder / "raw" if raw is None else Path(os.path.abspath(raw))
         if raw is None:

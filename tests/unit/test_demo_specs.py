@@ -88,6 +88,18 @@ def test_pictures_and_the_demo_s_folder_are_apart(
     assert not (tmp_path / folder).exists()
 
 
+def test_a_folder_without_pictures_is_refused_before_anything_is_made(
+    specs: ChainSpecs, tmp_path: Path
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").touch()
+    listener = Listener(lambda text: None, lambda event: None, lambda what, done, total: None)
+    for images in ("mine", "missing"):
+        with pytest.raises(NotFoundError, match=f"no pictures in .*/{images}; correct --images"):
+            run_demo(tmp_path / "x", specs, PrepareSpec(), listener, images=tmp_path / images)
+    assert not (tmp_path / "x").exists()
+
+
 def test_the_folder_of_masks_is_named_by_the_pictures_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
