@@ -78,3 +78,35 @@ del node
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == ends
+
+
+PROGRAMS = {
+    "the command line": """
+from hbseg_cli.main import main as end
+sys.argv = ["hbseg", "--version"]
+""",
+    "a step": """
+from types import SimpleNamespace
+from hbseg_jobs import entry
+beats = SimpleNamespace(flush=lambda: None)
+entry.context_of = lambda arguments: SimpleNamespace(beats=beats)
+end = lambda: entry.run_step(lambda context: None)
+""",
+}
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_programs_of_ours_leave_their_garbage(program: str) -> None:
+    code = f"""
+import gc, sys
+gc.disable()
+{PROGRAMS[program]}
+class Node:
+    def __init__(self): self.me = self
+    def __del__(self, write=sys.stderr.write): write("searched")
+node = Node()
+del node
+end()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
