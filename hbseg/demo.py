@@ -19,7 +19,14 @@ from typing import TYPE_CHECKING, Final
 
 from hbseg import rle
 from hbseg.anatomy import BONES, INDEX
-from hbseg.chain import (
+from hbseg.config.placement import Placement
+from hbseg.config.specs import PrepareSpec, TrainSpec
+from hbseg.control.fetch import download_csv, fetch_report, fetch_submission
+from hbseg.control.pipeline import Event, Pipeline
+from hbseg.errors import ConflictError, DeniedError, InvalidInput, StepFailed
+from hbseg.local.backend import LocalBackend
+from hbseg.local.s3server import EmbeddedS3
+from hbseg.runs.chain import (
     ChainSpecs,
     dataset_version,
     find_engine,
@@ -27,18 +34,11 @@ from hbseg.chain import (
     infer_task,
     picture_keys,
 )
-from hbseg.cpu import usable_cores
-from hbseg.errors import ConflictError, DeniedError, InvalidInput, StepFailed
-from hbseg.fetch import download_csv, fetch_report, fetch_submission
-from hbseg.folder import temporary_beside
-from hbseg.local.backend import LocalBackend
-from hbseg.local.s3server import EmbeddedS3
-from hbseg.pipeline import Event, Pipeline
-from hbseg.placement import Placement
-from hbseg.runs import Run
-from hbseg.specs import PrepareSpec, TrainSpec
-from hbseg.store import Store, open_store
+from hbseg.runs.run import Run
+from hbseg.storage.folder import temporary_beside
+from hbseg.storage.store import Store, open_store
 from hbseg.submission import read as read_submission
+from hbseg.system.cpu import usable_cores
 
 if TYPE_CHECKING:
     from hbseg.data.dataset import Dataset

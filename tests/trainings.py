@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from hbseg.store import Store
+from hbseg.storage.store import Store
 
 
 @dataclass(frozen=True)

@@ -48,8 +48,7 @@ def show(
 def _spec(name: str, output: Format) -> Result:
     import difflib
 
-    from hbseg.errors import UsageError
-    from hbseg.specs import (
+    from hbseg.config.specs import (
         CompileSpec,
         EfficiencySpec,
         InferSpec,
@@ -57,6 +56,7 @@ def _spec(name: str, output: Format) -> Result:
         ReportSpec,
         TrainSpec,
     )
+    from hbseg.errors import UsageError
 
     if name not in CONFIGS:
         near = difflib.get_close_matches(name, CONFIGS, n=1)

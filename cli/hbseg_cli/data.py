@@ -13,9 +13,9 @@ from hbseg_cli.output import Format, Result, document, progress, say
 from hbseg_cli.session import Session, spec_of
 
 if TYPE_CHECKING:
+    from hbseg.config.specs import PrepareSpec
     from hbseg.data.prepare import Prepared
     from hbseg.data.prepared import PreparedRecord
-    from hbseg.specs import PrepareSpec
 
 app = typer.Typer(help="Make, check and prepare data sets.", no_args_is_help=True)
 
@@ -114,7 +114,7 @@ def prepare(
     A folder is prepared here, with --backend local. A set in S3 is prepared by a step of the run,
     here or in the cluster.
     """
-    from hbseg.specs import PrepareSpec
+    from hbseg.config.specs import PrepareSpec
 
     in_s3 = source.startswith("s3://")
     if not in_s3:
@@ -166,9 +166,9 @@ def _submitted(
     skip_bad: bool,
 ) -> Result:
     """Start the step; where its end was waited for, return what it made."""
-    from hbseg.chain import prepare_task
-    from hbseg.steps import Step
-    from hbseg.store import open_store
+    from hbseg.runs.chain import prepare_task
+    from hbseg.runs.task import Step
+    from hbseg.storage.store import open_store
     from hbseg_cli.render import prepare_arguments
     from hbseg_cli.submit import _Verb
 
@@ -187,7 +187,7 @@ def _made(session: Session, run: str | None, raw: str, output: Format) -> Result
     """Return what the run's prepare made, if it was from the set at `raw`."""
     from hbseg.data.prepared import read_prepared
     from hbseg.errors import ConflictError
-    from hbseg.steps import Step
+    from hbseg.runs.task import Step
 
     record = read_prepared(session.run(run).folder.folder(Step.PREPARE))
     if record.raw != raw:
@@ -231,6 +231,6 @@ def prepared_set(
 
 
 def _workers(number: int | None) -> int:
-    from hbseg.cpu import usable_cores
+    from hbseg.system.cpu import usable_cores
 
     return usable_cores() if number is None else number

@@ -41,10 +41,10 @@ def demo(
     output: options.Output = Format.TABLE,
 ) -> Result:
     """Run the whole chain here, against a real S3 server that the demo starts and stops."""
-    from hbseg.cpu import has_bf16
+    from hbseg.config.specs import PrepareSpec
     from hbseg.demo import HANDS, TEST_HANDS, Listener, fitted, run_demo
     from hbseg.errors import UsageError
-    from hbseg.specs import PrepareSpec
+    from hbseg.system.cpu import has_bf16
 
     if raw is not None and (hands is not None or test_hands is not None):
         raise UsageError("--raw does not go with --hands or --test-hands", "leave one out")

@@ -20,8 +20,8 @@ def diff(
     source: SpecSource, session: Session, output: Format, run: options.OptionalRunName = None
 ) -> Result:
     """Show what `hbseg pipeline run` with these flags would change; nothing is started."""
-    from hbseg.run_diff import run_diff
-    from hbseg.runs import CLAIM
+    from hbseg.control.diff import run_diff
+    from hbseg.runs.run import CLAIM
 
     specs = chain_specs(config=source.config, settings=source.settings, variant=source.variant)
     of = session.run(run)

@@ -15,9 +15,9 @@ from hbseg_cli.session import Session, placement_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from hbseg.cluster.checks import Check
-    from hbseg.cluster.checks.report import DoctorReport
-    from hbseg.cluster.checks.subject import Subject
+    from hbseg.doctor.check import Check
+    from hbseg.doctor.report import DoctorReport
+    from hbseg.doctor.subject import Subject
 
 LONGEST_PROBE = 24 * 3600
 """Seconds that a pod of the doctor may take to start and end."""
@@ -74,7 +74,7 @@ def _folders(session: Session) -> dict[str, str]:
 
 
 def _machine(session: Session) -> DoctorReport:
-    from hbseg.cluster.doctor import examine_machine
+    from hbseg.doctor.examine import examine_machine
     from hbseg.local.backend import default_state
 
     state = session.settings.get("state")
@@ -82,8 +82,8 @@ def _machine(session: Session) -> DoctorReport:
 
 
 def _cluster(session: Session, shape: str | None, in_cluster: bool, limit: float) -> DoctorReport:
-    from hbseg.cluster.doctor import examine_cluster
     from hbseg.cluster.requests.client import Cluster
+    from hbseg.doctor.examine import examine_cluster
 
     settings = session.settings
     return examine_cluster(
@@ -97,6 +97,6 @@ def _cluster(session: Session, shape: str | None, in_cluster: bool, limit: float
 
 
 def _probe(limit: float) -> Callable[[Subject], Iterable[Check]]:
-    from hbseg.cluster.probe import probe
+    from hbseg.doctor.pod_probe import probe
 
     return lambda subject: probe(subject, limit)

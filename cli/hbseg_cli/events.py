@@ -18,7 +18,7 @@ def add_to(parent: typer.Typer) -> None:
 @grouped(session=SESSION, output=OUTPUT)
 def events(run: options.RunName, session: Session, output: Format) -> Result:
     """Show what happened to a run, newest last: attempts, and what the cluster tells."""
-    from hbseg.run_events import run_events
+    from hbseg.control.events import run_events
 
     found = run_events(session.backend(), session.run(run))
     rows = [

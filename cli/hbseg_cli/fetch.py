@@ -29,7 +29,7 @@ def fetch_submission(
     to: To = None,
 ) -> Result:
     """Download the submission, check every row, and only then put it into its file."""
-    from hbseg.fetch import fetch_submission as fetch
+    from hbseg.control.fetch import fetch_submission as fetch
 
     of = session.run(run)
     target = to or Path("submission.csv")
@@ -45,7 +45,7 @@ def fetch_report(
     to: To = None,
 ) -> Result:
     """Download the HTML report."""
-    from hbseg.fetch import fetch_report as fetch
+    from hbseg.control.fetch import fetch_report as fetch
 
     of = session.run(run)
     target = to or Path("report.html")
@@ -64,7 +64,7 @@ def fetch_checkpoint(
     ] = None,
 ) -> Result:
     """Download a stage's checkpoint: its weights and what belongs to them."""
-    from hbseg.fetch import fetch_checkpoint as fetch
+    from hbseg.control.fetch import fetch_checkpoint as fetch
 
     of = session.run(run)
     target = to or Path(f"{of.name}-stage{stage}")

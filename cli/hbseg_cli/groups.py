@@ -20,8 +20,8 @@ from hbseg_cli.output import Format
 from hbseg_cli.session import Session, placement_of, spec_of
 
 if TYPE_CHECKING:
+    from hbseg.config.placement import Placement
     from hbseg.documents import Document
-    from hbseg.placement import Placement
 
 Command = Callable[..., Any]
 PRESETS = {"base": "", "demo": "demo", "demo-bf16": "demo-bf16"}

@@ -18,8 +18,8 @@ from hbseg_cli.output import printable, say, write
 from hbseg_cli.session import Session
 
 if TYPE_CHECKING:
-    from hbseg.backend import Backend
-    from hbseg.runs import Run
+    from hbseg.runs.backend import Backend
+    from hbseg.runs.run import Run
 
 
 def add_to(parent: typer.Typer) -> None:
@@ -78,10 +78,10 @@ def _begin_of_tail(backend: Backend, run: Run, task: str, rank: int | None, tail
 
 def _tasks_for_logs(backend: Backend, run: Run, step: str | None) -> list[str]:
     """Return the names of the tasks whose logs are wanted."""
-    from hbseg.attempts import is_step, step_of
-    from hbseg.backend import Phase
     from hbseg.errors import NotFoundError, UsageError
-    from hbseg.steps import Step
+    from hbseg.runs.attempts import is_step, step_of
+    from hbseg.runs.backend import Phase
+    from hbseg.runs.task import Step
 
     if step is not None and step not in list(Step):
         raise UsageError(f"--step {step}: expected one of {', '.join(Step)}")

@@ -13,7 +13,7 @@ import typer
 
 from hbseg import __version__
 from hbseg.errors import HbsegError
-from hbseg.startup import leave_garbage
+from hbseg.system.startup import leave_garbage
 from hbseg_cli.output import Result, error_document, render, say, verbosity, write
 from hbseg_cli.session import globals_
 

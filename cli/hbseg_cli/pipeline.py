@@ -15,9 +15,9 @@ from hbseg_cli.session import Session, chain_specs, spec_of
 from hbseg_cli.status import status_result
 
 if TYPE_CHECKING:
-    from hbseg.pipeline import Event
-    from hbseg.runs import Run
-    from hbseg.steps import Task
+    from hbseg.control.pipeline import Event
+    from hbseg.runs.run import Run
+    from hbseg.runs.task import Task
 
 app = typer.Typer(help="Run the whole chain of a run.", no_args_is_help=True)
 
@@ -44,7 +44,7 @@ def run_pipeline(
     ] = False,
 ) -> Result:
     """Do what is not done yet: stage1, stage2, compile, infer, efficiency, report."""
-    from hbseg.pipeline import Pipeline
+    from hbseg.control.pipeline import Pipeline
 
     specs = chain_specs(config=source.config, settings=source.settings, variant=source.variant)
     where = session.backend()
@@ -76,9 +76,9 @@ def _prepare(
     raw: str, run: Run, session: Session, source: SpecSource, *, skip_bad: bool
 ) -> Task | None:
     """Return the step that prepares a set in S3; a folder is prepared here and now."""
-    from hbseg.chain import prepare_task
-    from hbseg.specs import PrepareSpec
-    from hbseg.store import open_store
+    from hbseg.config.specs import PrepareSpec
+    from hbseg.runs.chain import prepare_task
+    from hbseg.storage.store import open_store
 
     spec = spec_of(PrepareSpec, "prepare", variant=source.variant)
     if raw.startswith("s3://"):

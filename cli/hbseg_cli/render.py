@@ -20,11 +20,11 @@ from hbseg_cli.output import Format, Result, say
 from hbseg_cli.session import Session, chain_specs
 
 if TYPE_CHECKING:
-    from hbseg.placement import Placement
-    from hbseg.settings import Settings
-    from hbseg.specs import Spec
-    from hbseg.step_command import StepCall
-    from hbseg.steps import Step
+    from hbseg.config.placement import Placement
+    from hbseg.config.settings import Settings
+    from hbseg.config.specs import Spec
+    from hbseg.runs.step_call import StepCall
+    from hbseg.runs.task import Step
 
 Manifest = dict[str, Any]
 
@@ -64,8 +64,8 @@ def render(
     They are what a submit with --dry-run prints. What only storage knows stays open, and is told.
     """
     from hbseg.errors import UsageError
-    from hbseg.runs import checked_run_name
-    from hbseg.steps import Step
+    from hbseg.runs.run import checked_run_name
+    from hbseg.runs.task import Step
 
     _check_step(step)
     name = checked_run_name(run or place.settings.need("run"))
@@ -91,8 +91,8 @@ def _check_step(step: str) -> None:
 
 
 def _spec(source: SpecSource, step: Step) -> Spec:
-    from hbseg import specs
-    from hbseg.steps import TRAINING
+    from hbseg.config import specs
+    from hbseg.runs.task import TRAINING
 
     if step in TRAINING:
         return source.spec(specs.TrainSpec, f"train_{step}", stage=int(step[-1]))
@@ -107,8 +107,8 @@ def _spec(source: SpecSource, step: Step) -> Spec:
 
 
 def prepare_arguments(raw: str | None, *, skip_bad: bool) -> tuple[str, ...]:
-    """Return the step prepare's own arguments, as `hbseg.chain.prepare_task` makes them."""
-    from hbseg.cluster.rendering.unopened import canonical_url
+    """Return the step prepare's own arguments, as `hbseg.runs.chain.prepare_task` makes them."""
+    from hbseg.cluster.rendering.offline import canonical_url
 
     if raw is None:
         return ()
@@ -129,7 +129,7 @@ def outlined(
         UsageError: the folders of runs or data are not given, or are of this machine.
     """
     from hbseg.cluster.rendering.manifests import check_storage, storage_of
-    from hbseg.cluster.rendering.unopened import unopened
+    from hbseg.cluster.rendering.offline import unopened
 
     settings = session.settings
     data, runs = settings.need("data"), settings.need("runs")
@@ -149,7 +149,7 @@ def step_objects(session: Session, call: StepCall, placement: Placement) -> list
 
 def _runner(session: Session, run: str, placement: Placement, source: SpecSource) -> list[Manifest]:
     from hbseg.cluster.rendering.manifests import check_storage, runner_objects
-    from hbseg.runs import current_user
+    from hbseg.runs.run import current_user
 
     specs = chain_specs(config=source.config, settings=source.settings, variant=source.variant)
     mapping = {name: spec.to_mapping() for name, spec in vars(specs).items()}
@@ -168,7 +168,7 @@ def _runner(session: Session, run: str, placement: Placement, source: SpecSource
 
 def _runner_settings(settings: Settings, placement: Placement) -> dict[str, Any]:
     """Return the `hbseg.yaml` of a runner: storage as here, and the profile that applies here."""
-    from hbseg.cluster.rendering.unopened import canonical_url
+    from hbseg.cluster.rendering.offline import canonical_url
 
     namespace = settings.get("namespace")
     return {

@@ -13,9 +13,9 @@ from hbseg_cli.output import Format, Result, document, say
 from hbseg_cli.session import Session
 
 if TYPE_CHECKING:
-    from hbseg.backend import Backend
     from hbseg.errors import HbsegError
-    from hbseg.runs import Run, RunClaim
+    from hbseg.runs.backend import Backend
+    from hbseg.runs.run import Run, RunClaim
 
 
 def add_to(parent: typer.Typer) -> None:
@@ -28,7 +28,7 @@ def add_to(parent: typer.Typer) -> None:
 @grouped(session=STORAGE, output=OUTPUT)
 def list_all(session: Session, output: Format) -> Result:
     """List the runs."""
-    from hbseg.runs import list_runs
+    from hbseg.runs.run import list_runs
 
     claims = list(list_runs(session.runs()))
     if not claims:
@@ -51,9 +51,9 @@ def list_all(session: Session, output: Format) -> Result:
 @grouped(session=SESSION)
 def cancel(run: options.RunName, session: Session, yes: options.Yes = False) -> None:
     """Stop what runs of a run; it goes on from its last checkpoint when submitted again."""
-    from hbseg.attempts import summary_problem
-    from hbseg.backend import Phase
-    from hbseg.runs import AT_WORK
+    from hbseg.runs.attempts import summary_problem
+    from hbseg.runs.backend import Phase
+    from hbseg.runs.run import AT_WORK
 
     where, of = session.backend(), session.run(run)
     claim = of.read()
@@ -100,8 +100,8 @@ def _stopped(where: Backend, of: Run, running: list[str]) -> tuple[list[str], Hb
 @grouped(session=SESSION)
 def delete(run: options.RunName, session: Session, yes: options.Yes = False) -> None:
     """Delete a run with all its results; refused while something of it runs."""
-    from hbseg.markers import MARKER
-    from hbseg.runs import CLAIM
+    from hbseg.runs.run import CLAIM
+    from hbseg.storage.markers import MARKER
 
     where, of = session.backend(), session.run(run)
     claim = of.read()
@@ -141,7 +141,7 @@ def _check_home(claim: RunClaim, where: Backend) -> None:
 def _check_known(claim: RunClaim, tasks: list[str]) -> None:
     """Refuse to delete what another cluster may be at work on. Raises ConflictError."""
     from hbseg.errors import ConflictError
-    from hbseg.runs import AT_WORK
+    from hbseg.runs.run import AT_WORK
 
     for prefix, state in claim.steps.items():
         if state in AT_WORK and prefix.replace("/", "-") not in tasks:

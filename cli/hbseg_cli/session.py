@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from hbseg_cli.output import say
 
 if TYPE_CHECKING:
-    from hbseg.backend import Backend
-    from hbseg.chain import ChainSpecs
+    from hbseg.config.placement import Placement
+    from hbseg.config.settings import Settings
     from hbseg.documents import Document
-    from hbseg.placement import Placement
-    from hbseg.runs import Run, RunClaim
-    from hbseg.settings import Settings
-    from hbseg.store import Store
+    from hbseg.runs.backend import Backend
+    from hbseg.runs.chain import ChainSpecs
+    from hbseg.runs.run import Run, RunClaim
+    from hbseg.storage.store import Store
 
 Kind = TypeVar("Kind", bound="Document")
 
@@ -44,7 +44,7 @@ class Session:
     @cached_property
     def settings(self) -> Settings:
         """The settings: flag, environment, files, built in."""
-        from hbseg.settings import load_settings
+        from hbseg.config.settings import load_settings
 
         return load_settings(self.flags, profile=globals_.profile)
 
@@ -59,7 +59,7 @@ class Session:
             ConflictError: a flag or a setting names another one.
         """
         from hbseg.errors import ConflictError
-        from hbseg.store import open_store
+        from hbseg.storage.store import open_store
 
         if claim is None:
             return self._store("data")
@@ -75,13 +75,13 @@ class Session:
 
     def run(self, name: str | None) -> Run:
         """Return a run by name; none takes the one of the settings."""
-        from hbseg.runs import Run
+        from hbseg.runs.run import Run
 
         return Run(self.runs(), name or self.settings.need("run"))
 
     def backend(self) -> Backend:
         """Return the backend."""
-        from hbseg.backends import open_backend
+        from hbseg.control.backends import open_backend
 
         settings = self.settings
         state = settings.get("state")
@@ -94,7 +94,7 @@ class Session:
         )
 
     def _store(self, name: str) -> Store:
-        from hbseg.store import open_store
+        from hbseg.storage.store import open_store
 
         return open_store(self.settings.need(name))
 
@@ -109,8 +109,8 @@ def placement_of(shape: str | None, **flags: float | None) -> Placement:
     """
     from pydantic import ValidationError
 
+    from hbseg.config.placement import Placement
     from hbseg.errors import UsageError
-    from hbseg.placement import Placement
 
     given: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
     cluster = Session().settings.cluster
@@ -182,9 +182,9 @@ def chain_specs(
     `config` has a block for each step that differs from the default (`stage1: {run: {epochs: 3}}`),
     and each of `settings` begins with the step (`stage1.run.epochs=3`).
     """
-    from hbseg.chain import ChainSpecs
+    from hbseg.config.specs import CompileSpec, EfficiencySpec, InferSpec, ReportSpec, TrainSpec
     from hbseg.documents import merged, with_settings
-    from hbseg.specs import CompileSpec, EfficiencySpec, InferSpec, ReportSpec, TrainSpec
+    from hbseg.runs.chain import ChainSpecs
 
     names = dict(zip(("stage1", "stage2"), CONFIGS[1:3], strict=True))
     names |= {name: name for name in CONFIGS[3:]}

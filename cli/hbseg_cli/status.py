@@ -12,10 +12,10 @@ from hbseg_cli.output import Format, Result, document, say
 from hbseg_cli.session import Session
 
 if TYPE_CHECKING:
-    from hbseg.backend import Backend
-    from hbseg.progress import ProgressReport
-    from hbseg.run_status import TaskStatus
-    from hbseg.runs import Run
+    from hbseg.control.status import TaskStatus
+    from hbseg.runs.backend import Backend
+    from hbseg.runs.progress import ProgressReport
+    from hbseg.runs.run import Run
 
 
 def add_to(parent: typer.Typer) -> None:
@@ -33,8 +33,8 @@ def status_result(
     backend: Backend, run: Run, output: Format, *, whole_chain: bool = False
 ) -> Result:
     """Return the state of a run's tasks; with `whole_chain` also of steps not met yet."""
-    from hbseg.run_status import TaskStatus, statuses
-    from hbseg.steps import Step
+    from hbseg.control.status import TaskStatus, statuses
+    from hbseg.runs.task import Step
 
     claim = run.read()
     found = statuses(backend, run, claim)

@@ -21,11 +21,11 @@ from hbseg_cli.output import Format, Result, document, say
 from hbseg_cli.session import Session
 
 if TYPE_CHECKING:
-    from hbseg.backend import Backend, JobState
-    from hbseg.runs import Run
-    from hbseg.specs import Spec
-    from hbseg.steps import Step, Task
-    from hbseg.store import Store
+    from hbseg.config.specs import Spec
+    from hbseg.runs.backend import Backend, JobState
+    from hbseg.runs.run import Run
+    from hbseg.runs.task import Step, Task
+    from hbseg.storage.store import Store
 
 
 def add_to(parent: typer.Typer) -> None:
@@ -50,9 +50,9 @@ def submit_train(
     ] = None,
 ) -> Result:
     """Train a stage; stage 2 starts from the run's stage 1 unless --ckpt names a checkpoint."""
+    from hbseg.config.specs import TrainSpec
     from hbseg.errors import UsageError
-    from hbseg.specs import TrainSpec
-    from hbseg.steps import TRAINING
+    from hbseg.runs.task import TRAINING
 
     if ckpt is not None and stage == 1:
         raise UsageError("--ckpt is for stage 2", "stage 1 takes --set model.encoder_weights=URL")
@@ -60,7 +60,7 @@ def submit_train(
     verb = _Verb(session, manner, output)
     if manner.dry_run is not None:
         return verb.dry_run(run, TRAINING[stage - 1], spec)
-    from hbseg.chain import pinned, stage_task
+    from hbseg.runs.chain import pinned, stage_task
 
     return verb.submit(run, lambda of, data: stage_task(of, data, pinned(spec, data)), claim=True)
 
@@ -84,9 +84,9 @@ def submit_compile(
     ] = None,
 ) -> Result:
     """Make an engine of the run's stage 2."""
-    from hbseg.chain import compile_task
-    from hbseg.specs import CompileSpec
-    from hbseg.steps import Step
+    from hbseg.config.specs import CompileSpec
+    from hbseg.runs.chain import compile_task
+    from hbseg.runs.task import Step
 
     spec = source.spec(
         CompileSpec,
@@ -118,12 +118,12 @@ def submit_infer(
     ] = None,
 ) -> Result:
     """Make masks with the run's engine: the test images', the validation's, or a folder's."""
-    from hbseg.chain import find_engine, images_prefix, infer_task
-    from hbseg.cluster.rendering.unopened import canonical_url
+    from hbseg.cluster.rendering.offline import canonical_url
+    from hbseg.config.specs import InferSpec
     from hbseg.errors import UsageError
-    from hbseg.specs import InferSpec
-    from hbseg.steps import Step
-    from hbseg.store import open_store
+    from hbseg.runs.chain import find_engine, images_prefix, infer_task
+    from hbseg.runs.task import Step
+    from hbseg.storage.store import open_store
 
     if images is not None and mode not in (None, "images"):
         raise UsageError(f"--images does not go with --mode {mode}", "leave one of them out")
@@ -146,9 +146,9 @@ def submit_efficiency(
     run: options.RunName, manner: Manner, source: SpecSource, session: Session, output: Format
 ) -> Result:
     """Measure latency and memory of the run's engine of batch size 1."""
-    from hbseg.chain import efficiency_task, find_engine
-    from hbseg.specs import EfficiencySpec
-    from hbseg.steps import Step
+    from hbseg.config.specs import EfficiencySpec
+    from hbseg.runs.chain import efficiency_task, find_engine
+    from hbseg.runs.task import Step
 
     spec = source.spec(EfficiencySpec, "efficiency")
     verb = _Verb(session, manner, output)
@@ -165,9 +165,9 @@ def submit_report(
     run: options.RunName, manner: Manner, source: SpecSource, session: Session, output: Format
 ) -> Result:
     """Make the HTML report of a run."""
-    from hbseg.chain import find_efficiency, report_task
-    from hbseg.specs import ReportSpec
-    from hbseg.steps import Step
+    from hbseg.config.specs import ReportSpec
+    from hbseg.runs.chain import find_efficiency, report_task
+    from hbseg.runs.task import Step
 
     spec = source.spec(ReportSpec, "report")
     verb = _Verb(session, manner, output)
@@ -192,9 +192,9 @@ class _Verb:
         claim: bool = False,
     ) -> Result:
         """Start the task; wait for its end or follow its logs where that was asked for."""
-        from hbseg.backend import Phase
-        from hbseg.pipeline import Started, submit
-        from hbseg.runs import CLAIM
+        from hbseg.control.pipeline import Started, submit
+        from hbseg.runs.backend import Phase
+        from hbseg.runs.run import CLAIM
 
         session = self._session
         backend = session.backend()
@@ -225,10 +225,10 @@ class _Verb:
         return Result(document("Submitted", **content), [content], [task.prefix], self._format)
 
     def _until_the_end(self, backend: Backend, run: Run, task: Task, *, joined: bool) -> JobState:
-        from hbseg.backend import Phase
+        from hbseg.control.pipeline import failure_of
+        from hbseg.control.waiting import wait_for_start
         from hbseg.errors import NotFinished
-        from hbseg.pipeline import failure_of
-        from hbseg.waiting import wait_for_start
+        from hbseg.runs.backend import Phase
 
         limit = self._manner.placement.pending_timeout
         try:
@@ -266,7 +266,7 @@ class _Verb:
     ) -> Result:
         """Return what would be started; needs no storage: what that would tell stays open."""
         from hbseg.errors import UsageError
-        from hbseg.runs import checked_run_name
+        from hbseg.runs.run import checked_run_name
 
         kind = self._manner.dry_run
         if kind not in ("client", "server"):
@@ -308,7 +308,7 @@ class _Verb:
 
 
 def _summarise(run: Run, task: Task, state: str) -> None:
-    from hbseg.attempts import summary_problem
+    from hbseg.runs.attempts import summary_problem
 
     if problem := summary_problem(run, {task.prefix: state}):
         say(problem)

@@ -1,7 +1,7 @@
 """The Kubernetes backend: each task is a job (`hbseg.cluster.kinds`) of one namespace.
 
 What runs is what the cluster has; what was achieved is in storage. Everything of a run is owned by
-its anchor (`hbseg.cluster.anchor`).
+its anchor (`hbseg.cluster.run_owner`).
 """
 
 from __future__ import annotations
@@ -12,28 +12,28 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from typing import Any
 
-from hbseg.attempts import is_step, latest_record, step_of
-from hbseg.backend import ENDED, JobState, Phase, RunEvent
-from hbseg.cluster import anchor as anchors
 from hbseg.cluster import lease
+from hbseg.cluster import run_owner as anchors
+from hbseg.cluster.job_lifecycle import Jobs, checked
 from hbseg.cluster.kinds import kind_of
 from hbseg.cluster.kinds.job_names import job_name
-from hbseg.cluster.looking.events import aggregated, is_about
-from hbseg.cluster.looking.jobs import ended_condition, is_over, job_state, latest
-from hbseg.cluster.looking.logs import TICK_SECONDS, Followed, Follower, merged_logs
-from hbseg.cluster.looking.sight import Sight
+from hbseg.cluster.observe.events import aggregated, is_about
+from hbseg.cluster.observe.follow import TICK_SECONDS, Followed, Follower, merged_logs
+from hbseg.cluster.observe.job_state import ended_condition, is_over, job_state, latest
+from hbseg.cluster.observe.observation import Sight
 from hbseg.cluster.pods.states import STOPPED, has_started, name_of
 from hbseg.cluster.rendering.manifests import job_objects
 from hbseg.cluster.requests.client import Cluster
+from hbseg.cluster.requests.informer import OUTAGE_SECONDS
 from hbseg.cluster.requests.resources import CONFIG_MAP, EVENT
-from hbseg.cluster.requests.watches import OUTAGE_SECONDS
-from hbseg.cluster.start import Jobs, checked
+from hbseg.config.placement import Placement
 from hbseg.errors import ConflictError, HbsegError, NotFoundError
-from hbseg.log_lines import stored_logs
-from hbseg.placement import Placement
-from hbseg.runs import Run
-from hbseg.step_command import StepCall
-from hbseg.steps import Task
+from hbseg.runs.attempts import is_step, latest_record, step_of
+from hbseg.runs.backend import ENDED, JobState, Phase, RunEvent
+from hbseg.runs.logs import stored_logs
+from hbseg.runs.run import Run
+from hbseg.runs.step_call import StepCall
+from hbseg.runs.task import Task
 
 Item = Mapping[str, Any]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from hbseg.specs import Spec
-from hbseg.steps import SHORT
+from hbseg.config.specs import Spec
+from hbseg.runs.task import SHORT
 
 PIPELINE: Final = "pipeline"
 """Step and task of the pipeline's runner."""

@@ -25,8 +25,8 @@ from hbseg.data.versions import (
     version_folder,
 )
 from hbseg.errors import BucketMissing, ContractError, InvalidInput, NotFoundError, SpecError
-from hbseg.markers import Marker, read_marker, verified
-from hbseg.store import Store, open_store
+from hbseg.storage.markers import Marker, read_marker, verified
+from hbseg.storage.store import Store, open_store
 
 Part = Literal["train", "validation", "test"]
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from hbseg.config.specs import PrepareSpec
 from hbseg.data.check import Problem, in_order, problems_of, set_problems
 from hbseg.data.dataset import open_version
 from hbseg.data.evidence import gather
@@ -34,9 +35,8 @@ from hbseg.data.versions import (
 from hbseg.data.workers import Progress, spread
 from hbseg.data.writing import Hand, ShardPlan, finished_shards, write_shard
 from hbseg.errors import BucketMissing, InvalidInput, NotFoundError
-from hbseg.markers import MARKER, sha256_of, write_marker
-from hbseg.specs import PrepareSpec
-from hbseg.store import Store
+from hbseg.storage.markers import MARKER, sha256_of, write_marker
+from hbseg.storage.store import Store
 
 
 @dataclass(frozen=True)

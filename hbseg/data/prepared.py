@@ -8,7 +8,7 @@ from pydantic import Field
 
 from hbseg.data.versions import Counts, Version
 from hbseg.documents import Block, Document
-from hbseg.store import Store
+from hbseg.storage.store import Store
 
 if TYPE_CHECKING:
     from hbseg.data.prepare import Prepared

@@ -19,7 +19,7 @@ from typing import Final
 from hbseg.data.raw import PICTURE_SUFFIXES
 from hbseg.data.workers import Progress
 from hbseg.errors import DiskFullError, NotFoundError
-from hbseg.store import Entry, Store, checked_key
+from hbseg.storage.store import Entry, Store, checked_key
 
 THREADS: Final = 16
 """Files on their way at a time; each is written in pieces, so memory does not grow with them."""

@@ -12,11 +12,11 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
+from hbseg.config.specs import PrepareSpec
 from hbseg.data.shards import FORMAT, Digest, ShardKey, read_document
 from hbseg.documents import Block, Document, canonical_digest
 from hbseg.errors import BucketMissing, ConflictError, InvalidInput, NotFoundError
-from hbseg.specs import PrepareSpec
-from hbseg.store import Store
+from hbseg.storage.store import Store
 
 INDEX: Final = "index.json"
 DATASET: Final = "dataset.json"

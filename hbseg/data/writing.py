@@ -26,8 +26,8 @@ from hbseg.data.shards import (
 )
 from hbseg.data.versions import ShardRecord, table_key
 from hbseg.errors import ContractError, DiskFullError, InvalidInput
-from hbseg.markers import sha256_of, sha256_of_file
-from hbseg.store import Store, open_store
+from hbseg.storage.markers import sha256_of, sha256_of_file
+from hbseg.storage.store import Store, open_store
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
-from hbseg.attempts import TERMINATED, Ending, claim_attempt, read_attempt, summary_problem
 from hbseg.errors import HbsegError
 from hbseg.launcher.log_upload import LogUpload
 from hbseg.launcher.options import KEPT_BACK_SECONDS, Launch
@@ -20,9 +19,10 @@ from hbseg.launcher.root_cause import TRANSIENT, Cause, ended, explained
 from hbseg.launcher.stop_request import StopRequest
 from hbseg.launcher.termination import write_termination_message
 from hbseg.launcher.torchrun import step_command, step_environment, writable_places
-from hbseg.markers import read_marker
-from hbseg.progress import StallWatch
-from hbseg.retries import Endings, is_final
+from hbseg.runs.attempts import TERMINATED, Ending, claim_attempt, read_attempt, summary_problem
+from hbseg.runs.progress import StallWatch
+from hbseg.runs.retries import Endings, is_final
+from hbseg.storage.markers import read_marker
 
 LAST_UPLOAD_SECONDS = 60.0
 LAST_UPLOAD_SECONDS_STOPPED = 4.0

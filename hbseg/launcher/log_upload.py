@@ -6,12 +6,12 @@ import threading
 import time
 from pathlib import Path
 
-from hbseg.attempts import Ending, attempt_key, log_folder, record_ending
 from hbseg.errors import HbsegError
 from hbseg.launcher.rank_logs import end_of, say
-from hbseg.progress import Beat, ProgressReport, progress_key, read_beats, report_of
-from hbseg.runs import Run
-from hbseg.steps import Step
+from hbseg.runs.attempts import Ending, attempt_key, log_folder, record_ending
+from hbseg.runs.progress import Beat, ProgressReport, progress_key, read_beats, report_of
+from hbseg.runs.run import Run
+from hbseg.runs.task import Step
 
 LOGS_SECONDS = 30.0
 """Between two copies of the logs."""

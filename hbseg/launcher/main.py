@@ -8,7 +8,7 @@ puts the step's state into the run's summary, where storage answers.
     <job>/logs/<attempt>/<rank>.log       lines as `<time> <text>`; torchrun's own in `torchrun.log`
     <job>/failures/<attempt>/<rank>.json  records of failed ranks, written by the step
     <job>/progress/<attempt>/<rank>.json  beats of the ranks, written by the step
-    <job>/exit.json                       how it ended (`hbseg.attempts.Ending`)
+    <job>/exit.json                       how it ended (`hbseg.runs.attempts.Ending`)
 
 On this machine it tries again by itself what may pass. In a pod it makes one attempt, leaves the
 ending as termination message too, and its exit code tells the operator whether to start it again:
@@ -32,7 +32,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from hbseg.attempts import TERMINATED, Ending, record_ending
 from hbseg.errors import HbsegError
 from hbseg.launcher.execution import (
     MARKER_SECONDS,
@@ -46,7 +45,8 @@ from hbseg.launcher.rank_logs import say
 from hbseg.launcher.root_cause import CANCELLED, TRANSIENT, ended
 from hbseg.launcher.stop_request import StopRequest, stop_request
 from hbseg.launcher.termination import write_termination_message
-from hbseg.retries import KILLED, PERMANENT, Endings, is_final, series_before, used_up
+from hbseg.runs.attempts import TERMINATED, Ending, record_ending
+from hbseg.runs.retries import KILLED, PERMANENT, Endings, is_final, series_before, used_up
 
 STOP_SECONDS = GRACE - KEPT_BACK_SECONDS
 """From SIGTERM to SIGKILL of a step on this machine."""

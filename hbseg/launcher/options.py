@@ -10,14 +10,14 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from hbseg.chain import pinned
+from hbseg.config.placement import Placement
+from hbseg.config.specs import TrainSpec
 from hbseg.errors import HbsegError, SpecError, UsageError
-from hbseg.markers import read_marker
-from hbseg.placement import Placement
-from hbseg.runs import Run
-from hbseg.specs import TrainSpec
-from hbseg.steps import TRAINING, Step
-from hbseg.store import open_store
+from hbseg.runs.chain import pinned
+from hbseg.runs.run import Run
+from hbseg.runs.task import TRAINING, Step
+from hbseg.storage.markers import read_marker
+from hbseg.storage.store import open_store
 
 GRACE = 30.0
 """Seconds from SIGTERM to SIGKILL of the launcher, unless it is told otherwise."""

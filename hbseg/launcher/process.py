@@ -14,7 +14,7 @@ from typing import BinaryIO, cast
 from hbseg.launcher.rank_logs import RankLogs
 from hbseg.launcher.root_cause import Cause
 from hbseg.launcher.stop_request import StopRequest
-from hbseg.processes import tied
+from hbseg.system.processes import tied
 
 LOOK_SECONDS = 1.0
 """Between two looks whether the step must be ended."""

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from hbseg.attempts import now
+from hbseg.runs.attempts import now
 
 LARGEST_LOG = 32 << 20
 """Bytes of a rank's log that are copied: its end."""

@@ -9,9 +9,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from hbseg.attempts import TERMINATED, Ending, now
 from hbseg.errors import UnreachableError
 from hbseg.launcher.rank_logs import RankLogs
+from hbseg.runs.attempts import TERMINATED, Ending, now
 
 TRANSIENT = UnreachableError.step_exit_code
 CANCELLED = TERMINATED

@@ -7,7 +7,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from hbseg.attempts import Ending
+from hbseg.runs.attempts import Ending
 
 LONGEST_MESSAGE = 4096
 """Bytes of a termination message, a limit of Kubernetes."""

@@ -13,9 +13,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hbseg.cpu import usable_cores
-from hbseg.placement import Placement
-from hbseg.steps import TRAINING, Step
+from hbseg.config.placement import Placement
+from hbseg.runs.task import TRAINING, Step
+from hbseg.system.cpu import usable_cores
 
 _OPERATORS = re.compile(
     r"PET_.*|MASTER_ADDR|MASTER_PORT|RANK|WORLD_SIZE|LOCAL_RANK|LOCAL_WORLD_SIZE|GROUP_RANK"

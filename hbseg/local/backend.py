@@ -26,12 +26,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from hbseg.attempts import Ending, now
-from hbseg.backend import JobState, Phase, RunEvent
+from hbseg.config.placement import Placement
 from hbseg.documents import Document, load_yaml
 from hbseg.errors import ConflictError, DeniedError, HbsegError, UsageError
 from hbseg.launcher.main import STOP_SECONDS
-from hbseg.log_lines import (
+from hbseg.runs.attempts import Ending, now
+from hbseg.runs.backend import JobState, Phase, RunEvent
+from hbseg.runs.logs import (
     attempts_here,
     lines_of_file,
     log_files,
@@ -40,12 +41,11 @@ from hbseg.log_lines import (
     new_lines,
     stored_logs,
 )
-from hbseg.markers import MARKER
-from hbseg.placement import Placement
-from hbseg.processes import ProcessId, identified, is_alive, send, tied, wait_for_end
-from hbseg.runs import Run
-from hbseg.step_command import MODULES, StepCall, runs_url
-from hbseg.steps import SHORT, Step, Task
+from hbseg.runs.run import Run
+from hbseg.runs.step_call import MODULES, StepCall, runs_url
+from hbseg.runs.task import SHORT, Step, Task
+from hbseg.storage.markers import MARKER
+from hbseg.system.processes import ProcessId, identified, is_alive, send, tied, wait_for_end
 
 CANCEL_SECONDS = STOP_SECONDS + 10.0
 """From a cancel's SIGTERM to the launcher's SIGKILL."""
@@ -63,7 +63,7 @@ class Job(Document):
     spec_hash: str
     pid: int
     birth: float
-    """Start of the process, as `hbseg.processes` tells it."""
+    """Start of the process, as `hbseg.system.processes` tells it."""
     tied: bool
     """Whether it ends with the process that started it."""
     placement: Placement

@@ -21,8 +21,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from hbseg.errors import NotFoundError, UnreachableError
-from hbseg.processes import stop, tied
-from hbseg.s3 import new_session
+from hbseg.storage.s3 import new_session
+from hbseg.system.processes import stop, tied
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

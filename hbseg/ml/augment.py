@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hbseg.specs import AugmentBlock
+from hbseg.config.specs import AugmentBlock
 
 SHADING_CELLS = 4
 """Cells along each side of the grid whose smooth interpolation is the shading."""

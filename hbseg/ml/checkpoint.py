@@ -19,13 +19,13 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from hbseg.anatomy import BONES
+from hbseg.config.specs import ModelBlock
 from hbseg.documents import Document
 from hbseg.errors import ContractError, InvalidInput, NotFoundError
-from hbseg.folder import write_error
-from hbseg.markers import check_outputs, read_marker, sha256_of, sha256_of_file, verified
 from hbseg.ml.model import Segmenter
-from hbseg.specs import ModelBlock
-from hbseg.store import Store
+from hbseg.storage.folder import write_error
+from hbseg.storage.markers import check_outputs, read_marker, sha256_of, sha256_of_file, verified
+from hbseg.storage.store import Store
 
 FINAL = "checkpoints/final"
 CARD = f"{FINAL}/model.json"

@@ -19,13 +19,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hbseg.config.specs import EfficiencySpec
 from hbseg.documents import Block, Document
 from hbseg.ml.checkpoint import LoadedModel
-from hbseg.ml.compile import eager_logits, scaled
-from hbseg.ml.engine import num_threads
-from hbseg.ml.engine_card import Engine, EngineCard, Images, Logits, Versions, check_card
-from hbseg.progress import Beats
-from hbseg.specs import EfficiencySpec
+from hbseg.ml.engines.card import Engine, EngineCard, Images, Logits, Versions, check_card
+from hbseg.ml.engines.compile import eager_logits, scaled
+from hbseg.ml.engines.opening import num_threads
+from hbseg.runs.progress import Beats
 
 EFFICIENCY = "efficiency.json"
 MIB = 2**20

@@ -18,16 +18,16 @@ from pathlib import Path
 from typing import Literal
 
 from hbseg import rle, submission
+from hbseg.config.specs import InferSpec
 from hbseg.documents import Block, Document, canonical_digest
 from hbseg.errors import ContractError, InvalidInput, NotFoundError
-from hbseg.markers import sha256_of, sha256_of_file
-from hbseg.ml.engine_card import Engine
+from hbseg.ml.engines.card import Engine
 from hbseg.ml.predict import Prediction, Source, Unreadable, predict
 from hbseg.ml.sources import Truth, check_names, say
-from hbseg.progress import Beats
-from hbseg.specs import InferSpec
-from hbseg.steps import SHORT
-from hbseg.store import Store
+from hbseg.runs.progress import Beats
+from hbseg.runs.task import SHORT
+from hbseg.storage.markers import sha256_of, sha256_of_file
+from hbseg.storage.store import Store
 
 SUBMISSION = "submission.csv"
 DICE = "dice.csv"

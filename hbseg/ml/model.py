@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from hbseg.anatomy import NUM_BONES
+from hbseg.config.specs import ModelBlock
 from hbseg.errors import ContractError, SpecError
-from hbseg.specs import ModelBlock
 
 SMALLEST_DEVIATION = 1.0
 """Grey levels; an empty picture must not become noise of unit variance."""

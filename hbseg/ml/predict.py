@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from hbseg import rle
 from hbseg.errors import InvalidInput, NotFoundError
-from hbseg.ml.engine_card import Engine
+from hbseg.ml.engines.card import Engine
 from hbseg.ml.frame import Frame
 from hbseg.ml.native import native_runs
 

@@ -26,8 +26,8 @@ from hbseg.anatomy import BONES, NUM_BONES
 from hbseg.data.annotation import Polygons, bone_masks
 from hbseg.data.dataset import Dataset
 from hbseg.data.shards import Sample
-from hbseg.folder import temporary_beside
 from hbseg.ml.frame import Frame
+from hbseg.storage.folder import temporary_beside
 
 BATCHES_AHEAD = 2
 """Batches that are read while one trains."""

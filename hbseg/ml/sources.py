@@ -13,8 +13,8 @@ from hbseg.data.shards import Sample
 from hbseg.errors import InvalidInput, NotFoundError
 from hbseg.ml.predict import Picture, Source
 from hbseg.rle import Runs
-from hbseg.steps import SHORT
-from hbseg.store import Store
+from hbseg.runs.task import SHORT
+from hbseg.storage.store import Store
 
 MOST_LINES = 20
 """Skipped files that are named one by one."""

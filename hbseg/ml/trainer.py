@@ -23,9 +23,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from hbseg.config.specs import ModelBlock, TrainSpec
 from hbseg.data.dataset import Dataset
 from hbseg.errors import SpecError, Terminated
-from hbseg.markers import sha256_of
 from hbseg.ml.augment import Draws, augmented
 from hbseg.ml.checkpoint import CheckpointFolder, TrainingState
 from hbseg.ml.distributed import World
@@ -33,9 +33,9 @@ from hbseg.ml.loss import segmentation_loss
 from hbseg.ml.model import Segmenter
 from hbseg.ml.samples import Batch, SampleReader, epoch_batches, log_odds, read_ahead
 from hbseg.ml.validation import Validation
-from hbseg.progress import Beats
-from hbseg.specs import ModelBlock, TrainSpec
-from hbseg.store import Store
+from hbseg.runs.progress import Beats
+from hbseg.storage.markers import sha256_of
+from hbseg.storage.store import Store
 
 METRICS = "metrics.jsonl"
 SPEC = "spec.yaml"

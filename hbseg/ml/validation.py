@@ -19,7 +19,7 @@ from hbseg.ml.distributed import World
 from hbseg.ml.frame import Frame
 from hbseg.ml.model import Segmenter
 from hbseg.ml.native import native_runs
-from hbseg.progress import Beats
+from hbseg.runs.progress import Beats
 
 
 @dataclass(frozen=True)

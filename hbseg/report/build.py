@@ -17,13 +17,13 @@ from hbseg.anatomy import BONES
 from hbseg.data.dataset import Dataset, open_version
 from hbseg.data.shards import Sample
 from hbseg.errors import ContractError, NotFoundError
-from hbseg.markers import Marker, read_marker, sha256_of_file, verified
 from hbseg.report import sources
 from hbseg.report.contents import Contents, Hand, Latency, Stage, StepVersion
 from hbseg.report.html import render
 from hbseg.report.overlay import draw_overlay
-from hbseg.steps import SHORT
-from hbseg.store import Store
+from hbseg.runs.task import SHORT
+from hbseg.storage.markers import Marker, read_marker, sha256_of_file, verified
+from hbseg.storage.store import Store
 
 STAGES: Final = {"stage1": "stage 1", "stage2": "stage 2"}
 INPUTS: Final = ("dataset", *STAGES, "valid", "infer", "efficiency")

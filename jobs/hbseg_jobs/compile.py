@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from hbseg.config.specs import CompileSpec
 from hbseg.data.dataset import open_version
 from hbseg.errors import SpecError
-from hbseg.markers import sha256_of
-from hbseg.specs import CompileSpec
+from hbseg.storage.markers import sha256_of
 from hbseg_jobs.entry import StepContext, libraries, run_step
 
 
@@ -16,8 +16,8 @@ def work(context: StepContext) -> None:
         raise SpecError(f"step compile was given a {spec.kind}, expected a CompileSpec")
     with libraries():
         from hbseg.ml.checkpoint import load_model
-        from hbseg.ml.compile import compile_engine, held_out_fold, reference_pictures
-        from hbseg.ml.engine_card import CARD
+        from hbseg.ml.engines.card import CARD
+        from hbseg.ml.engines.compile import compile_engine, held_out_fold, reference_pictures
 
     inputs = context.task.input_digests()
     stage = context.input("checkpoint")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from hbseg.config.specs import EfficiencySpec
 from hbseg.data.dataset import open_version
 from hbseg.errors import SpecError
-from hbseg.markers import sha256_of
-from hbseg.specs import EfficiencySpec
+from hbseg.storage.markers import sha256_of
 from hbseg_jobs.entry import StepContext, libraries, run_step
 
 
@@ -16,9 +16,9 @@ def work(context: StepContext) -> None:
         raise SpecError(f"step efficiency was given a {spec.kind}, expected an EfficiencySpec")
     with libraries():
         from hbseg.ml.checkpoint import load_model
-        from hbseg.ml.compile import held_out_fold, reference_pictures
         from hbseg.ml.efficiency import EFFICIENCY, measure
-        from hbseg.ml.engine import open_engine
+        from hbseg.ml.engines.compile import held_out_fold, reference_pictures
+        from hbseg.ml.engines.opening import open_engine
 
     inputs = context.task.input_digests()
     stage, engine = context.input("checkpoint"), context.input("engine")

@@ -25,13 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
-from hbseg.chain import pinned
-from hbseg.documents import load_yaml
-from hbseg.errors import HbsegError, PeerLost, SpecError, Terminated
-from hbseg.markers import Marker, write_marker
-from hbseg.progress import Beats
-from hbseg.runs import Run
-from hbseg.specs import (
+from hbseg.config.specs import (
     CompileSpec,
     EfficiencySpec,
     InferSpec,
@@ -40,9 +34,15 @@ from hbseg.specs import (
     Spec,
     TrainSpec,
 )
-from hbseg.startup import leave_garbage, loading
-from hbseg.steps import Input, Step, Task
-from hbseg.store import Store, open_store
+from hbseg.documents import load_yaml
+from hbseg.errors import HbsegError, PeerLost, SpecError, Terminated
+from hbseg.runs.chain import pinned
+from hbseg.runs.progress import Beats
+from hbseg.runs.run import Run
+from hbseg.runs.task import Input, Step, Task
+from hbseg.storage.markers import Marker, write_marker
+from hbseg.storage.store import Store, open_store
+from hbseg.system.startup import leave_garbage, loading
 
 BUG = 70
 _SPECS: Mapping[str, type[Spec]] = {

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 
+from hbseg.config.specs import InferSpec
 from hbseg.data.dataset import open_version
 from hbseg.errors import SpecError
-from hbseg.ml.engine import open_engine
-from hbseg.ml.engine_card import Engine
+from hbseg.ml.engines.card import Engine
+from hbseg.ml.engines.opening import open_engine
 from hbseg.ml.infer import InferStep, Share
 from hbseg.ml.predict import Source
 from hbseg.ml.sources import Truth, dataset_sources, dataset_truth, folder_sources
-from hbseg.specs import InferSpec
-from hbseg.store import open_store
+from hbseg.storage.store import open_store
 from hbseg_jobs.entry import StepContext, run_step
 
 

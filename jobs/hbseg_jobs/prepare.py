@@ -15,15 +15,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
 
-from hbseg.cpu import usable_cores
+from hbseg.config.specs import PrepareSpec
 from hbseg.data.prepare import prepare
 from hbseg.data.prepared import PREPARED, PreparedRecord
 from hbseg.data.raw_source import fetch
 from hbseg.errors import InvalidInput, SpecError
-from hbseg.markers import sha256_of
-from hbseg.progress import Beats
-from hbseg.specs import PrepareSpec
-from hbseg.store import open_store
+from hbseg.runs.progress import Beats
+from hbseg.storage.markers import sha256_of
+from hbseg.storage.store import open_store
+from hbseg.system.cpu import usable_cores
 from hbseg_jobs.entry import StepContext, run_step
 
 TELL_SECONDS = 10.0

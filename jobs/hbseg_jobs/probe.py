@@ -13,9 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from hbseg import __version__
-from hbseg.cluster.checks import Check, failed, ok, warning
-from hbseg.cluster.checks.report import DoctorReport
-from hbseg.cluster.checks.storage import storage
+from hbseg.doctor.check import Check, failed, ok, warning
+from hbseg.doctor.report import DoctorReport
+from hbseg.doctor.storage import storage
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

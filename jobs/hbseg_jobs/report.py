@@ -6,10 +6,10 @@ stale.
 
 from __future__ import annotations
 
+from hbseg.config.specs import ReportSpec
 from hbseg.errors import SpecError
-from hbseg.markers import sha256_of
 from hbseg.report.build import build_report
-from hbseg.specs import ReportSpec
+from hbseg.storage.markers import sha256_of
 from hbseg_jobs.entry import StepContext, run_step
 
 REPORT = "report.html"

@@ -1,8 +1,8 @@
-"""torchrun as it is, loaded and left faster: `python -m hbseg_jobs.torchrun` (`hbseg.startup`)."""
+"""torchrun as it is, loaded and left faster: `python -m hbseg_jobs.torchrun`."""
 
 from __future__ import annotations
 
-from hbseg.startup import leave_garbage, loading
+from hbseg.system.startup import leave_garbage, loading
 
 
 def main() -> None:

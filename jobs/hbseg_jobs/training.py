@@ -9,15 +9,15 @@ from pathlib import Path
 
 import torch
 
-from hbseg.cpu import has_bf16
+from hbseg.config.specs import ModelBlock, TrainSpec
 from hbseg.data.dataset import open_version
 from hbseg.errors import ContractError, SpecError
 from hbseg.ml.checkpoint import load_weights, put_weights
 from hbseg.ml.distributed import World, world
 from hbseg.ml.model import Segmenter, load_encoder
 from hbseg.ml.trainer import Setting, train
-from hbseg.specs import ModelBlock, TrainSpec
-from hbseg.steps import identity
+from hbseg.runs.task import identity
+from hbseg.system.cpu import has_bf16
 from hbseg_jobs.entry import StepContext
 
 
@@ -105,7 +105,7 @@ def _encoder_weights(url: str) -> dict[str, torch.Tensor]:
     import safetensors
     import safetensors.torch
 
-    from hbseg.store import open_store
+    from hbseg.storage.store import open_store
 
     folder, _, name = url.rpartition("/")
     with tempfile.TemporaryDirectory() as temporary:

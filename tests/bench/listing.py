@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from hbseg.runs import CLAIM, Run
-from hbseg.s3 import s3_client
-from hbseg.store import READERS, Store, open_store
+from hbseg.runs.run import CLAIM, Run
+from hbseg.storage.s3 import s3_client
+from hbseg.storage.store import READERS, Store, open_store
 from tests.bench.costs import Command, Cost, hbseg, medians
 from tests.bench.figures import Figure
 from tests.bench.place import BUCKET, Place

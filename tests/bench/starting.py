@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from hbseg.runs import Run
-from hbseg.store import open_store
+from hbseg.runs.run import Run
+from hbseg.storage.store import open_store
 from tests.bench.costs import Command, hbseg, medians
 from tests.bench.figures import Figure
 from tests.bench.place import Place
@@ -15,7 +15,7 @@ TIMES = 9
 TIMES_OF_LIBRARIES = 3
 LIBRARIES = "import segmentation_models_pytorch"
 LOADED = f"""
-from hbseg.startup import leave_garbage, loading
+from hbseg.system.startup import leave_garbage, loading
 leave_garbage()
 with loading():
     {LIBRARIES}

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from hbseg.local.s3server import EmbeddedS3
-from hbseg.markers import Marker, read_marker
-from hbseg.store import Store, open_store
+from hbseg.storage.markers import Marker, read_marker
+from hbseg.storage.store import Store, open_store
 from tests.small import CHAIN
 
 

@@ -12,9 +12,9 @@ import sys
 from pathlib import Path
 from unittest.mock import patch
 
+from hbseg.config.specs import PrepareSpec
+from hbseg.control.pipeline import Event
 from hbseg.demo import Listener, run_demo
-from hbseg.pipeline import Event
-from hbseg.specs import PrepareSpec
 from hbseg_cli.session import chain_specs
 
 

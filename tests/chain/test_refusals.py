@@ -12,13 +12,13 @@ import pytest
 
 from hbseg import submission
 from hbseg.anatomy import BONES
-from hbseg.chain import chain
+from hbseg.config.specs import CompileSpec, PrepareSpec
 from hbseg.data.dataset import open_version
 from hbseg.data.prepare import prepare
 from hbseg.local.s3server import EmbeddedS3
-from hbseg.runs import Run
-from hbseg.specs import CompileSpec, PrepareSpec
-from hbseg.store import open_store
+from hbseg.runs.chain import chain
+from hbseg.runs.run import Run
+from hbseg.storage.store import open_store
 from tests.chain.laptop import Laptop, keys_of, laptop_of
 from tests.integration.fakes.fake_chain import chain_specs, plant
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from hbseg.markers import write_marker
-from hbseg.store import open_store
+from hbseg.storage.markers import write_marker
+from hbseg.storage.store import open_store
 from tests.cluster.cluster import until
 from tests.cluster.team import Team
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import yaml
 
+from hbseg.config.settings import SettingsFile
 from hbseg.errors import SpecError
-from hbseg.settings import SettingsFile
 from tests.cluster.cluster import TestCluster
 from tests.cluster.ground import KEYS, Ground, profile
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hbseg.cluster.pods.template import complete_pod, set_variables
-from hbseg.cluster.profile import ClusterProfile
+from hbseg.config.profile import ClusterProfile
 from tests.cluster.ground import Ground
 
 

@@ -13,16 +13,16 @@ from typing import Any
 
 import yaml
 
-from hbseg.runs import Run
-from hbseg.store import open_store
+from hbseg.runs.run import Run
+from hbseg.storage.store import open_store
 from tests.cluster.namespace import TestNamespace
 
 FAKE_STEPS = """
 import sys
-from hbseg import step_command
-from hbseg.steps import TRAINING
+from hbseg.runs import step_call
+from hbseg.runs.task import TRAINING
 fakes = "tests.integration.fakes."
-modules = step_command.MODULES
+modules = step_call.MODULES
 modules.update(
     {step: fakes + ("fake_train" if step in TRAINING else "fake_step") for step in modules}
 )

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from hbseg.markers import read_marker
-from hbseg.store import Store, open_store
+from hbseg.storage.markers import read_marker
+from hbseg.storage.store import Store, open_store
 from tests.cluster.ground import Ground
 from tests.cluster.namespace import fresh_namespace
 from tests.cluster.team import team_of

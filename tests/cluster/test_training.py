@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from hbseg.markers import read_marker
-from hbseg.store import Store
+from hbseg.storage.markers import read_marker
+from hbseg.storage.store import Store
 from tests.cluster.ground import Ground
 from tests.cluster.namespace import fresh_namespace
 from tests.cluster.team import Team, team_of

@@ -8,7 +8,7 @@ from typing import Any
 
 import psutil
 
-from hbseg.store import Store, open_store
+from hbseg.storage.store import Store, open_store
 from tests.gpu.people import People
 from tests.trainings import left_by
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
+from hbseg.config.specs import AugmentBlock, ModelBlock
 from hbseg.ml.augment import Draws, augmented
 from hbseg.ml.loss import segmentation_loss
 from hbseg.ml.model import Segmenter
-from hbseg.specs import AugmentBlock, ModelBlock
 from tests.gpu.people import People
 
 ROUNDS, WARM = 30, 8

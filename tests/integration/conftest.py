@@ -13,15 +13,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from hbseg.backend import JobState
-from hbseg.chain import ChainSpecs, chain
+from hbseg.config.placement import Placement
+from hbseg.config.specs import CompileSpec, DatasetBlock, InferSpec, ModelBlock, Spec, TrainSpec
 from hbseg.local.backend import Job, LocalBackend
-from hbseg.markers import write_marker
-from hbseg.placement import Placement
-from hbseg.runs import Run
-from hbseg.specs import CompileSpec, DatasetBlock, InferSpec, ModelBlock, Spec, TrainSpec
-from hbseg.steps import Step, Task
-from hbseg.store import Store, open_store
+from hbseg.runs.backend import JobState
+from hbseg.runs.chain import ChainSpecs, chain
+from hbseg.runs.run import Run
+from hbseg.runs.task import Step, Task
+from hbseg.storage.markers import write_marker
+from hbseg.storage.store import Store, open_store
 from tests.integration.fakes.fake_chain import MODULES, chain_specs, plant
 
 FAKES = Path(__file__).parent / "fakes"

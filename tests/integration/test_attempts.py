@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from hbseg.attempts import (
+from hbseg.runs.attempts import (
     Ending,
     attempt_numbers,
     claim_attempt,
@@ -14,10 +14,10 @@ from hbseg.attempts import (
     read_failure,
     record_ending,
 )
-from hbseg.retries import end_series, is_final, series_before, used_up
-from hbseg.runs import Run
-from hbseg.steps import Step
-from hbseg.store import Store, open_store
+from hbseg.runs.retries import end_series, is_final, series_before, used_up
+from hbseg.runs.run import Run
+from hbseg.runs.task import Step
+from hbseg.storage.store import Store, open_store
 
 STAGE = Step.STAGE1
 

@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 
 from hbseg.anatomy import BONES
-from hbseg.backend import Phase
+from hbseg.config.specs import DatasetBlock, PrepareSpec, TrainSpec
 from hbseg.data.dataset import Dataset, open_version
 from hbseg.data.prepare import prepare
 from hbseg.data.synth import write_raw_set
-from hbseg.markers import sha256_of, write_marker
-from hbseg.runs import Run
-from hbseg.specs import DatasetBlock, PrepareSpec, TrainSpec
-from hbseg.steps import Step
-from hbseg.store import open_store
+from hbseg.runs.backend import Phase
+from hbseg.runs.run import Run
+from hbseg.runs.task import Step
+from hbseg.storage.markers import sha256_of, write_marker
+from hbseg.storage.store import open_store
 from hbseg.submission import Image, header, rows
 from tests.conftest import S3Place
 from tests.integration.conftest import STATE_SECONDS, Local, until
@@ -79,8 +79,8 @@ def test_status_and_cancel_see_what_runs(local: Local) -> None:
 
 WAIT = """
 import sys
-from hbseg import step_command
-modules = step_command.MODULES
+from hbseg.runs import step_call
+modules = step_call.MODULES
 modules.update({step: "tests.integration.fakes.fake_step" for step in modules})
 from hbseg_cli.main import main
 main(sys.argv[1:])

@@ -10,16 +10,16 @@ from dataclasses import replace
 
 import pytest
 
-from hbseg.attempts import Attempt, Ending
-from hbseg.backend import Phase
+from hbseg.config.placement import Placement
+from hbseg.config.specs import CompileSpec
+from hbseg.control.pipeline import submit
 from hbseg.errors import ConflictError, DeniedError, NotFoundError, UsageError
 from hbseg.local.backend import LocalBackend, default_state
-from hbseg.markers import read_marker, write_marker
-from hbseg.pipeline import submit
-from hbseg.placement import Placement
-from hbseg.specs import CompileSpec
-from hbseg.steps import Step
-from hbseg.store import open_store
+from hbseg.runs.attempts import Attempt, Ending
+from hbseg.runs.backend import Phase
+from hbseg.runs.task import Step
+from hbseg.storage.markers import read_marker, write_marker
+from hbseg.storage.store import open_store
 from tests.conftest import S3Place
 from tests.integration.conftest import Local, processes_of, until
 from tests.integration.fakes.fake_chain import MODULES
@@ -287,11 +287,11 @@ def test_a_step_that_ignores_sigterm_is_killed(
 SUBMIT_AND_DIE = """
 import os, signal, sys
 from hbseg.local.backend import LocalBackend
-from hbseg.placement import Placement
-from hbseg.runs import Run
-from hbseg.specs import CompileSpec
-from hbseg.steps import Step, Task
-from hbseg.store import open_store
+from hbseg.config.placement import Placement
+from hbseg.runs.run import Run
+from hbseg.config.specs import CompileSpec
+from hbseg.runs.task import Step, Task
+from hbseg.storage.store import open_store
 runs, data, tied = sys.argv[1:]
 run = Run(open_store(runs), "first")
 modules = {step: "tests.integration.fakes.fake_step" for step in Step}
@@ -374,7 +374,7 @@ def test_waiting_ends_with_its_time_limit(local: Local) -> None:
 def test_storage_that_is_down_is_a_transient_failure(
     local: Local, s3: S3Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hbseg.runs import Run
+    from hbseg.runs.run import Run
 
     run = Run(open_store(f"{s3.url}/runs"), "first")
     run.claim(data=local.data.url)

@@ -10,8 +10,13 @@ from itertools import islice
 
 import pytest
 
-from hbseg.backend import Phase
-from hbseg.chain import (
+from hbseg.config.placement import Placement
+from hbseg.config.specs import DatasetBlock, TrainSpec
+from hbseg.control.pipeline import Event, Pipeline, Started, submit
+from hbseg.control.status import statuses
+from hbseg.errors import Cancelled, ConflictError, StepFailed, UnreachableError
+from hbseg.runs.backend import Phase
+from hbseg.runs.chain import (
     ChainSpecs,
     chain,
     compile_task,
@@ -20,15 +25,10 @@ from hbseg.chain import (
     reached,
     stage_task,
 )
-from hbseg.errors import Cancelled, ConflictError, StepFailed, UnreachableError
-from hbseg.markers import MARKER, read_marker, write_marker
-from hbseg.pipeline import Event, Pipeline, Started, submit
-from hbseg.placement import Placement
-from hbseg.run_status import statuses
-from hbseg.runs import Run
-from hbseg.specs import DatasetBlock, TrainSpec
-from hbseg.steps import Step
-from hbseg.store import open_store
+from hbseg.runs.run import Run
+from hbseg.runs.task import Step
+from hbseg.storage.markers import MARKER, read_marker, write_marker
+from hbseg.storage.store import open_store
 from tests.conftest import S3Place
 from tests.integration.conftest import FAKES, VERSION, Local, until
 

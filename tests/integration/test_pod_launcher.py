@@ -12,14 +12,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from hbseg.attempts import Ending, read_attempt, read_failure
-from hbseg.markers import read_marker
-from hbseg.placement import Placement
-from hbseg.progress import read_progress
-from hbseg.runs import Run
-from hbseg.step_command import StepCall
-from hbseg.steps import Step, Task
-from hbseg.store import open_store
+from hbseg.config.placement import Placement
+from hbseg.runs.attempts import Ending, read_attempt, read_failure
+from hbseg.runs.progress import read_progress
+from hbseg.runs.run import Run
+from hbseg.runs.step_call import StepCall
+from hbseg.runs.task import Step, Task
+from hbseg.storage.markers import read_marker
+from hbseg.storage.store import open_store
 from tests.conftest import S3Place
 from tests.integration.conftest import STATE_SECONDS, Local, until
 from tests.integration.fakes.fake_chain import MODULES

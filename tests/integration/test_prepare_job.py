@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from hbseg.config.specs import PrepareSpec
 from hbseg.data.prepare import prepare
 from hbseg.data.prepared import read_prepared
 from hbseg.data.synth import write_raw_set
 from hbseg.data.versions import read_index
-from hbseg.markers import read_marker
-from hbseg.specs import PrepareSpec
-from hbseg.store import Store, open_store
+from hbseg.storage.markers import read_marker
+from hbseg.storage.store import Store, open_store
 from tests.conftest import S3Place
 
 Hbseg = Callable[..., "subprocess.CompletedProcess[str]"]

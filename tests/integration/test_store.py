@@ -21,8 +21,8 @@ from hbseg.errors import (
     UnreachableError,
 )
 from hbseg.local.s3server import EmbeddedS3
-from hbseg.s3 import S3Store, s3_client
-from hbseg.store import Entry, Store, open_store
+from hbseg.storage.s3 import S3Store, s3_client
+from hbseg.storage.store import Entry, Store, open_store
 from tests.conftest import S3Place
 
 AWKWARD_KEYS = ["a b/c d.txt", "손/왼손 1.png", "plus+and=sign&/100%25?.json", "dots..in/na..me"]
@@ -365,7 +365,7 @@ def test_a_missing_bucket_is_not_found(s3: S3Place) -> None:
 def test_a_server_that_is_down_is_unreachable_and_its_data_outlive_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hbseg.s3.ATTEMPTS", 2)
+    monkeypatch.setattr("hbseg.storage.s3.ATTEMPTS", 2)
     with EmbeddedS3(tmp_path / "s3") as server:
         for name, value in server.environment.items():
             monkeypatch.setenv(name, value)

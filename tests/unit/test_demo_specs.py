@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hbseg.chain import ChainSpecs, images_prefix
+from hbseg.config.specs import PrepareSpec
 from hbseg.demo import (
     HANDS,
     Listener,
@@ -15,8 +15,8 @@ from hbseg.demo import (
     run_demo,
 )
 from hbseg.errors import InvalidInput, NotFoundError
-from hbseg.folder import FolderStore
-from hbseg.specs import PrepareSpec
+from hbseg.runs.chain import ChainSpecs, images_prefix
+from hbseg.storage.folder import FolderStore
 from hbseg_cli.session import chain_specs
 
 

@@ -8,9 +8,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hbseg.config.specs import CompileSpec, InferSpec, TrainSpec
 from hbseg.documents import canonical_digest, dump_yaml, load_yaml, merged, with_settings
 from hbseg.errors import SpecError
-from hbseg.specs import CompileSpec, InferSpec, TrainSpec
 
 PLAIN = st.recursive(
     st.none()

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from hbseg.attempts import step_of
 from hbseg.cluster.kinds.batch_job import BatchJob
 from hbseg.cluster.kinds.job_kind import JobKind
 from hbseg.cluster.kinds.pytorch_job import PyTorchJob
-from hbseg.steps import Step
+from hbseg.runs.attempts import step_of
+from hbseg.runs.task import Step
 
 _BATCH_JOB: Final = BatchJob()
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from hbseg.cluster.base_manifest import plain
 from hbseg.cluster.kinds.job_kind import Item, JobKind, Manifest
 from hbseg.cluster.pods.rules import host_name_problems, pod_problems
 from hbseg.cluster.pods.template import PodShape, complete_step
 from hbseg.cluster.requests.resources import JOB
-from hbseg.cluster.source import plain
-from hbseg.placement import Placement
-from hbseg.step_command import StepCall
-from hbseg.steps import TRAINING, Step
+from hbseg.config.placement import Placement
+from hbseg.runs.step_call import StepCall
+from hbseg.runs.task import TRAINING, Step
 
 SPARE_PODS: Final = 6
 """Pods that may end without the launcher's word, beyond its attempts: it decides, not the Job."""

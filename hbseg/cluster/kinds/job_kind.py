@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 
 from hbseg.cluster.pods.states import Failure
 from hbseg.cluster.requests.resources import Resource
-from hbseg.placement import Placement
-from hbseg.step_command import StepCall
-from hbseg.steps import Step
+from hbseg.config.placement import Placement
+from hbseg.runs.step_call import StepCall
+from hbseg.runs.task import Step
 
 Item = Mapping[str, Any]
 Manifest = dict[str, Any]

@@ -7,16 +7,16 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
+from hbseg.cluster.base_manifest import plain
 from hbseg.cluster.kinds.job_kind import Item, JobKind, Manifest
 from hbseg.cluster.pods.rules import host_name_problems, pod_problems
 from hbseg.cluster.pods.states import Failure, ending_in, of_ending
 from hbseg.cluster.pods.template import complete_step
-from hbseg.cluster.requests.refusals import one_line
+from hbseg.cluster.requests.api_errors import one_line
 from hbseg.cluster.requests.resources import PYTORCH_JOB
-from hbseg.cluster.source import plain
-from hbseg.placement import Placement
-from hbseg.step_command import StepCall
-from hbseg.steps import TRAINING
+from hbseg.config.placement import Placement
+from hbseg.runs.step_call import StepCall
+from hbseg.runs.task import TRAINING
 
 _RESTART: Final = ("Always", "OnFailure", "Never", "ExitCode")
 _CLEAN: Final = ("Running", "All")

@@ -8,9 +8,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
-from hbseg.attempts import Ending
-from hbseg.cluster.requests.refusals import one_line
+from hbseg.cluster.requests.api_errors import one_line
 from hbseg.errors import HbsegError
+from hbseg.runs.attempts import Ending
 
 Pod = Mapping[str, Any]
 

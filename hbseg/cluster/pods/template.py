@@ -8,11 +8,11 @@ from typing import Any
 
 from hbseg.cluster.names import RUN, TASK, labels, spec_name
 from hbseg.cluster.pods import quantity
-from hbseg.cluster.profile import ClusterProfile
+from hbseg.config.placement import Placement
+from hbseg.config.profile import ClusterProfile
 from hbseg.errors import SpecError
-from hbseg.placement import Placement
-from hbseg.step_command import MODULES, StepCall
-from hbseg.steps import TRAINING, Step
+from hbseg.runs.step_call import MODULES, StepCall
+from hbseg.runs.task import TRAINING, Step
 
 Manifest = dict[str, Any]
 

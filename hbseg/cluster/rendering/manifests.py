@@ -12,17 +12,17 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from hbseg.cluster import names
+from hbseg.cluster.base_manifest import plain
 from hbseg.cluster.kinds import kind_of_step
 from hbseg.cluster.kinds.job_names import job_name
 from hbseg.cluster.pods.template import PodShape, complete_pod, in_pod, literal, set_variables
-from hbseg.cluster.profile import ClusterProfile
 from hbseg.cluster.rendering.lint import problems
-from hbseg.cluster.source import plain
+from hbseg.config.placement import Placement
+from hbseg.config.profile import ClusterProfile
+from hbseg.config.specs import InferSpec
 from hbseg.documents import canonical_digest, dump_yaml
 from hbseg.errors import SpecError, UsageError
-from hbseg.placement import Placement
-from hbseg.specs import InferSpec
-from hbseg.step_command import StepCall
+from hbseg.runs.step_call import StepCall
 
 Manifest = dict[str, Any]
 

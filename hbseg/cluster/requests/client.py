@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from hbseg.cluster.requests.refusals import Call, Gone, refusal
+from hbseg.cluster.requests.api_errors import Call, Gone, refusal
 from hbseg.cluster.requests.resources import ACCESS_REVIEW, POD, Resource
 from hbseg.cluster.requests.transport import Answer, Transport
 from hbseg.errors import NotFoundError, UnreachableError

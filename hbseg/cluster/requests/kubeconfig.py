@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from hbseg.cluster.requests.refusals import one_line
+from hbseg.cluster.requests.api_errors import one_line
 from hbseg.cluster.requests.transport import Transport
 from hbseg.errors import UnreachableError, UsageError
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, Protocol, TypeVar
 
-from hbseg.cluster.requests.refusals import DOCTOR, Call, MissingKind, one_line, refusal
+from hbseg.cluster.requests.api_errors import DOCTOR, Call, MissingKind, one_line, refusal
 from hbseg.errors import DeniedError, HbsegError, UnreachableError
 
 CONNECT_SECONDS = 5.0
@@ -107,7 +107,7 @@ class Transport:
 
         Raises:
             UnreachableError: no answer, or failures, for as long as `patience`.
-            HbsegError: the server refuses, see `hbseg.cluster.requests.refusals`.
+            HbsegError: the server refuses, see `hbseg.cluster.requests.api_errors`.
         """
         data = None if body is None else json.dumps(body).encode()
 

@@ -10,20 +10,20 @@ import torch
 from numpy.typing import NDArray
 
 from hbseg.anatomy import BONES
+from hbseg.config.specs import CompileSpec, DatasetBlock, ModelBlock, PrepareSpec, Spec, TrainSpec
 from hbseg.data.annotation import Polygons
 from hbseg.data.shards import Sample, ShardTable, Span, pack_picture, pack_polygons
 from hbseg.data.versions import DATASET, Counts, DatasetRecord, FoldRecord, ShardRecord, table_key
 from hbseg.documents import canonical_digest
-from hbseg.folder import FolderStore
-from hbseg.markers import sha256_of, write_marker
 from hbseg.ml.checkpoint import CheckpointFolder
-from hbseg.ml.compile import TRAIN_SPEC
-from hbseg.ml.engine_card import EngineCard, Images, Logits, Versions, padded
+from hbseg.ml.engines.card import EngineCard, Images, Logits, Versions, padded
+from hbseg.ml.engines.compile import TRAIN_SPEC
 from hbseg.ml.model import Segmenter
-from hbseg.runs import Run
-from hbseg.specs import CompileSpec, DatasetBlock, ModelBlock, PrepareSpec, Spec, TrainSpec
-from hbseg.steps import Input, Step, Task
-from hbseg.store import Store
+from hbseg.runs.run import Run
+from hbseg.runs.task import Input, Step, Task
+from hbseg.storage.folder import FolderStore
+from hbseg.storage.markers import sha256_of, write_marker
+from hbseg.storage.store import Store
 from hbseg_jobs import compile as compile_job
 from hbseg_jobs.entry import StepContext
 

@@ -11,13 +11,13 @@ import onnx
 import pytest
 import torch
 
+from hbseg.config.specs import CompileSpec, InferSpec
 from hbseg.data.dataset import open_version
 from hbseg.errors import ContractError, InvalidInput, SpecError, Terminated
-from hbseg.folder import FolderStore
-from hbseg.markers import read_marker, sha256_of_file
-from hbseg.ml import onnx_export
 from hbseg.ml.checkpoint import load_model
-from hbseg.ml.compile import (
+from hbseg.ml.engines import onnx_export
+from hbseg.ml.engines.card import EngineCard, Images, Logits
+from hbseg.ml.engines.compile import (
     agreement_of,
     check_agreement,
     compile_engine,
@@ -25,10 +25,10 @@ from hbseg.ml.compile import (
     held_out_fold,
     reference_pictures,
 )
-from hbseg.ml.engine_card import EngineCard, Images, Logits
-from hbseg.ml.onnx_export import export_onnx
-from hbseg.specs import CompileSpec, InferSpec
-from hbseg.steps import Step
+from hbseg.ml.engines.onnx_export import export_onnx
+from hbseg.runs.task import Step
+from hbseg.storage.folder import FolderStore
+from hbseg.storage.markers import read_marker, sha256_of_file
 from hbseg_jobs import compile as compile_job
 
 from .conftest import BATCH, FOLD, SIZE, VERSION, Chain, grey

@@ -8,15 +8,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from hbseg.config.specs import EfficiencySpec, InferSpec
 from hbseg.errors import ContractError, SpecError
-from hbseg.markers import read_marker, sha256_of
 from hbseg.ml import efficiency
 from hbseg.ml.checkpoint import load_model
 from hbseg.ml.efficiency import latency, measure, processor
-from hbseg.ml.engine_card import Images, Logits
-from hbseg.specs import EfficiencySpec, InferSpec
-from hbseg.steps import Step
-from hbseg.store import Store
+from hbseg.ml.engines.card import Images, Logits
+from hbseg.runs.task import Step
+from hbseg.storage.markers import read_marker, sha256_of
+from hbseg.storage.store import Store
 from hbseg_jobs import efficiency as efficiency_job
 
 from .conftest import BATCH, SIZE, BrightnessEngine, Chain, grey

@@ -8,12 +8,12 @@ import pytest
 from onnx import helper
 
 from hbseg.errors import BucketMissing, ContractError, NotFoundError, SpecError
-from hbseg.folder import FolderStore
-from hbseg.markers import read_marker, sha256_of, write_marker
-from hbseg.ml.engine import num_threads, open_engine
-from hbseg.ml.engine_card import CARD, EngineCard, Images
-from hbseg.steps import Step
-from hbseg.store import Store
+from hbseg.ml.engines.card import CARD, EngineCard, Images
+from hbseg.ml.engines.opening import num_threads, open_engine
+from hbseg.runs.task import Step
+from hbseg.storage.folder import FolderStore
+from hbseg.storage.markers import read_marker, sha256_of, write_marker
+from hbseg.storage.store import Store
 
 from .conftest import BATCH, FOLD, SIZE, Chain, grey
 

@@ -13,19 +13,19 @@ import pytest
 
 from hbseg import rle, submission
 from hbseg.anatomy import BONES
+from hbseg.config.specs import CompileSpec, InferSpec
 from hbseg.data.annotation import full_masks
 from hbseg.data.dataset import open_version
 from hbseg.errors import ContractError, InvalidInput, NotFoundError, SpecError
-from hbseg.folder import FolderStore
-from hbseg.markers import read_marker, sha256_of
 from hbseg.ml import infer
-from hbseg.ml.engine_card import Images, Logits
+from hbseg.ml.engines.card import Images, Logits
 from hbseg.ml.infer import Inferred, InferStep, Share
 from hbseg.ml.predict import Source
 from hbseg.ml.sources import MOST_LINES, check_names, folder_sources
-from hbseg.specs import CompileSpec, InferSpec
-from hbseg.steps import Step
-from hbseg.store import Store
+from hbseg.runs.task import Step
+from hbseg.storage.folder import FolderStore
+from hbseg.storage.markers import read_marker, sha256_of
+from hbseg.storage.store import Store
 from hbseg_jobs import infer as infer_job
 
 from .conftest import BATCH, FOLD, VERSION, BrightnessEngine, Chain, grey

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from hbseg import rle
 from hbseg.errors import InvalidInput, NotFoundError, UnreachableError
-from hbseg.ml.engine import open_engine
-from hbseg.ml.engine_card import Engine
+from hbseg.ml.engines.card import Engine
+from hbseg.ml.engines.opening import open_engine
 from hbseg.ml.frame import Frame
 from hbseg.ml.native import native_runs
 from hbseg.ml.predict import BATCHES_AHEAD, Prediction, Source, Unreadable, predict

@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-from hbseg.chain import ChainSpecs
-from hbseg.runs import Run
-from hbseg.specs import (
+from hbseg.config.specs import (
     CompileSpec,
     DatasetBlock,
     EfficiencySpec,
@@ -13,8 +11,10 @@ from hbseg.specs import (
     ReportSpec,
     TrainSpec,
 )
-from hbseg.steps import TRAINING, Step, Task
-from hbseg.store import Store
+from hbseg.runs.chain import ChainSpecs
+from hbseg.runs.run import Run
+from hbseg.runs.task import TRAINING, Step, Task
+from hbseg.storage.store import Store
 from hbseg_jobs.entry import StepContext
 from tests.integration.fakes import fake_step
 

@@ -2,10 +2,10 @@
 
 import sys
 
+from hbseg.control.pipeline import Event, Pipeline
 from hbseg.local.backend import LocalBackend
-from hbseg.pipeline import Event, Pipeline
-from hbseg.runs import Run
-from hbseg.store import open_store
+from hbseg.runs.run import Run
+from hbseg.storage.store import open_store
 from tests.integration.fakes.fake_chain import MODULES, chain_specs
 
 

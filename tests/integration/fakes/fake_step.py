@@ -27,7 +27,7 @@ from hbseg.errors import (
     SpecError,
     UnreachableError,
 )
-from hbseg.markers import sha256_of
+from hbseg.storage.markers import sha256_of
 from hbseg_jobs.entry import StepContext, run_step
 
 ERRORS: dict[int, type[HbsegError]] = {

@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hbseg.chain import ChainSpecs
+from hbseg.config.specs import TrainSpec
 from hbseg.demo import DemoResult
-from hbseg.markers import sha256_of, write_marker
-from hbseg.runs import Run
-from hbseg.specs import TrainSpec
-from hbseg.steps import Step
-from hbseg.store import open_store
+from hbseg.runs.chain import ChainSpecs
+from hbseg.runs.run import Run
+from hbseg.runs.task import Step
+from hbseg.storage.markers import sha256_of, write_marker
+from hbseg.storage.store import open_store
 from tests.unit.cli.conftest import Cli
 
 
@@ -48,7 +48,7 @@ def test_the_demo_trains_in_what_the_cpu_computes(
         seen.append(specs)
         return DemoResult(folder / "a.csv", folder / "a.html", None, {}, None, None, 1.0)
 
-    monkeypatch.setattr("hbseg.cpu.has_bf16", lambda: has_bf16)
+    monkeypatch.setattr("hbseg.system.cpu.has_bf16", lambda: has_bf16)
     monkeypatch.setattr("hbseg.demo.run_demo", run_demo)
 
     outcome = cli("demo", "--dir", str(tmp_path / "demo"))
@@ -330,7 +330,7 @@ def test_a_checkpoint_is_fetched_as_a_folder_that_can_be_started_from(
 
 
 def test_logs_come_from_storage_and_can_be_cut(cli: Cli, tmp_path: Path) -> None:
-    from hbseg.attempts import claim_attempt
+    from hbseg.runs.attempts import claim_attempt
 
     run = claimed(tmp_path)
     run.summarise(steps={"stage1": "done"})
@@ -382,7 +382,7 @@ def test_interrupting_is_exit_130(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> 
     def interrupted(runs: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("hbseg.runs.list_runs", interrupted)
+    monkeypatch.setattr("hbseg.runs.run.list_runs", interrupted)
 
     assert cli("list").code == 130
 
@@ -391,7 +391,7 @@ def test_a_bug_keeps_its_traceback(cli: Cli, monkeypatch: pytest.MonkeyPatch) ->
     def broken(runs: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("hbseg.runs.list_runs", broken)
+    monkeypatch.setattr("hbseg.runs.run.list_runs", broken)
     from hbseg_cli.main import main
 
     with pytest.raises(ZeroDivisionError):

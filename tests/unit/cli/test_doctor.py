@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hbseg.cluster.checks import failed, machine, ok
+from hbseg.doctor import machine
+from hbseg.doctor.check import failed, ok
 from tests.unit.cli.conftest import Cli
 
 

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from hbseg.attempts import Ending, claim_attempt, record_ending
-from hbseg.chain import stage_task
-from hbseg.markers import write_marker
-from hbseg.progress import ProgressReport, progress_key
-from hbseg.runs import Run
-from hbseg.steps import Step
-from hbseg.store import open_store
+from hbseg.runs.attempts import Ending, claim_attempt, record_ending
+from hbseg.runs.chain import stage_task
+from hbseg.runs.progress import ProgressReport, progress_key
+from hbseg.runs.run import Run
+from hbseg.runs.task import Step
+from hbseg.storage.markers import write_marker
+from hbseg.storage.store import open_store
 from hbseg_cli.session import chain_specs
 from tests.unit.cli.conftest import Cli
 
@@ -27,8 +27,8 @@ def run(tmp_path: Path) -> Run:
 def test_status_as_json_has_the_progress(
     cli: Cli, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hbseg.backend import JobState, Phase
     from hbseg.local.backend import LocalBackend
+    from hbseg.runs.backend import JobState, Phase
 
     monkeypatch.setattr(LocalBackend, "tasks", lambda *_: ["stage1"])
     monkeypatch.setattr(LocalBackend, "state", lambda *_: JobState(Phase.RUNNING, 1))

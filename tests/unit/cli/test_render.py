@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from hbseg.cluster.rendering.lint import problems
-from hbseg.specs import TrainSpec
+from hbseg.config.specs import TrainSpec
 from tests.unit.cli.conftest import Cli
 
 S3 = ("--data", "s3://team/data", "--runs", "s3://team/runs")
@@ -252,7 +252,7 @@ class FakeServer:
 def test_a_server_side_dry_run_prints_what_the_server_would_store(
     cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hbseg.backends.open_backend", lambda *_, **__: FakeServer())
+    monkeypatch.setattr("hbseg.control.backends.open_backend", lambda *_, **__: FakeServer())
 
     outcome = cli("submit-report", "first", "--dry-run=server", *KUBERNETES, "-o", "json")
 

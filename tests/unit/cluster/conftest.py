@@ -8,11 +8,11 @@ import pytest
 import urllib3
 
 from hbseg.cluster.backend import KubernetesBackend
-from hbseg.cluster.looking.jobs import Seen
+from hbseg.cluster.observe.job_state import Seen
 from hbseg.cluster.requests.client import Cluster
 from hbseg.cluster.requests.transport import Transport
-from hbseg.runs import Run
-from hbseg.store import open_store
+from hbseg.runs.run import Run
+from hbseg.storage.store import open_store
 from tests.unit.cluster.fake_api import FakeApi
 
 CAPTURED = Path(__file__).parent / "captured"
@@ -45,7 +45,7 @@ def backend(cluster: Cluster) -> KubernetesBackend:
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     # manifests refuse folders of this machine, which stand for a bucket here
-    monkeypatch.setattr("hbseg.cluster.start.check_storage", lambda *_: None)
+    monkeypatch.setattr("hbseg.cluster.job_lifecycle.check_storage", lambda *_: None)
     run = Run(open_store(tmp_path / "runs"), "main")
     run.claim(data=DATA, namespace="team")
     return run

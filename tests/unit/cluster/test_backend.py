@@ -6,18 +6,18 @@ from typing import Any
 
 import pytest
 
-from hbseg.attempts import Ending, claim_attempt, latest_record, record_ending
-from hbseg.backend import Phase
 from hbseg.cluster.backend import KubernetesBackend
-from hbseg.cluster.looking.events import is_about
+from hbseg.cluster.observe.events import is_about
+from hbseg.config.placement import Placement
+from hbseg.config.specs import CompileSpec, ModelBlock, ReportSpec, TrainSpec
+from hbseg.control.waiting import wait_for_end, wait_for_start
 from hbseg.errors import ConflictError, InvalidInput, NotFinished, NotFoundError
-from hbseg.markers import MARKER
-from hbseg.placement import Placement
-from hbseg.runs import Run
-from hbseg.specs import CompileSpec, ModelBlock, ReportSpec, TrainSpec
-from hbseg.steps import Step, Task
-from hbseg.store import open_store
-from hbseg.waiting import wait_for_end, wait_for_start
+from hbseg.runs.attempts import Ending, claim_attempt, latest_record, record_ending
+from hbseg.runs.backend import Phase
+from hbseg.runs.run import Run
+from hbseg.runs.task import Step, Task
+from hbseg.storage.markers import MARKER
+from hbseg.storage.store import open_store
 from tests.unit.cluster.conftest import DATA
 from tests.unit.cluster.fake_api import FakeApi, Reply, status
 
@@ -400,7 +400,7 @@ def test_a_submit_that_another_has_overtaken_leaves_its_attempt_alone(
             submit(backend, run)
             claim_attempt(run, Step.COMPILE, of.name, spec_hash=of.spec.digest())
 
-    monkeypatch.setattr("hbseg.cluster.start.anchors.ensure_spec", overtake)
+    monkeypatch.setattr("hbseg.cluster.job_lifecycle.anchors.ensure_spec", overtake)
     submit(backend, run)
 
     record = latest_record(run, Step.COMPILE, of.name)

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hbseg.config.specs import PrepareSpec
 from hbseg.data.dataset import Dataset, open_version
 from hbseg.data.prepare import prepare
 from hbseg.data.versions import Counts, VersionEntry, publish, version_hash
 from hbseg.errors import ConflictError, ContractError, InvalidInput, NotFoundError, SpecError
-from hbseg.folder import FolderStore
-from hbseg.specs import PrepareSpec
+from hbseg.storage.folder import FolderStore
 
 
 @pytest.fixture(scope="module")

@@ -16,14 +16,14 @@ import numpy as np
 import pytest
 
 from hbseg.anatomy import BONES, INDEX
+from hbseg.config.specs import PrepareSpec
 from hbseg.data import annotation
 from hbseg.data.dataset import open_version
 from hbseg.data.prepare import Prepared, prepare
 from hbseg.data.raw import scan
 from hbseg.errors import BucketMissing, DiskFullError, InvalidInput, NotFoundError
-from hbseg.folder import FolderStore
-from hbseg.markers import read_marker, sha256_of_file
-from hbseg.specs import PrepareSpec
+from hbseg.storage.folder import FolderStore
+from hbseg.storage.markers import read_marker, sha256_of_file
 
 SPEC = PrepareSpec(folds=4, images_per_shard=3)
 
@@ -272,8 +272,8 @@ KILLED = """
 import sys
 from pathlib import Path
 from hbseg.data.prepare import prepare
-from hbseg.folder import FolderStore
-from hbseg.specs import PrepareSpec
+from hbseg.storage.folder import FolderStore
+from hbseg.config.specs import PrepareSpec
 prepare(Path(sys.argv[1]), FolderStore(Path(sys.argv[2])), PrepareSpec(folds=4, images_per_shard=1))
 """
 

@@ -10,9 +10,9 @@ import pytest
 
 from hbseg.data.raw_source import JOURNAL, fetch, is_raw
 from hbseg.errors import DiskFullError, InvalidInput, NotFoundError, UnreachableError
-from hbseg.folder import FolderStore
-from hbseg.markers import sha256_of
-from hbseg.store import Entry
+from hbseg.storage.folder import FolderStore
+from hbseg.storage.markers import sha256_of
+from hbseg.storage.store import Entry
 
 PICTURES = ("train/DCM/ID001/image1_R.png", "train/DCM/ID001/image2_L.PNG", "test/DCM/ID9/손.jpg")
 FILES = (*PICTURES, "train/outputs_json/ID001/image1_R.json")

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from hbseg.config.placement import Placement
+from hbseg.config.specs import DatasetBlock, ModelBlock, PrepareSpec, TrainSpec
 from hbseg.data.versions import (
     DATASET,
     Counts,
@@ -18,13 +20,11 @@ from hbseg.data.versions import (
 )
 from hbseg.errors import NotFoundError
 from hbseg.launcher.options import Launch
-from hbseg.markers import sha256_of, write_marker
-from hbseg.placement import Placement
-from hbseg.runs import Run
-from hbseg.specs import DatasetBlock, ModelBlock, PrepareSpec, TrainSpec
-from hbseg.step_command import StepCall
-from hbseg.steps import Step
-from hbseg.store import Store, open_store
+from hbseg.runs.run import Run
+from hbseg.runs.step_call import StepCall
+from hbseg.runs.task import Step
+from hbseg.storage.markers import sha256_of, write_marker
+from hbseg.storage.store import Store, open_store
 from hbseg_jobs.entry import StepContext, context_of
 
 VERSION = "0123456789abcdef"

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from hbseg.specs import DatasetBlock, ModelBlock, RunBlock, TrainSpec
+from hbseg.config.specs import DatasetBlock, ModelBlock, RunBlock, TrainSpec
 from hbseg_jobs import training
 
 

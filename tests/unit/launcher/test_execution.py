@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from hbseg.attempts import Ending, claim_attempt, record_ending
+from hbseg.config.placement import Placement
 from hbseg.launcher.execution import await_word
 from hbseg.launcher.options import Launch
 from hbseg.launcher.stop_request import stop_request
-from hbseg.placement import Placement
-from hbseg.runs import Run
-from hbseg.steps import Step
-from hbseg.store import open_store
+from hbseg.runs.attempts import Ending, claim_attempt, record_ending
+from hbseg.runs.run import Run
+from hbseg.runs.task import Step
+from hbseg.storage.store import open_store
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from hbseg.attempts import Ending
 from hbseg.errors import SpecError
 from hbseg.launcher.main import exit_code_of_pod
 from hbseg.launcher.options import options_of
@@ -16,6 +15,7 @@ from hbseg.launcher.rank_logs import (
     end_of,
 )
 from hbseg.launcher.termination import LONGEST_MESSAGE, termination_message
+from hbseg.runs.attempts import Ending
 
 
 def test_lines_go_to_their_ranks_whatever_the_pieces(tmp_path: Path) -> None:

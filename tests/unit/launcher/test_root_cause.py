@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from hbseg.attempts import Ending
 from hbseg.launcher.rank_logs import RankLogs
 from hbseg.launcher.root_cause import CANCELLED, exits_by_themselves, explained
+from hbseg.runs.attempts import Ending
 
 REPORT = """\
 W1125 elastic/multiprocessing/api.py:1028] Sending process {stopped} closing signal SIGTERM

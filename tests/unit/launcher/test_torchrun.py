@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from hbseg.config.placement import Placement
 from hbseg.launcher.torchrun import (
     SHORTEST_COLLECTIVE,
     collective_timeout,
@@ -11,8 +12,7 @@ from hbseg.launcher.torchrun import (
     step_environment,
     writable_places,
 )
-from hbseg.placement import Placement
-from hbseg.steps import Step
+from hbseg.runs.task import Step
 
 
 def environment(step: Step, placement: Placement) -> dict[str, str]:

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hbseg.anatomy import NUM_BONES
+from hbseg.config.specs import AugmentBlock
 from hbseg.ml.augment import Draws, augmented, plain
-from hbseg.specs import AugmentBlock
 
 OFF = AugmentBlock(
     flip_probability=0,

@@ -6,10 +6,10 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
+from hbseg.config.specs import ModelBlock
 from hbseg.errors import DiskFullError
-from hbseg.folder import FolderStore
 from hbseg.ml.checkpoint import CheckpointFolder
-from hbseg.specs import ModelBlock
+from hbseg.storage.folder import FolderStore
 
 
 def test_a_full_disk_is_named_with_its_free_bytes(

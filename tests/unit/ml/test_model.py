@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from hbseg.anatomy import NUM_BONES
+from hbseg.config.specs import ModelBlock
 from hbseg.errors import ContractError, SpecError
 from hbseg.ml.model import Segmenter, load_encoder, standardised
-from hbseg.specs import ModelBlock
 
 SMALL = ModelBlock(encoder="resnet18", decoder_channels=(16, 16, 8, 8, 8))
 

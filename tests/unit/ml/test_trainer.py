@@ -12,18 +12,18 @@ import safetensors.torch
 import torch
 
 from hbseg.anatomy import BONES
+from hbseg.config.specs import DatasetBlock, ModelBlock, OptimBlock, RunBlock, TrainSpec
 from hbseg.data.dataset import Dataset
 from hbseg.errors import ContractError, NotFoundError, SpecError, Terminated
-from hbseg.folder import FolderStore
-from hbseg.markers import write_marker
 from hbseg.ml import trainer
 from hbseg.ml.checkpoint import WEIGHTS, CheckpointFolder, load_model, load_weights, put_weights
 from hbseg.ml.distributed import World
 from hbseg.ml.model import Segmenter
 from hbseg.ml.samples import Batch, read_ahead
 from hbseg.ml.trainer import Setting, Trained, learning_rate, train
-from hbseg.progress import Beats, read_beats
-from hbseg.specs import DatasetBlock, ModelBlock, OptimBlock, RunBlock, TrainSpec
+from hbseg.runs.progress import Beats, read_beats
+from hbseg.storage.folder import FolderStore
+from hbseg.storage.markers import write_marker
 from tests.trainings import Left, left_by
 
 ALONE = World(rank=0, size=1, device=torch.device("cpu"))

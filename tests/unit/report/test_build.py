@@ -16,16 +16,16 @@ import pytest
 
 from hbseg import submission
 from hbseg.anatomy import BONES
+from hbseg.config.specs import ModelBlock, PrepareSpec, ReportSpec, TrainSpec
 from hbseg.data.dataset import open_version
 from hbseg.data.prepare import prepare
 from hbseg.data.synth.raw_set import write_raw_set
 from hbseg.errors import ContractError, NotFoundError
-from hbseg.folder import FolderStore
-from hbseg.markers import read_marker, sha256_of, write_marker
 from hbseg.report.build import INPUTS, as_jpeg, build_report, gather, spread_evenly
 from hbseg.rle import encode
-from hbseg.specs import ModelBlock, PrepareSpec, ReportSpec, TrainSpec
-from hbseg.store import Store
+from hbseg.storage.folder import FolderStore
+from hbseg.storage.markers import read_marker, sha256_of, write_marker
+from hbseg.storage.store import Store
 
 TEST_HANDS = 4
 

@@ -7,26 +7,27 @@ from typing import Any
 
 import pytest
 
-from hbseg.backend import JobState, Phase
 from hbseg.cluster import kinds
 from hbseg.cluster.backend import KubernetesBackend
-from hbseg.cluster.checks import Status, capacity, rights
+from hbseg.cluster.base_manifest import plain
 from hbseg.cluster.kinds.job_kind import Item, JobKind, Manifest
 from hbseg.cluster.pods.states import OUT_OF_MEMORY, Failure
 from hbseg.cluster.pods.template import PodShape, complete_step
 from hbseg.cluster.rendering.lint import problems
 from hbseg.cluster.rendering.manifests import job_objects
 from hbseg.cluster.requests.resources import Resource
-from hbseg.cluster.source import plain
+from hbseg.config.placement import Placement
+from hbseg.config.specs import DatasetBlock, ModelBlock, TrainSpec
+from hbseg.doctor import capacity, rights
+from hbseg.doctor.check import Status
 from hbseg.errors import SpecError, UnreachableError
-from hbseg.placement import Placement
-from hbseg.runs import Run
-from hbseg.specs import DatasetBlock, ModelBlock, TrainSpec
-from hbseg.step_command import StepCall
-from hbseg.steps import TRAINING, Step, Task
+from hbseg.runs.backend import JobState, Phase
+from hbseg.runs.run import Run
+from hbseg.runs.step_call import StepCall
+from hbseg.runs.task import TRAINING, Step, Task
 from tests.unit.cluster.conftest import DATA
 from tests.unit.cluster.fake_api import FakeApi, Reply
-from tests.unit.cluster.fake_cluster import FakeCluster, one, subject
+from tests.unit.doctor.fake_cluster import FakeCluster, one, subject
 
 NAME = "main-stage1"
 PLACEMENT = Placement(nodes=2, processes_per_node=3)

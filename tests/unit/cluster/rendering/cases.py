@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hbseg.cluster.profile import ClusterProfile, Toleration, Volume
 from hbseg.cluster.rendering.manifests import (
     job_objects,
     runner_objects,
 )
-from hbseg.placement import Placement
-from hbseg.specs import (
+from hbseg.config.placement import Placement
+from hbseg.config.profile import ClusterProfile, Toleration, Volume
+from hbseg.config.specs import (
     CompileSpec,
     EfficiencySpec,
     InferSpec,
@@ -21,8 +21,8 @@ from hbseg.specs import (
     Spec,
     TrainSpec,
 )
-from hbseg.step_command import StepCall
-from hbseg.steps import Step
+from hbseg.runs.step_call import StepCall
+from hbseg.runs.task import Step
 
 ROOT = Path(__file__).resolve().parents[4]
 GOLDEN = ROOT / "tests" / "golden"

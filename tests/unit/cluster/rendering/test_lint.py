@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from hbseg.cluster.profile import ClusterProfile
+from hbseg.cluster.base_manifest import plain
 from hbseg.cluster.rendering.lint import problems
-from hbseg.cluster.source import plain
+from hbseg.config.profile import ClusterProfile
 
 Manifest = dict[str, Any]
 Break = Callable[[Manifest], object]

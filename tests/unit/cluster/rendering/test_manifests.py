@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
+from hbseg.cluster.base_manifest import plain
 from hbseg.cluster.rendering.lint import problems
 from hbseg.cluster.rendering.manifests import (
     job_objects,
     runner_objects,
 )
-from hbseg.cluster.source import plain
+from hbseg.config.placement import Placement
 from hbseg.documents import dump_yaml
-from hbseg.placement import Placement
-from hbseg.steps import TRAINING
+from hbseg.runs.task import TRAINING
 from tests.unit.cluster.rendering.cases import (
     BATCH,
     CASES,

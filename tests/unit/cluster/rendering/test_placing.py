@@ -5,21 +5,21 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from hbseg.cluster.profile import Volume
 from hbseg.cluster.rendering.manifests import (
     check_storage,
     job_objects,
     storage_of,
 )
-from hbseg.documents import canonical_digest
-from hbseg.errors import SpecError, UsageError
-from hbseg.placement import Placement
-from hbseg.settings import SettingsFile
-from hbseg.specs import (
+from hbseg.config.placement import Placement
+from hbseg.config.profile import Volume
+from hbseg.config.settings import SettingsFile
+from hbseg.config.specs import (
     InferSpec,
     PrepareSpec,
 )
-from hbseg.steps import Step
+from hbseg.documents import canonical_digest
+from hbseg.errors import SpecError, UsageError
+from hbseg.runs.task import Step
 from tests.unit.cluster.rendering.cases import (
     BATCH,
     INFER,

@@ -8,17 +8,17 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hbseg.cluster.profile import ClusterProfile
 from hbseg.cluster.rendering.manifests import (
     job_objects,
 )
-from hbseg.documents import dump_yaml
-from hbseg.placement import Placement
-from hbseg.specs import (
+from hbseg.config.placement import Placement
+from hbseg.config.profile import ClusterProfile
+from hbseg.config.specs import (
     TrainSpec,
 )
-from hbseg.step_command import StepCall
-from hbseg.steps import Step
+from hbseg.documents import dump_yaml
+from hbseg.runs.step_call import StepCall
+from hbseg.runs.task import Step
 from tests.unit.cluster.rendering.cases import (
     BATCH,
     TRAININGS,

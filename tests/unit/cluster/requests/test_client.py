@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from hbseg.cluster.requests import transport
+from hbseg.cluster.requests.api_errors import Gone
 from hbseg.cluster.requests.client import Cluster
-from hbseg.cluster.requests.refusals import Gone
 from hbseg.cluster.requests.resources import CONFIG_MAP, JOB, NODE, POD, PYTORCH_JOB
 from hbseg.errors import (
     ConflictError,

@@ -1,0 +1,150 @@
+"""The logs of a task's pods, merged by time, or followed over waiting, restarts and outages."""
+
+from __future__ import annotations
+
+import heapq
+import queue
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from hbseg.cluster.kinds import kind_of
+from hbseg.cluster.observe.job_state import Seen, job_state, latest
+from hbseg.cluster.observe.pod_log import Line, PodFollower, whole_log
+from hbseg.cluster.pods.states import has_started, is_running, name_of
+from hbseg.cluster.requests.client import Cluster
+from hbseg.cluster.requests.informer import Mirror
+from hbseg.cluster.requests.resources import POD
+from hbseg.errors import HbsegError
+from hbseg.runs.backend import ENDED, Phase
+from hbseg.runs.logs import lines_of, stored_texts
+from hbseg.runs.run import Run
+
+Item = Mapping[str, Any]
+TICK_SECONDS = 5.0
+"""Between two looks at reasons that come with time alone, such as an operator's silence."""
+
+
+def container_of(pod: Item) -> str:
+    """Return the name of the pod's container."""
+    return str(pod["spec"]["containers"][0]["name"])
+
+
+def merged_logs(
+    cluster: Cluster, job: Item, pods: Sequence[Item], rank: int | None
+) -> Iterator[str]:
+    """Yield the lines of all pods by their times."""
+    several = kind_of(job).num_ranks(job) > 1
+    streams = [
+        whole_log(cluster, name_of(pod), container_of(pod)) for pod in pods if has_started(pod)
+    ]
+    for line in heapq.merge(*streams, key=lambda line: line.time):
+        if is_wanted(line, rank):
+            yield line.shown(several=several)
+
+
+def is_wanted(line: Line, rank: int | None) -> bool:
+    """Return whether a line is of the rank that is asked for; with none all are."""
+    return rank is None or line.name == str(rank)
+
+
+@dataclass
+class Followed:
+    """A task whose logs are followed."""
+
+    run: Run
+    task_name: str
+    rank: int | None
+    seen: Callable[[Mirror], Seen]
+    """Returns what the mirror has of the task now."""
+    tell: Callable[[str], None]
+    """Gets the reason for waiting, each once."""
+    last_times: dict[str, str] = field(default_factory=dict)
+    """Name: time of its last line that was shown."""
+
+    def from_storage(self, *, several: bool) -> Iterator[str]:
+        """Yield what storage has behind the last lines: a pod may be removed with its log."""
+        with suppress(HbsegError):
+            texts = stored_texts(self.run, self.task_name, self.rank)
+            lines = [
+                Line(stamp, name.partition("-")[0], text)
+                for name, content in texts.items()
+                for stamp, _, text in (line.partition(" ") for line in lines_of(content))
+            ]
+            for line in sorted(lines, key=lambda line: line.time):
+                if line.time > self.last_times.get(line.name, ""):
+                    yield line.shown(several=several)
+
+
+class Follower:
+    """Follows the pods of one task; recreated pods are attached to as they start."""
+
+    def __init__(self, cluster: Cluster, followed: Followed) -> None:
+        self._cluster = cluster
+        self._followed = followed
+        self._queue: queue.SimpleQueue[Line | Exception | str | None] = queue.SimpleQueue()
+        self._readers: dict[str, PodFollower] = {}
+        self._open = 0
+        self._several = False
+        self._told = ""
+
+    def changed(self) -> None:
+        """Wake the follower: an object changed."""
+        self._queue.put("changed")
+
+    def lines(self, mirror: Mirror) -> Iterator[str]:
+        """Yield lines as they come until the job has ended and all its lines are there."""
+        try:
+            while not self._look(mirror) or self._open:
+                for line in self._arrived():
+                    self._followed.last_times[line.name] = line.time
+                    if is_wanted(line, self._followed.rank):
+                        yield line.shown(several=self._several)
+            yield from self._followed.from_storage(several=self._several)
+        finally:
+            for reader in self._readers.values():
+                reader.stop()
+
+    def _arrived(self) -> Iterator[Line]:
+        """Yield the lines that are there, after a wait for the first."""
+        with suppress(queue.Empty):
+            item = self._queue.get(timeout=TICK_SECONDS)
+            while True:
+                if isinstance(item, Line):
+                    yield item
+                elif isinstance(item, Exception):
+                    raise item
+                elif item is None:
+                    self._open -= 1
+                item = self._queue.get_nowait()
+
+    def _look(self, mirror: Mirror) -> bool:
+        """Attach to new pods, tell why it waits, and return whether the job has ended."""
+        seen = self._followed.seen(mirror)
+        state = job_state(seen)
+        if seen.job is not None:
+            self._several = kind_of(seen.job).num_ranks(seen.job) > 1
+        for pod in latest(seen.pods):
+            if has_started(pod) and pod["metadata"]["uid"] not in self._readers:
+                self._attach(mirror, pod)
+        if state.phase == Phase.PENDING and state.reason != self._told:
+            self._told = state.reason
+            self._followed.tell(state.reason)
+        if state.phase == Phase.RUNNING:
+            self._told = ""
+        return state.phase in ENDED or state.phase == Phase.ABSENT
+
+    def _attach(self, mirror: Mirror, pod: Item) -> None:
+        uid = pod["metadata"]["uid"]
+
+        def is_over() -> bool:
+            now = [item for item in mirror.objects(POD) if item["metadata"]["uid"] == uid]
+            return not (now and is_running(now[0]))
+
+        reader = PodFollower(
+            self._cluster, name_of(pod), container_of(pod), put=self._queue.put, is_over=is_over
+        )
+        self._readers[uid] = reader
+        self._open += 1
+        reader.start()

@@ -1,0 +1,146 @@
+"""The state of a task from the objects that the cluster has of it. No requests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from hbseg.cluster import kinds
+from hbseg.cluster.kinds import kind_of
+from hbseg.cluster.observe.pending import event_time, job_reason
+from hbseg.cluster.pods.states import (
+    STOPPED,
+    Failure,
+    created_of,
+    failure_of_pod,
+    has_succeeded,
+    is_leaving,
+    is_running,
+    name_of,
+    root_cause,
+)
+from hbseg.cluster.requests.api_errors import one_line
+from hbseg.runs.backend import JobState, Phase
+
+Item = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the cluster has of one task at one moment."""
+
+    job: Item | None
+    """Of any of `hbseg.cluster.kinds`."""
+    pods: Sequence[Item]
+    now: datetime
+    """Time by the server's clock."""
+    events: Sequence[Item] = field(default=())
+    """Those of the job and its pods; needed only while it is pending."""
+    cancelled: bool = False
+    """Whether the run's anchor records a cancel of the task."""
+    workload: Item | None = None
+    """Kueue's object for the job."""
+
+
+def job_state(seen: Seen) -> JobState:
+    """Return phase, root cause and reason of a task; its attempt is 0 where no pod says it."""
+    if seen.job is None or is_leaving(seen.job):
+        return _leaving(seen)
+    ended = ended_condition(seen.job)
+    if ended is None:
+        return _under_way(seen, seen.job)
+    if ended["type"] == kind_of(seen.job).succeeded:
+        return JobState(Phase.SUCCEEDED, 0, 0)
+    if seen.cancelled:
+        return _CANCELLED
+    return _failed(seen, ended)
+
+
+def ended_condition(job: Item) -> Item | None:
+    """Return the condition that says that a job has ended, and how."""
+    ends = (kind_of(job).succeeded, kind_of(job).failed)
+    for condition in (job.get("status") or {}).get("conditions") or []:
+        if condition.get("status") == "True" and condition["type"] in ends:
+            return dict(condition)
+    return None
+
+
+def is_over(job: Item) -> bool:
+    """Return whether a job has ended or is being deleted: another one may take its place."""
+    return is_leaving(job) or ended_condition(job) is not None
+
+
+_CANCELLED = JobState(Phase.CANCELLED, 0, STOPPED, "cancelled")
+
+
+def _leaving(seen: Seen) -> JobState:
+    if any("deletionTimestamp" in pod["metadata"] or is_running(pod) for pod in seen.pods):
+        return JobState(Phase.RUNNING, 0, None, "it is being stopped")
+    if seen.cancelled:
+        return _CANCELLED
+    if seen.job is None:
+        return JobState(Phase.ABSENT)
+    return JobState(Phase.RUNNING, 0, None, "its job is being deleted")
+
+
+def _under_way(seen: Seen, job: Item) -> JobState:
+    pods = latest(seen.pods)
+    failure = root_cause(_failures(pods)) or _told_failure(job, seen.events)
+    attempt = 0 if failure is None else failure.attempt
+    if _runs(job, pods):
+        return JobState(Phase.RUNNING)
+    reason = job_reason(job, pods, seen.events, seen.now, seen.workload)
+    if failure is not None and not kind_of(job).is_suspended(job):
+        last = f"attempt {attempt}" if attempt else "the last attempt"
+        last = f"{last} failed with code {failure.code}: {failure.reason}"
+        again = "" if failure.final else "; it starts again"
+        reason = f"{reason} ({last})" if reason else f"{last}{again}"
+    return JobState(Phase.PENDING, attempt, None, reason or "its container is being created")
+
+
+def _runs(job: Item, pods: Sequence[Item]) -> bool:
+    """Return whether the step runs: in all pods of a gang, else in any."""
+    kind = kind_of(job)
+    num_well = sum(is_running(pod) or has_succeeded(pod) for pod in pods)
+    return num_well >= (kind.num_pods(job) if kind.is_gang else 1)
+
+
+def latest(pods: Iterable[Item]) -> list[Item]:
+    """Return the newest pod of each replica, by their names.
+
+    A batch Job keeps the pods of earlier attempts; they say nothing of the latest one.
+    """
+    replica_labels = [label for kind in kinds.KINDS for label in kind.replica_labels]
+    newest: dict[tuple[str, ...], Item] = {}
+    for pod in sorted(pods, key=created_of):
+        labels = pod["metadata"].get("labels") or {}
+        newest[tuple(str(labels.get(label, "")) for label in replica_labels)] = pod
+    return sorted(newest.values(), key=name_of)
+
+
+def _failed(seen: Seen, condition: Item) -> JobState:
+    cause = root_cause(_failures(latest(seen.pods)))
+    if condition.get("reason") == "DeadlineExceeded":
+        limit = (seen.job or {}).get("spec", {}).get("activeDeadlineSeconds")
+        return JobState(Phase.FAILED, 0, STOPPED, f"it ran longer than its deadline of {limit} s")
+    if cause is None and seen.job is not None:
+        cause = _told_failure(seen.job, seen.events)
+    if cause is None:
+        return JobState(Phase.FAILED, 0, None, one_line(str(condition.get("message") or "")))
+    return JobState(Phase.FAILED, cause.attempt, cause.code, cause.reason)
+
+
+def _failures(pods: Sequence[Item]) -> list[Failure]:
+    return [failure for pod in pods if (failure := failure_of_pod(pod)) is not None]
+
+
+def _told_failure(job: Item, events: Iterable[Item]) -> Failure | None:
+    """Return the last failure that the job's events tell."""
+    for event in sorted(events, key=event_time, reverse=True):
+        if event["involvedObject"].get("uid") == job["metadata"].get("uid"):
+            failure = kind_of(job).failure_in(event)
+            if failure is not None:
+                return failure
+    return None

@@ -1,0 +1,145 @@
+"""What the cluster has of a run's tasks: by one look, or from a mirror that watches keep."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from hbseg.cluster import kinds
+from hbseg.cluster.kinds import kind_of, kinds_of_task
+from hbseg.cluster.names import QUEUE, RUN, TASK
+from hbseg.cluster.observe.events import is_about
+from hbseg.cluster.observe.job_state import Seen, job_state
+from hbseg.cluster.pods.states import created_of, is_owned, name_of
+from hbseg.cluster.requests.api_errors import MissingKind
+from hbseg.cluster.requests.client import Cluster
+from hbseg.cluster.requests.informer import Mirror, Watched
+from hbseg.cluster.requests.resources import EVENT, POD, WORKLOAD, Resource
+from hbseg.cluster.run_owner import cancelled_tasks, find_anchor, is_of_run
+from hbseg.errors import HbsegError
+from hbseg.runs.attempts import is_step
+from hbseg.runs.backend import Phase
+from hbseg.runs.run import Run
+
+Item = Mapping[str, Any]
+WARNINGS = "type=Warning"
+"""Events that tell why something waits."""
+
+
+def selector(run: Run, task_name: str | None = None) -> str:
+    """Return the label selector of a run's objects, or of one task's."""
+    of_run = f"{RUN}={run.name}"
+    return of_run if task_name is None else f"{of_run},{TASK}={task_name}"
+
+
+class Sight:
+    """Looks at one namespace."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+
+    def jobs(self, run: Run) -> list[tuple[str, Item]]:
+        """Return task and job of all tasks of a run."""
+        found = [
+            job
+            for kind in kinds.KINDS
+            for job in self._listed(kind.resource, selector(run))
+            if is_of_run(job, run)
+        ]
+        named = ((str(job["metadata"]["labels"].get(TASK, "")), job) for job in found)
+        return [(task, job) for task, job in named if is_step(task)]
+
+    def job(self, run: Run, task_name: str) -> Item | None:
+        """Return a task's job, or none."""
+        labels = selector(run, task_name)
+        found = [
+            job for kind in kinds_of_task(task_name) for job in self._listed(kind.resource, labels)
+        ]
+        return _newest(found, run)
+
+    def _listed(self, resource: Resource, labels: str) -> list[dict[str, Any]]:
+        """Return the jobs of a kind; none where the cluster does not know it: so has none."""
+        try:
+            return self._cluster.list(resource, labels=labels)
+        except MissingKind:
+            return []
+
+    def left(self, run: Run) -> list[str]:
+        """Return the tasks that have pods, be it that their jobs are gone."""
+        pods = self._cluster.list(POD, labels=selector(run))
+        tasks = {str(pod["metadata"]["labels"].get(TASK, "")) for pod in pods}
+        return sorted(task for task in tasks if is_step(task))
+
+    def seen(self, run: Run, task_name: str) -> Seen:
+        """Return what the cluster has of a task now."""
+        pods = self._cluster.list(POD, labels=selector(run, task_name))
+        seen = self._of_run(run, task_name, self.job(run, task_name), pods)
+        if seen.job is None or job_state(seen).phase != Phase.PENDING:
+            return seen
+        events: list[dict[str, Any]] = []
+        with suppress(HbsegError):
+            events = self._cluster.list(EVENT, fields=WARNINGS)
+        return self._explained(seen, seen.job, events)
+
+    def _of_run(self, run: Run, task_name: str, job: Item | None, pods: Iterable[Item]) -> Seen:
+        """Return job and pods of this very run; another one may have its name, in other storage."""
+        if job is not None:
+            uid = job["metadata"]["uid"]
+            return Seen(job, [pod for pod in pods if is_owned(pod, uid)], self._cluster.now())
+        anchor = find_anchor(self._cluster, run)
+        cancelled = task_name in cancelled_tasks(anchor)
+        left = [] if anchor is None else list(pods)
+        return Seen(None, left, self._cluster.now(), cancelled=cancelled)
+
+    def watched(self, run: Run, task_name: str) -> list[Watched]:
+        """Return what a mirror of a task has to watch."""
+        labels, possible = selector(run, task_name), kinds_of_task(task_name)
+        optional = len(possible) > 1  # then the cluster need not know each
+        return [
+            *(Watched(kind.resource, labels=labels, optional=optional) for kind in possible),
+            Watched(POD, labels=labels),
+            Watched(EVENT, fields=WARNINGS, optional=True),
+        ]
+
+    def mirror(
+        self, run: Run, task_name: str, on_change: Callable[[], None] = lambda: None
+    ) -> Mirror:
+        """Return a mirror of a task's objects; it watches while it is open."""
+        return Mirror(self._cluster, self.watched(run, task_name), on_change=on_change)
+
+    def jobs_in(self, mirror: Mirror, task_name: str) -> list[dict[str, Any]]:
+        """Return the jobs of a task's kinds that the mirror has."""
+        return [job for kind in kinds_of_task(task_name) for job in mirror.objects(kind.resource)]
+
+    def job_in(self, mirror: Mirror, run: Run, task_name: str) -> Item | None:
+        """Return a task's job as the mirror has it."""
+        return _newest(self.jobs_in(mirror, task_name), run)
+
+    def seen_in(self, mirror: Mirror, run: Run, task_name: str) -> Seen:
+        """Return what the mirror has of a task."""
+        job = self.job_in(mirror, run, task_name)
+        seen = self._of_run(run, task_name, job, mirror.objects(POD))
+        return seen if job is None else self._explained(seen, job, mirror.objects(EVENT))
+
+    def _explained(self, seen: Seen, job: Item, events: Iterable[Item]) -> Seen:
+        uids = [item["metadata"]["uid"] for item in (job, *seen.pods)]
+        about = [event for event in events if is_about(event, [name_of(job)], uids)]
+        return replace(seen, events=about, workload=self._workload(job))
+
+    def _workload(self, job: Item) -> Item | None:
+        """Return Kueue's object for a job that it holds back, where we may see it."""
+        in_queue = QUEUE in (job["metadata"].get("labels") or {})
+        if not in_queue or not kind_of(job).is_suspended(job):
+            return None
+        with suppress(HbsegError):
+            uid = job["metadata"]["uid"]
+            found = self._cluster.list(WORKLOAD, labels=f"kueue.x-k8s.io/job-uid={uid}")
+            return found[0] if found else None
+        return None
+
+
+def _newest(jobs: Iterable[Item], run: Run) -> Item | None:
+    ours = [job for job in jobs if is_of_run(job, run)]
+    return max(ours, key=created_of, default=None)

@@ -1,0 +1,169 @@
+"""Why a job has not started yet, in one line. No requests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from hbseg.cluster.kinds import kind_of
+from hbseg.cluster.names import QUEUE
+from hbseg.cluster.observe.scheduler_messages import refused_pod, unschedulable
+from hbseg.cluster.pods.states import container_states, created_of, name_of
+from hbseg.cluster.requests.api_errors import DOCTOR, one_line
+
+SILENCE_SECONDS: Final = 20.0
+"""After so long without a sign from the operator, its silence is the reason."""
+
+_IMAGE = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
+_CREATE_FAILED = frozenset({"FailedCreate", "FailedCreatePod"})
+_MOUNT = frozenset(
+    {"FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox", "FailedMapVolume"}
+)
+
+Item = Mapping[str, Any]
+
+
+def job_reason(
+    job: Item, pods: Sequence[Item], events: Iterable[Item], now: datetime, workload: Item | None
+) -> str:
+    """Return why a job is pending.
+
+    Args:
+        job: of any of `hbseg.cluster.kinds`.
+        pods: its pods.
+        events: those of the job and its pods.
+        now: time by the server's clock.
+        workload: Kueue's object for the job, where it is known.
+    """
+    events = sorted(events, key=event_time)
+    if kind_of(job).is_suspended(job):
+        return _queued(job, workload)
+    waiting = [(name_of(pod), pod_reason(pod, events)) for pod in pods]
+    waiting = [(name, reason) for name, reason in waiting if reason]
+    if not waiting:
+        return _refused(job, pods, events) or ("" if pods else _without_pods(job, events, now))
+    name, reason = waiting[0]
+    if len(waiting) > 1 or len(pods) > 1:
+        return f"{len(waiting)} of {len(pods)} pods wait: {name}: {reason}"
+    return reason
+
+
+def _queued(job: Item, workload: Item | None) -> str:
+    queue = (job["metadata"].get("labels") or {}).get(QUEUE)
+    if queue is None:
+        return "it is suspended"
+    conditions = (workload or {}).get("status", {}).get("conditions") or []
+    told = [
+        one_line(str(condition.get("message") or ""))
+        for condition in conditions
+        if condition.get("status") == "False"
+        and condition.get("type") in ("QuotaReserved", "Admitted")
+    ]
+    return f"waits in queue {queue}" + (f": {told[0][:300]}" if told and told[0] else "")
+
+
+def _about(job: Item, events: Iterable[Item]) -> list[Item]:
+    """Return the events of this very job: an earlier one may have had its name."""
+    uid = job["metadata"].get("uid")
+    return [item for item in events if item["involvedObject"].get("uid") == uid]
+
+
+def _refused(job: Item, pods: Sequence[Item], events: Iterable[Item]) -> str:
+    """Return why a pod could not be made, if that was after those that are there."""
+    newest = max(map(created_of, pods), default="")
+    refused = [
+        str(item.get("message", ""))
+        for item in _about(job, events)
+        if item.get("reason") in _CREATE_FAILED
+        and "already exists" not in str(item.get("message", ""))
+        and event_time(item) >= newest
+    ]
+    return refused_pod(refused[-1]) if refused else ""
+
+
+def _without_pods(job: Item, events: Iterable[Item], now: datetime) -> str:
+    silent = not (job.get("status") or {}).get("conditions") and not _about(job, events)
+    if silent and _age(job, now) > SILENCE_SECONDS:
+        return f"{kind_of(job).controller} has not seen the job; is it running? {DOCTOR}"
+    return "waits for its pods to be created"
+
+
+def _age(item: Item, now: datetime) -> float:
+    try:
+        return (now - datetime.fromisoformat(created_of(item))).total_seconds()
+    except ValueError:
+        return 0.0
+
+
+def pod_reason(pod: Item, events: Iterable[Item]) -> str:
+    """Return why a pod has not started; empty where it has. `events` in the order of time."""
+    status = pod.get("status") or {}
+    if status.get("phase") not in (None, "Pending"):
+        return ""
+    for condition in status.get("conditions") or []:
+        if condition.get("type") == "PodScheduled" and condition.get("status") != "True":
+            if condition.get("reason") == "SchedulingGated":
+                return "a gate holds it back from scheduling"
+            return unschedulable(pod, str(condition.get("message") or ""))
+    if not pod["spec"].get("nodeName"):
+        return "waits for the scheduler"
+    for container, state in container_states(pod):
+        waiting = state.get("waiting")
+        if waiting is not None and (reason := _waiting(pod, container, waiting)):
+            return reason
+    return _mounting(pod, events) or "its container is being created"
+
+
+def _waiting(pod: Item, container: str, waiting: Item) -> str:
+    kind, message = str(waiting.get("reason") or ""), one_line(str(waiting.get("message") or ""))
+    if kind in _IMAGE:
+        return f"image {_image(pod, container)} cannot be pulled: {_pull_cause(kind, message)}"
+    if kind in ("CreateContainerConfigError", "CreateContainerError"):
+        return f"its container cannot be created: {message[:300]}{_config_hint(message)}"
+    if kind == "CrashLoopBackOff":
+        return f"its container ends again and again: {message[:300]}"
+    return ""
+
+
+def _pull_cause(kind: str, message: str) -> str:
+    """Return the end of a chain of errors, or the whole where it has no such."""
+    if kind == "ErrImageNeverPull":
+        return "it is not on the node, and cluster.image_pull_policy is Never"
+    cause = (
+        message.rpartition('": ')[2] if message.startswith(("Back-off", "failed to")) else message
+    )
+    return (cause or message or kind)[:300]
+
+
+def _config_hint(message: str) -> str:
+    missing_secret = message.startswith("secret ") and "not found" in message
+    return "; create it, or correct cluster.credentials_secret" if missing_secret else ""
+
+
+def _image(pod: Item, container: str) -> str:
+    every = [*(pod["spec"].get("initContainers") or []), *pod["spec"]["containers"]]
+    return next((str(item["image"]) for item in every if item["name"] == container), "")
+
+
+def _mounting(pod: Item, events: Iterable[Item]) -> str:
+    """Return what the node says while it prepares a pod's volumes and network."""
+    told = [
+        one_line(str(item.get("message") or ""))
+        for item in events
+        if item["involvedObject"].get("uid") == pod["metadata"].get("uid")
+        and item.get("reason") in _MOUNT
+    ]
+    return f"its volumes or network are not ready: {told[-1][:300]}" if told else ""
+
+
+def event_time(event: Item) -> str:
+    """Return when an event was seen last, ISO 8601, UTC."""
+    series = event.get("series") or {}
+    times = (
+        series.get("lastObservedTime"),
+        event.get("lastTimestamp"),
+        event.get("eventTime"),
+        event["metadata"].get("creationTimestamp"),
+    )
+    return next((str(time) for time in times if time), "")

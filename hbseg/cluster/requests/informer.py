@@ -1,0 +1,189 @@
+"""Objects of a few kinds, kept up to date by watches; nothing is asked for again and again.
+
+One thread a kind lists, then watches. A version that is too old (410) leads to another listing, a
+connection that breaks to another watch from the last version on: an API server may restart.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Self
+
+from hbseg.cluster.requests.api_errors import Gone, MissingKind
+from hbseg.cluster.requests.client import Change, Cluster
+from hbseg.cluster.requests.resources import Resource
+from hbseg.cluster.requests.transport import FIRST_PAUSE, LONGEST_PAUSE, Answer
+from hbseg.errors import DeniedError, HbsegError, UnreachableError
+
+OUTAGE_SECONDS = 300.0
+"""Longest outage of the API server that a watch bears."""
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A kind of object, and which of them."""
+
+    resource: Resource
+    labels: str = ""
+    fields: str = ""
+    optional: bool = False
+    """Whether to do without where we are not allowed to see it, or the cluster has no such kind."""
+
+
+class Mirror:
+    """The objects of some kinds as they are now; use it as a context.
+
+    Raises:
+        HbsegError: (by `wait` and `objects`) a kind can no longer be watched; a bug in a watch is
+            raised there as well.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        watched: Iterable[Watched],
+        *,
+        on_change: Callable[[], None] = lambda: None,
+        outage: float = OUTAGE_SECONDS,
+    ) -> None:
+        self._cluster = cluster
+        self._watched = list(watched)
+        self._on_change = on_change
+        self._outage = outage
+        self._objects: dict[str, dict[str, dict[str, Any]]] = {}
+        self._changed = threading.Condition()
+        self._news = False
+        self._error: Exception | None = None
+        self._stopped = threading.Event()
+        self._answers: dict[str, Answer] = {}
+        self._answered: dict[str, float] = {}
+
+    def __enter__(self) -> Self:
+        for watched in self._watched:
+            name = f"watch-{watched.resource.plural}"
+            threading.Thread(target=self._watch, args=(watched,), name=name, daemon=True).start()
+        with self._changed:
+            self._changed.wait_for(self._is_whole)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        for answer in list(self._answers.values()):
+            answer.close()
+
+    def _is_whole(self) -> bool:
+        return self._error is not None or len(self._objects) == len(self._watched)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Return whether something changed since the last call, at once or within `timeout`."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._news or self._error is not None, timeout)
+            self._check()
+            news, self._news = self._news, False
+            return news
+
+    def objects(self, resource: Resource) -> list[dict[str, Any]]:
+        """Return the objects of a kind as they are now."""
+        with self._changed:
+            self._check()
+            return list(self._objects.get(resource.plural, {}).values())
+
+    def _check(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _watch(self, watched: Watched) -> None:
+        try:
+            self._keep(watched)
+        except Exception as bug:  # or who waits for news would wait for ever
+            self._fail(bug)
+
+    def _keep(self, watched: Watched) -> None:
+        version, pause = "", FIRST_PAUSE
+        self._alive(watched.resource)
+        while not self._stopped.is_set():
+            began = time.monotonic()
+            try:
+                if not version:
+                    version = self._list(watched)
+                for change in self._open(watched, version):
+                    version = self._apply(watched.resource, change)
+            except Gone:
+                version = ""
+            except (DeniedError, MissingKind) as error:
+                return self._do_without(watched) if watched.optional else self._fail(error)
+            except UnreachableError as error:
+                if time.monotonic() - self._answered[watched.resource.plural] > self._outage:
+                    return self._fail(error)
+            except HbsegError as error:
+                return self._fail(error)
+            pause = FIRST_PAUSE if time.monotonic() - began > 1 else min(2 * pause, LONGEST_PAUSE)
+            self._stopped.wait(pause)
+        return None
+
+    def _alive(self, resource: Resource) -> None:
+        """Remember that the server answers."""
+        self._answered[resource.plural] = time.monotonic()
+
+    def _list(self, watched: Watched) -> str:
+        items, version = self._cluster.list_versioned(
+            watched.resource, labels=watched.labels, fields=watched.fields
+        )
+        self._alive(watched.resource)
+        with self._changed:
+            self._objects[watched.resource.plural] = {_key(item): item for item in items}
+        self._tell()
+        return version
+
+    def _open(self, watched: Watched, version: str) -> Iterable[Change]:
+        def keep(answer: Answer) -> None:
+            self._alive(watched.resource)
+            self._answers[watched.resource.plural] = answer
+            if self._stopped.is_set():
+                answer.close()
+
+        return self._cluster.watch(
+            watched.resource, version, labels=watched.labels, fields=watched.fields, opened=keep
+        )
+
+    def _apply(self, resource: Resource, change: Change) -> str:
+        self._alive(resource)
+        version = str(change.item["metadata"].get("resourceVersion", ""))
+        if change.kind == "BOOKMARK":
+            return version
+        with self._changed:
+            kept = self._objects[resource.plural]
+            if change.kind == "DELETED":
+                kept.pop(_key(change.item), None)
+            else:
+                kept[_key(change.item)] = change.item
+        self._tell()
+        return version
+
+    def _do_without(self, watched: Watched) -> None:
+        with self._changed:
+            self._objects[watched.resource.plural] = {}
+        self._tell()
+
+    def _fail(self, error: Exception) -> None:
+        if self._stopped.is_set():
+            return
+        with self._changed:
+            self._error = error
+        self._tell()
+
+    def _tell(self) -> None:
+        with self._changed:
+            self._news = True
+            self._changed.notify_all()
+        with suppress(RuntimeError):  # the listener may be gone
+            self._on_change()
+
+
+def _key(item: dict[str, Any]) -> str:
+    metadata = item["metadata"]
+    return str(metadata.get("uid") or metadata["name"])

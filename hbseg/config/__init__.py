@@ -1,0 +1,1 @@
+"""What determines a result (specs), and where it runs (placement, profile, settings)."""

@@ -1,0 +1,1 @@
+"""What people do with runs: submit, wait, cancel, delete, show, fetch, on any backend."""

@@ -1,0 +1,51 @@
+"""The backends by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from hbseg.errors import InvalidInput
+from hbseg.runs.backend import Backend
+
+BACKENDS = ("kubernetes", "local")
+
+
+def _say_nothing(text: str) -> None:
+    del text
+
+
+def open_backend(
+    name: str,
+    *,
+    state: Path | None = None,
+    tied: bool = False,
+    namespace: str | None = None,
+    context: str | None = None,
+    tell: Callable[[str], None] = _say_nothing,
+) -> Backend:
+    """Return the backend called `name`.
+
+    `state` and `tied` are the local one's; `namespace` and `context` are the cluster's, and `tell`
+    gets why a task waits while its logs are followed there.
+
+    Raises:
+        InvalidInput: there is no such backend.
+        UsageError: the kubeconfig cannot be used, or has no such context.
+        UnreachableError: there is no kubeconfig.
+    """
+    match name:
+        case "local":
+            from hbseg.local.backend import LocalBackend
+
+            return LocalBackend(state, tied=tied)
+        case "kubernetes":
+            from hbseg.cluster.backend import KubernetesBackend
+            from hbseg.cluster.requests.client import Cluster
+
+            cluster = Cluster.connect(namespace=namespace, context=context)
+            return KubernetesBackend(cluster, tell=tell)
+        case _:
+            raise InvalidInput(
+                f"backend {name!r:.60} is not known", f"use one of {', '.join(BACKENDS)}"
+            )

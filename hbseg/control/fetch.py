@@ -1,0 +1,130 @@
+"""Results of a run into local files: verified first, then put in place by one rename."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hbseg.errors import ConflictError, ContractError, DeniedError, InvalidInput, NotFoundError
+from hbseg.runs.chain import dataset_version
+from hbseg.runs.run import Run
+from hbseg.runs.task import TRAINING
+from hbseg.storage.folder import FolderStore
+from hbseg.storage.markers import MARKER, Marker, read_marker, sha256_of_file
+from hbseg.storage.store import Store, checked_key
+from hbseg.submission import Image, validate
+
+
+def fetch_submission(run: Run, data: Store, target: Path) -> None:
+    """Download the submission of the run's test images into `target`, if it is valid.
+
+    Raises:
+        NotFoundError: the run has none.
+        InvalidInput: a row is wrong; the message has the first one, `target` is untouched.
+        ContractError: the file is not the one that its marker lists.
+    """
+    from hbseg.data.dataset import open_version
+
+    run.read()
+    folder = run.folder.folder("infer")
+    marker = _marker(run, folder, f"run: hbseg submit-infer {run.name}")
+    dataset = open_version(data, dataset_version(run))
+    images = [Image(s.path, s.height, s.width) for s in dataset.samples("test")]
+    with _replacing(target) as temporary:
+        key = _only(marker, ".csv", folder)
+        folder.download(key, temporary)
+        problems = validate(temporary, images)
+        if problems:  # before the checksum: a row tells more than a digest
+            raise InvalidInput(
+                f"submission of run {run.name} is not valid: {problems[0]}",
+                f"{target} is untouched; see: hbseg logs {run.name} --step infer",
+            )
+        _verify(folder, marker, key, temporary)
+
+
+def fetch_report(run: Run, target: Path) -> None:
+    """Download the run's report into `target`. Raises NotFoundError, ContractError."""
+    run.read()
+    folder = run.folder.folder("report")
+    marker = _marker(run, folder, f"run: hbseg submit-report {run.name}")
+    with _replacing(target) as temporary:
+        _download(folder, marker, _only(marker, ".html", folder), temporary)
+
+
+def fetch_checkpoint(run: Run, stage: int, target: Path) -> None:
+    """Download the outputs of a finished stage into the folder `target`, its marker last.
+
+    So the folder can be given as `--ckpt`. Raises NotFoundError, ContractError, ConflictError.
+    """
+    run.read()
+    step = TRAINING[stage - 1]
+    folder = run.folder.folder(step)
+    marker = _marker(run, folder, f"run: hbseg submit-train --stage {stage} --run {run.name}")
+    if target.is_dir() and any(target.iterdir()) and not (target / MARKER).exists():
+        raise ConflictError(f"{target} is not empty and no checkpoint", "choose another --to")
+    local = FolderStore(target)
+    local.delete(MARKER)
+    for key in sorted({*marker.outputs, *marker.records}):
+        path = target / checked_key(key)  # what a marker says must stay below the target
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _replacing(path) as temporary:
+            _download(folder, marker, key, temporary)
+    local.put(MARKER, folder.get(MARKER))
+
+
+def download_csv(folder: Store, target: Path) -> None:
+    """Download the only CSV of a finished task's folder named `submission.csv`, verified."""
+    marker = read_marker(folder)
+    with _replacing(target) as temporary:
+        _download(folder, marker, _only(marker, ".csv", folder), temporary)
+
+
+def _marker(run: Run, folder: Store, hint: str) -> Marker:
+    try:
+        return read_marker(folder)
+    except NotFoundError:
+        step = folder.url.rpartition("/")[2]
+        raise NotFoundError(f"run {run.name} has no finished {step}", hint) from None
+
+
+def _only(marker: Marker, ending: str, folder: Store) -> str:
+    """Return the key of the marker's main file with an ending."""
+    listed = {**marker.outputs, **marker.records}
+    for key in (f"submission{ending}", f"report{ending}"):
+        if key in listed:
+            return key
+    raise NotFoundError(f"{folder.url}/{MARKER} lists no {ending} file", "run the step again")
+
+
+def _download(folder: Store, marker: Marker, key: str, path: Path) -> None:
+    folder.download(key, path)
+    _verify(folder, marker, key, path)
+
+
+def _verify(folder: Store, marker: Marker, key: str, path: Path) -> None:
+    expected = {**marker.outputs, **marker.records}[key]
+    found = sha256_of_file(path)
+    if found != expected:
+        raise ContractError(
+            f"{folder.url}/{key} is damaged: sha256 is {found[:12]}..., its marker says "
+            f"{expected[:12]}...",
+            "run the step that wrote it again",
+        )
+
+
+@contextmanager
+def _replacing(target: Path) -> Iterator[Path]:
+    """Yield a path beside `target` that takes its place if the block ends well."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".hbseg-", dir=target.parent) as folder:
+            temporary = Path(folder) / target.name
+            yield temporary
+            os.replace(temporary, target)
+    except PermissionError:
+        raise DeniedError(f"no permission to write {target}", "choose another --to") from None
+    except (IsADirectoryError, NotADirectoryError, FileExistsError):
+        raise DeniedError(f"cannot write {target}", "choose another --to") from None

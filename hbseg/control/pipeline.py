@@ -1,0 +1,234 @@
+"""A pipeline does what of a run's chain is not done yet, on any backend."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from hbseg.config.placement import Placement
+from hbseg.control.waiting import wait_for_end
+from hbseg.errors import (
+    Cancelled,
+    ConflictError,
+    NotFinished,
+    StepFailed,
+)
+from hbseg.launcher.rank_logs import say
+from hbseg.runs.attempts import summary_problem
+from hbseg.runs.backend import Backend, JobState, Phase
+from hbseg.runs.chain import ChainSpecs, chain
+from hbseg.runs.run import Run
+from hbseg.runs.task import TRAINING, Task
+from hbseg.storage.markers import MARKER, Marker, read_marker
+from hbseg.storage.store import Store
+
+MOST_STARTS = 2
+"""Starts of one task in one pipeline: a second one where the first belonged to an older spec."""
+
+
+class Started(StrEnum):
+    """What a submit did."""
+
+    DONE = "done"
+    """Nothing: the outputs are there and up to date."""
+    RUNNING = "running"
+    """Nothing: the task was running already."""
+    STARTED = "started"
+
+
+def submit(
+    backend: Backend, run: Run, task: Task, placement: Placement, *, data: Store
+) -> tuple[Started, JobState]:
+    """Start a task unless it is done or running; what it left at other inputs is out of date.
+
+    A task that repeats is started though it is done.
+
+    Raises:
+        ConflictError: an input is not done, or the task runs with another spec.
+    """
+    if task.is_done() and not task.repeats:
+        return Started.DONE, JobState(Phase.SUCCEEDED)
+    for item in task.inputs:
+        if not item.folder.exists(MARKER):
+            raise ConflictError(
+                f"{task.prefix} of run {run.name} needs {item.name}, and {item.folder.url} is not "
+                "finished",
+                f"see: hbseg pipeline status {run.name}",
+            )
+    running = _is_running(backend, run, task)
+    state = backend.submit(run, task, placement, data=data.url)
+    return Started.RUNNING if running else Started.STARTED, state
+
+
+def _is_running(backend: Backend, run: Run, task: Task) -> bool:
+    return backend.state(run, task.name).phase in (Phase.PENDING, Phase.RUNNING)
+
+
+def failure_of(run: Run, task: Task, state: JobState) -> StepFailed | Cancelled:
+    """Return the error that says how a task ended otherwise than well."""
+    hint = f"see: hbseg logs {run.name} --step {task.step}"
+    if state.phase == Phase.CANCELLED:
+        return Cancelled(f"{task.prefix} of run {run.name} was cancelled", hint)
+    if state.phase == Phase.ABSENT:
+        return Cancelled(f"{task.prefix} of run {run.name} is gone: its job was deleted", hint)
+    code = "" if state.exit_code is None else f" with code {state.exit_code}"
+    attempt = f" in attempt {state.attempt}" if state.attempt else ""
+    return StepFailed(
+        f"{task.prefix} of run {run.name} failed{code}{attempt}: {state.reason}", hint
+    )
+
+
+class Happening(StrEnum):
+    """What a pipeline tells of a task."""
+
+    SKIPPED = "skipped"
+    STARTED = "started"
+    JOINED = "joined"
+    """It ran already and is waited for."""
+    PENDING = "pending"
+    """It waits for its start."""
+    DONE = "done"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Event:
+    """One thing that happened in a pipeline."""
+
+    happening: Happening
+    task: Task
+    seconds: float = 0.0
+    """Time since the pipeline came to the task."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Figures of the task's marker, when it is done."""
+    reason: str = ""
+    """Why it failed, or waits."""
+
+
+def _ignore(event: Event) -> None:
+    del event
+
+
+class Pipeline:
+    """Runs a chain on a backend, one task after the other; done ones are skipped.
+
+    With `prepare` it begins with that step, which makes the dataset version that is pinned then.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        run: Run,
+        data: Store,
+        specs: ChainSpecs,
+        *,
+        placement: Placement | None = None,
+        prepare: Task | None = None,
+        on_event: Callable[[Event], None] = _ignore,
+    ) -> None:
+        self._backend = backend
+        self._run = run
+        self._data = data
+        self._specs = specs
+        self._placement = placement or Placement()
+        self._prepare = prepare
+        self._on_event = on_event
+
+    def run(self) -> list[Task]:
+        """Do what is not done yet and return all tasks.
+
+        Raises:
+            StepFailed: a task failed; the message has its code, its reason and where its logs are.
+            Cancelled: a task was cancelled.
+            NotFinished: a task did not start within the placement's `pending_timeout`.
+            ConflictError: another pipeline is at work on the run, or the run is somebody else's.
+            NotFoundError: there is no dataset.
+        """
+        self._run.claim(data=self._data.url, namespace=self._backend.namespace)
+        with self._backend.exclusive(self._run) as check_held:
+            done = []
+            if self._prepare is not None:
+                self.do(self._prepare)
+                done.append(self._prepare)
+            for task in chain(self._run, self._data, self._specs.pinned(self._data)):
+                check_held()
+                self.do(task)
+                done.append(task)
+            return done
+
+    def do(self, task: Task) -> Marker:
+        """Do one task unless it is done, and return its marker. Raises as `run`."""
+        began = time.monotonic()
+        for starts in range(MOST_STARTS + 1):
+            if task.is_done() and (starts > 0 or not task.repeats):
+                return self._finished(task, began, started=starts > 0)
+            if starts == MOST_STARTS:
+                break
+            outcome = self._start(task)
+            happening = Happening.JOINED if outcome == Started.RUNNING else Happening.STARTED
+            self._tell(happening, task, began, state="running")
+            state = self._wait(task, began, joined=outcome == Started.RUNNING)
+            if outcome == Started.STARTED and state.phase != Phase.SUCCEEDED:
+                self._tell(
+                    Happening.FAILED, task, began, state=state.phase.value, reason=state.reason
+                )
+                raise failure_of(self._run, task, state)
+            if outcome == Started.STARTED:
+                break
+        if not task.is_done():
+            raise StepFailed(
+                f"{task.prefix} of run {self._run.name} ended, but its marker is missing or was "
+                "made from other inputs",
+                f"run it again; see: hbseg logs {self._run.name} --step {task.step}",
+            )
+        return self._finished(task, began, started=True)
+
+    def _start(self, task: Task) -> Started:
+        """Start a task; one that runs already, whatever its spec, is to be waited for first."""
+        if _is_running(self._backend, self._run, task):
+            return Started.RUNNING
+        outcome, _ = submit(self._backend, self._run, task, self._placement, data=self._data)
+        return outcome
+
+    def _wait(self, task: Task, began: float, *, joined: bool) -> JobState:
+        """Return the state at the task's end; why it waits for its start is told once each."""
+        try:
+            return wait_for_end(
+                self._backend,
+                self._run,
+                task,
+                self._placement.pending_timeout,
+                joined=joined,
+                tell=lambda reason: self._tell(
+                    Happening.PENDING, task, began, state="pending", reason=reason
+                ),
+            )
+        except NotFinished as error:
+            state = "pending" if joined else "cancelled"
+            self._tell(Happening.FAILED, task, began, state=state, reason=error.message)
+            raise
+
+    def _finished(self, task: Task, began: float, *, started: bool) -> Marker:
+        marker = read_marker(task.folder)
+        happening = Happening.DONE if started else Happening.SKIPPED
+        self._tell(happening, task, began, state="done", metrics=marker.metrics)
+        return marker
+
+    def _tell(
+        self,
+        happening: Happening,
+        task: Task,
+        began: float,
+        *,
+        state: str,
+        metrics: dict[str, float] | None = None,
+        reason: str = "",
+    ) -> None:
+        dice = (metrics or {}).get("dice") if task.step in TRAINING else None
+        if problem := summary_problem(self._run, {task.prefix: state}, lambda: dice):
+            say(problem)
+        self._on_event(
+            Event(happening, task, time.monotonic() - began, dict(metrics or {}), reason)
+        )

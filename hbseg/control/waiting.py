@@ -1,0 +1,64 @@
+"""Waiting for a task, on any backend: for its start within a limit, then for its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hbseg.errors import NotFinished
+from hbseg.runs.backend import Backend, JobState, Phase
+from hbseg.runs.run import Run
+from hbseg.runs.task import Task
+
+
+def _say_nothing(reason: str) -> None:
+    del reason
+
+
+def wait_for_start(
+    backend: Backend,
+    run: Run,
+    task: Task,
+    limit: float,
+    *,
+    joined: bool = False,
+    tell: Callable[[str], None] = _say_nothing,
+) -> JobState:
+    """Return the state when the task is no longer pending; `tell` gets each reason for waiting.
+
+    Raises:
+        NotFinished: it was pending for `limit` seconds, and was cancelled therefore, unless it had
+            been started by somebody else and was `joined`.
+    """
+    state, told = JobState(Phase.ABSENT), ""
+    for state in backend.changes(run, task.name, limit):
+        if state.phase != Phase.PENDING:
+            return state
+        if state.reason and state.reason != told:
+            told = state.reason
+            tell(told)
+    if state.phase != Phase.PENDING:
+        return state
+    what = f"{task.prefix} of run {run.name} did not start within {limit:g} s"
+    if joined:
+        raise NotFinished(
+            f"{what} and waits on: {state.reason}", f"stop it: hbseg cancel {run.name}"
+        )
+    backend.cancel(run, task.name)
+    raise NotFinished(
+        f"{what} and was cancelled: {state.reason}",
+        "mend that, or wait longer: --pending-timeout SECONDS; then submit it again",
+    )
+
+
+def wait_for_end(
+    backend: Backend,
+    run: Run,
+    task: Task,
+    limit: float,
+    *,
+    joined: bool = False,
+    tell: Callable[[str], None] = _say_nothing,
+) -> JobState:
+    """Return the state when the task has ended. Raises NotFinished as `wait_for_start`."""
+    wait_for_start(backend, run, task, limit, joined=joined, tell=tell)
+    return backend.wait(run, task.name)

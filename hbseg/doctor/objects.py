@@ -1,0 +1,131 @@
+"""Checks of the objects that the profile names: Secret, service account, volumes, queue."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from typing import Final
+
+from hbseg.cluster.requests.resources import CLAIM, SECRET, SERVICE_ACCOUNT, Resource
+from hbseg.doctor.check import Check, failed, ok, warning
+from hbseg.doctor.subject import Object, Subject
+from hbseg.errors import NotFoundError, UnreachableError
+
+LOCAL_QUEUE: Final = Resource("kueue.x-k8s.io", "v1beta1", "localqueues", "LocalQueue")
+PRIORITY_CLASS: Final = Resource(
+    "scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass", namespaced=False
+)
+KEYS: Final = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+
+
+def secret(subject: Subject) -> Iterator[Check]:
+    """Whether the Secret with the S3 keys has them; their values are never shown."""
+    name, profile = subject.profile.credentials_secret, subject.profile
+    if name is None:
+        account = profile.service_account or "default"
+        text = f"none is named: pods of service account {account} need workload identity"
+        yield ok("secret", text)
+        return
+    make = (
+        f"kubectl -n {subject.cluster.namespace} create secret generic {name} --from-env-file=FILE"
+        f", FILE with {' and '.join(KEYS)}"
+    )
+    try:
+        data = subject.cluster.get(SECRET, name).get("data") or {}
+    except NotFoundError:
+        yield failed("secret", f"no Secret {name}", make)
+        return
+    missing = [key for key in KEYS if not data.get(key)]
+    blank = [key for key in KEYS if key not in missing and _has_blanks(data[key])]
+    if missing:
+        yield failed("secret", f"Secret {name} has no {' and no '.join(missing)}", make)
+    elif blank:
+        text = f"Secret {name}: {' and '.join(blank)} begins or ends with a blank or a line break"
+        yield failed("secret", text, "make it anew, e.g. with printf instead of echo")
+    else:
+        yield ok("secret", f"Secret {name} has {' and '.join(KEYS)}")
+
+
+def _has_blanks(encoded: str) -> bool:
+    value = base64.b64decode(encoded)
+    return value != value.strip()
+
+
+def pull_secrets(subject: Subject) -> Iterator[Check]:
+    """Whether the Secrets for pulling images are there."""
+    for name in subject.profile.image_pull_secrets:
+        fix = f"make it: kubectl create secret docker-registry {name} --help"
+        yield _there(subject, "pull secret", SECRET, name, fix)
+
+
+def service_accounts(subject: Subject) -> Iterator[Check]:
+    """Whether the service accounts of steps and of the pipeline's runner are there."""
+    steps, runner = subject.profile.service_account, subject.profile.runner_service_account
+    if steps is not None:
+        fix = "create it, or correct cluster.service_account"
+        yield _there(subject, "service account", SERVICE_ACCOUNT, steps, fix)
+    found = _there(subject, "runner account", SERVICE_ACCOUNT, runner, "install the chart")
+    if found.status == "failed":
+        found = warning(found.name, f"{found.message}: no pipeline run --detach", found.fix)
+    yield found
+
+
+def priority_class(subject: Subject) -> Iterator[Check]:
+    """Whether the priority class is there."""
+    name = subject.profile.priority_class
+    if name is not None:
+        fix = "correct cluster.priority_class; kubectl get priorityclasses lists them"
+        yield _there(subject, "priority class", PRIORITY_CLASS, name, fix)
+
+
+def claims(subject: Subject) -> Iterator[Check]:
+    """Whether the volume claims are there and can be used."""
+    for volume in subject.profile.volumes:
+        try:
+            found = subject.cluster.get(CLAIM, volume.claim)
+        except NotFoundError:
+            fix = "create it, or correct cluster.volumes"
+            yield failed("volume", f"no volume claim {volume.claim}", fix)
+        else:
+            yield _claim(volume.claim, found)
+
+
+def _claim(name: str, claim: Object) -> Check:
+    phase = (claim.get("status") or {}).get("phase")
+    if phase == "Lost":
+        return failed("volume", f"the volume of claim {name} is lost", "create the claim anew")
+    if phase != "Bound":
+        text = f"claim {name} is {phase}: it may be bound when the first pod needs it"
+        return warning("volume", text, f"kubectl describe persistentvolumeclaim {name}")
+    return ok("volume", f"claim {name} is bound")
+
+
+def queue(subject: Subject) -> Iterator[Check]:
+    """Whether Kueue's queue is there and admits."""
+    name = subject.profile.queue
+    if name is None:
+        return
+    try:
+        found = subject.cluster.get(LOCAL_QUEUE, name)
+    except NotFoundError:
+        fix = "correct cluster.queue; kubectl get localqueues lists them"
+        yield failed("queue", f"no LocalQueue {name}", fix)
+        return
+    except UnreachableError as error:
+        fix = "install Kueue, or take cluster.queue out of the profile"
+        yield failed("queue", error.message, fix)
+        return
+    for condition in (found.get("status") or {}).get("conditions") or []:
+        if condition.get("type") == "Active" and condition.get("status") == "False":
+            text = f"LocalQueue {name} does not admit: {condition.get('message')}"
+            yield failed("queue", text, "ask who runs Kueue")
+            return
+    yield ok("queue", f"LocalQueue {name} is there")
+
+
+def _there(subject: Subject, what: str, kind: Resource, name: str, fix: str) -> Check:
+    try:
+        subject.cluster.get(kind, name)
+    except NotFoundError:
+        return failed(what, f"no {kind.kind} {name}", fix)
+    return ok(what, f"{kind.kind} {name} is there")

@@ -1,0 +1,133 @@
+"""A short batch Job that looks at storage from inside the cluster, for the doctor.
+
+It gets image, Secret, endpoint, service account and place of a step, so that what keeps a step
+from starting keeps it too; it is deleted whatever happens.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Final
+
+from hbseg import __version__
+from hbseg.cluster.base_manifest import plain
+from hbseg.cluster.names import QUEUE
+from hbseg.cluster.observe.events import is_about
+from hbseg.cluster.observe.pending import job_reason
+from hbseg.cluster.pods.states import container_states
+from hbseg.cluster.pods.template import complete_pod, literal
+from hbseg.cluster.requests.client import Cluster
+from hbseg.cluster.requests.informer import Mirror, Watched
+from hbseg.cluster.requests.resources import EVENT, JOB, POD
+from hbseg.doctor.check import Check, failed, ok
+from hbseg.doctor.report import DoctorReport
+from hbseg.doctor.subject import Object, Subject
+from hbseg.errors import HbsegError, SpecError
+
+Item = Mapping[str, Any]
+
+HOPELESS: Final = (
+    "ImagePullBackOff",
+    "InvalidImageName",
+    "ErrImageNeverPull",
+    "CreateContainerConfigError",
+    "CreateContainerError",
+)
+"""Why a container waits, where waiting longer does not help."""
+
+_PARTS: Final = {"app.kubernetes.io/part-of": "hbseg", "app.kubernetes.io/managed-by": "hbseg"}
+
+
+def probe(subject: Subject, seconds: float) -> Iterator[Check]:
+    """Yield what a pod found, or why none got to look within `seconds`."""
+    job = probe_job(subject, seconds)
+    name = job["metadata"]["name"]
+    subject.cluster.create(JOB, job)
+    try:
+        began = time.monotonic()
+        pod = _ended(subject.cluster, name, seconds)
+        if isinstance(pod, str):
+            events = f"kubectl -n {subject.cluster.namespace} get events"
+            yield failed("pod", pod, f"see: {events}; image and Secret stand under cluster:")
+        else:
+            yield from _findings(pod, time.monotonic() - began)
+    finally:
+        with suppress(HbsegError):
+            subject.cluster.delete(JOB, name)
+
+
+def probe_job(subject: Subject, seconds: float) -> Object:
+    """Return the job."""
+    profile = subject.profile.model_copy(update={"spread_over": None})
+    job = plain("probe.yaml")
+    queue = {} if profile.queue is None else {QUEUE: profile.queue}
+    job["metadata"] = {
+        "name": f"hbseg-doctor-{uuid.uuid4().hex[:8]}",
+        "namespace": subject.cluster.namespace,
+        "labels": _PARTS | queue,
+    }
+    job["spec"]["activeDeadlineSeconds"] = int(seconds) + 60
+    template = job["spec"]["template"]
+    complete_pod(template, profile, dict(_PARTS))
+    container = template["spec"]["containers"][0]
+    container["image"] = profile.image
+    folders = [f"--folder={name}={url}" for name, url in subject.folders.items()]
+    container["args"] = [literal(a) for a in ("--expect", __version__, *folders)]
+    if profile.service_account is not None:
+        template["spec"]["serviceAccountName"] = profile.service_account
+    return job
+
+
+def _ended(cluster: Cluster, name: str, seconds: float) -> Item | str:
+    """Return the job's pod when its container has ended, or why it does not within `seconds`."""
+    deadline = time.monotonic() + seconds
+    watched = (
+        Watched(JOB, fields=f"metadata.name={name}"),
+        Watched(POD, labels=f"batch.kubernetes.io/job-name={name}"),
+        Watched(EVENT, optional=True),
+    )
+    with Mirror(cluster, watched) as mirror:
+        while True:
+            pods = mirror.objects(POD)
+            if ended := next((pod for pod in pods if _terminated(pod)), None):
+                return ended
+            events = [event for event in mirror.objects(EVENT) if is_about(event, [name])]
+            jobs = mirror.objects(JOB)
+            why = job_reason(jobs[0], pods, events, cluster.now(), None) if jobs else "it is gone"
+            if not jobs or _is_hopeless(pods, events):
+                return why
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                return f"it did not end within {seconds:g} s: {why or 'it runs'}"
+            mirror.wait(remaining)
+
+
+def _is_hopeless(pods: Sequence[Item], events: Iterable[Item]) -> bool:
+    """Return whether waiting longer does not help."""
+    if not pods:
+        return any(event.get("reason") == "FailedCreate" for event in events)
+    waiting = [state.get("waiting") or {} for pod in pods for _, state in container_states(pod)]
+    return any(item.get("reason") in HOPELESS for item in waiting)
+
+
+def _terminated(pod: Item) -> Item | None:
+    states = [state for _, state in container_states(pod)]
+    return states[-1].get("terminated") if states else None
+
+
+def _findings(pod: Item, seconds: float) -> Iterator[Check]:
+    ended = _terminated(pod) or {}
+    message = str(ended.get("message") or "")
+    try:
+        report = DoctorReport.from_text(message, source="the pod's report")
+    except SpecError:
+        text = f"it ended with code {ended.get('exitCode')}: {message.strip()[-300:] or 'no word'}"
+        yield failed("pod", text, "use an image with this version of hbseg: cluster.image")
+        return
+    node = (pod.get("spec") or {}).get("nodeName")
+    yield ok("pod", f"pulled, started and ended on {node} in {seconds:.0f} s")
+    for check in report.checks:
+        yield check.model_copy(update={"name": f"pod: {check.name}"})

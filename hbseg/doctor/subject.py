@@ -1,0 +1,71 @@
+"""What the doctor looks at: a cluster, and what pods would be given there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hbseg.cluster.kinds import kind_of
+from hbseg.cluster.rendering.manifests import job_objects
+from hbseg.cluster.requests.client import Cluster
+from hbseg.config.placement import Placement
+from hbseg.config.profile import ClusterProfile
+from hbseg.config.specs import DatasetBlock, ModelBlock, ReportSpec, TrainSpec
+from hbseg.runs.step_call import StepCall
+from hbseg.runs.task import Step
+
+Object = dict[str, Any]
+
+UNNAMED = "s3://hbseg"
+"""Where storage is not set, manifests are checked with this."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is looked at."""
+
+    cluster: Cluster
+    placement: Placement
+    """Shape of the training that is meant, and the profile of the pods."""
+    runs: str | None = None
+    data: str | None = None
+    """URLs of the storage, where they are set."""
+
+    @property
+    def profile(self) -> ClusterProfile:
+        """What pods are given."""
+        return self.placement.cluster
+
+    @property
+    def folders(self) -> dict[str, str]:
+        """The URLs that are set, by their names."""
+        named = {"runs": self.runs, "data": self.data}
+        return {name: url for name, url in named.items() if url is not None}
+
+    def training(self, run: str) -> Object:
+        """Return the job of a first stage as it would be submitted."""
+        spec = TrainSpec(model=ModelBlock(), dataset=DatasetBlock(version="0" * 16))
+        return self._job(run, Step.STAGE1, spec)
+
+    def report(self, run: str) -> Object:
+        """Return the job of a report as it would be submitted."""
+        return self._job(run, Step.REPORT, ReportSpec())
+
+    def _job(self, run: str, step: Step, spec: TrainSpec | ReportSpec) -> Object:
+        call = StepCall(
+            run=run,
+            step=step,
+            prefix=step,
+            spec=spec,
+            runs=self.runs or f"{UNNAMED}/runs",
+            data=self.data or f"{UNNAMED}/data",
+        )
+        return job_objects(call, self.placement, namespace=self.cluster.namespace)[-1]
+
+
+def pod_of(training: Object) -> tuple[Mapping[str, Any], int]:
+    """Return the pod template of a training's job, and how many pods it makes."""
+    kind = kind_of(training)
+    (template,) = kind.pod_templates(training)
+    return template, kind.num_pods(training)

@@ -1,0 +1,164 @@
+"""The engine's contract: what an engine is, and all that it promises.
+
+`engine.json` beside the model file is the card; a promise that does not fit what is asked for is
+refused in one sentence that names both and the next step.
+"""
+
+from __future__ import annotations
+
+import shlex
+from typing import Annotated, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from hbseg.anatomy import BONES, NUM_BONES
+from hbseg.config.specs import Count
+from hbseg.documents import Block, Document
+from hbseg.errors import ContractError
+from hbseg.runs.task import SHORT
+
+CARD = "engine.json"
+
+Images = NDArray[np.uint8]
+Logits = NDArray[np.float32]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Versions(Block):
+    """Libraries that made the engine."""
+
+    torch: str
+    onnx: str
+    onnxruntime: str
+
+
+class Agreement(Block):
+    """How an engine's logits compare with the eager network's on real pictures."""
+
+    pictures: Count
+    """Pictures that were compared."""
+    largest_difference: float
+    """Largest |logit difference| of all pixels and bones."""
+    bone: str
+    """Bone that has the largest difference."""
+    dice: float
+    """Dice of the masks (logit above 0, at the network's size), mean over bones and pictures."""
+
+
+class EngineCard(Document):
+    """`engine.json`: what an engine promises."""
+
+    kind: Literal["Engine"] = "Engine"
+    backend: str
+    """`onnx` or `tensorrt`."""
+    batch_size: Count
+    """Images of one call; fixed."""
+    channels: Count
+    height: Count
+    """Rows of the input, in pixels."""
+    width: Count
+    """Columns of the input, in pixels."""
+    precision: str
+    device: str
+    """GPU model that the engine is for, or `cpu`: any processor."""
+    compute_capability: str | None = None
+    """Of that GPU, e.g. `9.0`."""
+    versions: Versions
+    checkpoint_sha256: Sha256
+    """Of the weights that were compiled."""
+    fold: Annotated[int, Field(ge=0)] = 0
+    """Fold of the dataset that was held out in the training."""
+    classes: tuple[str, ...]
+    """Bones in the order of the logits."""
+    model: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    """Name of the model file in the engine's folder."""
+    model_sha256: Sha256
+    agreement: Agreement | None = None
+    """Comparison with the eager network; none: not measured yet."""
+
+    def figures(self) -> dict[str, float]:
+        """Return what the marker says of the engine."""
+        if self.agreement is None:
+            return {}
+        return {
+            "largest_difference": self.agreement.largest_difference,
+            "dice": self.agreement.dice,
+        }
+
+
+class Engine(Protocol):
+    """A network of fixed batch size."""
+
+    @property
+    def card(self) -> EngineCard:
+        """What the engine promises."""
+
+    def logits(self, images_bhw: Images) -> Logits:
+        """Return logits, float32 [n, 29, h, w], of images uint8 [n, H, W].
+
+        A batch of fewer than `batch_size` images (n at least 1) is padded and the padding's
+        logits are cut off. h and w are H and W divided by the network's output stride.
+        """
+
+
+def check_card(card: EngineCard, *, batch_size: int, checkpoint_sha256: str | None = None) -> None:
+    """Refuse an engine that is not what is asked for.
+
+    Raises:
+        ContractError: classes, input, batch size or checkpoint differ.
+    """
+    _check_classes(card.classes)
+    if (card.channels, card.height) != (1, card.width):
+        raise ContractError(
+            f"engine takes {card.channels} x {card.height} x {card.width} values, "
+            "expected one channel and a square",
+            compile_again(),
+        )
+    if card.batch_size != batch_size:
+        raise ContractError(
+            f"engine was compiled for batch size {card.batch_size}, asked for {batch_size}",
+            compile_again("--batch-size-eval", str(batch_size)),
+        )
+    if checkpoint_sha256 not in (None, card.checkpoint_sha256):
+        raise ContractError(
+            f"engine was compiled from weights {card.checkpoint_sha256[:SHORT]}, "
+            f"asked for {str(checkpoint_sha256)[:SHORT]}",
+            compile_again(),
+        )
+
+
+def padded(images_bhw: Images, card: EngineCard) -> Logits:
+    """Return images, uint8 [n, H, W], as a full batch, float32 [B, 1, H, W], padded with 0.
+
+    Raises:
+        ValueError: no images, more than a batch, or of another size or type.
+    """
+    number, *size = images_bhw.shape
+    fits = 1 <= number <= card.batch_size and size == [card.height, card.width]
+    if not fits or images_bhw.dtype != np.uint8:
+        raise ValueError(
+            f"images are {images_bhw.dtype} {images_bhw.shape}, expected uint8 "
+            f"(1 to {card.batch_size}, {card.height}, {card.width})"
+        )
+    batch = np.zeros((card.batch_size, 1, card.height, card.width), dtype=np.float32)
+    batch[:number, 0] = images_bhw
+    return batch
+
+
+def compile_again(*options: str) -> str:
+    """Return the hint to compile, with options of the command."""
+    return f"run: {shlex.join(['hbseg', 'submit-compile', 'RUN', *options])}"
+
+
+def _check_classes(classes: tuple[str, ...]) -> None:
+    if len(classes) != NUM_BONES:
+        raise ContractError(
+            f"engine has {len(classes)} classes, expected {NUM_BONES}", compile_again()
+        )
+    for index, (found, expected) in enumerate(zip(classes, BONES, strict=True)):
+        if found != expected:
+            raise ContractError(
+                f"engine has {found} as class {index}, expected {expected}", compile_again()
+            )

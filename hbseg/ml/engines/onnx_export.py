@@ -1,0 +1,83 @@
+"""A network as an ONNX model: one file with its weights inside, for a static batch.
+
+The exporter's notes on each node (stack traces with local paths) are removed, so that equal weights
+and equal library versions give equal bytes.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import onnx
+import torch
+from torch import nn
+
+from hbseg.errors import SpecError
+from hbseg.ml.engines.onnx import INPUT, OUTPUT
+
+ONNX_OPSET = 20
+"""ONNX operator set; ONNX Runtime 1.17 and later run it."""
+LARGEST_ONNX = 2_000_000_000
+"""Bytes of weights at most: one protobuf message ends at 2 GiB."""
+
+
+def export_onnx(model: nn.Module, path: Path, *, batch_size: int, size: int) -> None:
+    """Write the network as ONNX: `images` float32 [B, 1, size, size] to `logits`.
+
+    Raises:
+        SpecError: the weights do not fit one file.
+    """
+    weights = sum(value.numel() * value.element_size() for value in model.state_dict().values())
+    if weights > LARGEST_ONNX:
+        raise SpecError(
+            f"the weights are {weights:,} bytes, an ONNX file holds {LARGEST_ONNX:,} at most",
+            "choose a smaller encoder",
+        )
+    images = torch.zeros(batch_size, 1, size, size)
+    with _terminated_later():
+        program = torch.onnx.export(
+            model,
+            (images,),
+            dynamo=True,
+            verbose=False,
+            opset_version=ONNX_OPSET,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+        )
+    if program is None:
+        raise RuntimeError("torch.onnx.export returned no program")
+    proto = program.model_proto
+    _remove_notes(proto)
+    path.write_bytes(proto.SerializeToString(deterministic=True))
+
+
+@contextmanager
+def _terminated_later() -> Iterator[None]:
+    """Keep SIGTERM for the end of a block.
+
+    The exporter takes any exception, one that SIGTERM's handler raises included, for a failure of
+    one of its ways to capture a network, and tries the next.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    arrived: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: arrived.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+        if arrived:
+            signal.raise_signal(signal.SIGTERM)
+
+
+def _remove_notes(proto: onnx.ModelProto) -> None:
+    graph = proto.graph
+    values = [*graph.input, *graph.output, *graph.value_info, *graph.initializer]
+    for part in (proto, graph, *graph.node, *values):
+        part.ClearField("doc_string")
+        part.ClearField("metadata_props")

@@ -1,0 +1,134 @@
+"""Opening an engine: from its folder in storage to a network that runs, or one clear refusal.
+
+A folder `engine/<key>/` holds the model file, `engine.json` and the marker. An engine is loaded
+only after its files' sha256 and each of its promises were checked.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from hbseg.errors import BucketMissing, ContractError, NotFoundError, SpecError
+from hbseg.ml.engines.card import CARD, Engine, EngineCard, check_card, compile_again
+from hbseg.ml.engines.onnx import OnnxEngine
+from hbseg.runs.task import SHORT, Step
+from hbseg.storage.markers import Marker, check_outputs, read_marker, sha256_of_file, verified
+from hbseg.storage.store import Store
+
+
+def _tensorrt(path: Path, card: EngineCard, threads: int) -> Engine:
+    raise ContractError(
+        f"engine was compiled for tensorrt on {card.device}; this version runs onnx engines only",
+        compile_again("--engine", "onnx"),
+    )
+
+
+BACKENDS: Mapping[str, Callable[[Path, EngineCard, int], Engine]] = {
+    "onnx": OnnxEngine,
+    "tensorrt": _tensorrt,
+}
+"""Opener of each kind of engine: model file, card and threads to an engine."""
+
+
+def open_engine(
+    folder: Store,
+    work: Path,
+    *,
+    batch_size: int,
+    checkpoint_sha256: str | None = None,
+    threads: int = 0,
+) -> Engine:
+    """Return the engine in `folder`, after every promise was checked.
+
+    Args:
+        folder: `engine/<key>` of a run.
+        work: local folder for the model file.
+        batch_size: images of one call that are asked for.
+        checkpoint_sha256: weights that it must come from; none: any.
+        threads: of the CPU; 0 takes `num_threads()`.
+
+    Raises:
+        NotFoundError: there is no engine.
+        ContractError: damaged, or not what is asked for.
+    """
+    marker = _marker(folder)
+    card = _card(folder, marker)
+    if card.backend not in BACKENDS:
+        raise ContractError(
+            f"engine has the backend {card.backend!r}, known here: {', '.join(BACKENDS)}",
+            compile_again(),
+        )
+    check_card(card, batch_size=batch_size, checkpoint_sha256=checkpoint_sha256)
+    check_outputs(folder, marker, [card.model])
+    path = _model_file(folder, work, card, marker.outputs[card.model])
+    return BACKENDS[card.backend](path, card, threads or num_threads())
+
+
+def num_threads() -> int:
+    """Return `OMP_NUM_THREADS`, or the number of CPUs that this process may use.
+
+    Raises:
+        SpecError: the variable is no positive number.
+    """
+    # OpenMP allows a list, one number for each level of nesting; the first is the outermost.
+    text = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    if not text:
+        return len(os.sched_getaffinity(0))
+    if not text.isdecimal() or int(text) < 1:
+        raise SpecError(f"OMP_NUM_THREADS is {text!r}, expected a number from 1")
+    return int(text)
+
+
+def _marker(folder: Store) -> Marker:
+    try:
+        marker = read_marker(folder)
+    except BucketMissing:
+        raise
+    except NotFoundError:
+        raise NotFoundError(f"no finished engine in {folder.url}", compile_again()) from None
+    if marker.step != Step.COMPILE:
+        raise ContractError(
+            f"{folder.url} was written by step {marker.step}, expected {Step.COMPILE}",
+            compile_again(),
+        )
+    return marker
+
+
+def _card(folder: Store, marker: Marker) -> EngineCard:
+    source = f"{folder.url}/{CARD}"
+    if CARD not in marker.records:
+        raise ContractError(f"the marker in {folder.url} lists no {CARD}", compile_again())
+    try:
+        data = verified(folder.get(CARD), marker.records[CARD], source=source)
+        return EngineCard.from_text(data, source=source)
+    except NotFoundError:
+        raise ContractError(f"{source} is missing", compile_again()) from None
+    except SpecError as error:
+        raise ContractError(error.message, compile_again()) from None
+
+
+def _model_file(folder: Store, work: Path, card: EngineCard, listed: str) -> Path:
+    """Return a local copy of the model whose sha256 is the marker's and the card's."""
+    if listed != card.model_sha256:
+        raise ContractError(
+            f"the marker lists {card.model} {listed[:SHORT]}, {CARD} {card.model_sha256[:SHORT]}",
+            compile_again(),
+        )
+    path = work / card.model
+    if path.is_file() and sha256_of_file(path) == listed:
+        return path
+    try:
+        folder.download(card.model, path)
+    except NotFoundError:
+        raise ContractError(f"{folder.url}/{card.model} is missing", compile_again()) from None
+    found = sha256_of_file(path)
+    if found != listed:
+        path.unlink()
+        raise ContractError(
+            f"{folder.url}/{card.model} is damaged: sha256 is {found[:SHORT]}, "
+            f"its marker says {listed[:SHORT]}",
+            compile_again(),
+        )
+    return path

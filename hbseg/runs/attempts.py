@@ -1,0 +1,251 @@
+"""Attempts: every execution of a step takes a number in storage, and leaves logs under it.
+
+Numbers are counted for each step of a run, over all its tasks, so that
+`logs/<step>/<attempt>/<rank>.log` and `failures/<step>/<attempt>.json` belong to one execution.
+An execution on several nodes is one attempt: whichever node comes first takes the number, the
+others join it. How it ended stands in it; of several nodes' words, the one that tells more.
+
+    attempts/<step>/<number>.json          the attempt, in the end with its ending
+    attempts/<step>/<number>/<node>.json   a node's part in it
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Literal
+
+from hbseg.documents import Document
+from hbseg.errors import HbsegError, NotFoundError, SpecError
+from hbseg.runs.run import Run
+from hbseg.runs.task import Step
+
+TERMINATED = 143
+"""Exit code after SIGTERM: a cancel, or a machine that is taken away."""
+
+
+class Ending(Document):
+    """How an execution ended: `exit.json` of a job, `failures/<step>/<attempt>.json` of a run.
+
+    A pod's termination message is the same document.
+    """
+
+    kind: Literal["Ending"] = "Ending"
+    code: int
+    """Exit code of the step; 128 + n for signal n."""
+    reason: str = ""
+    """Root cause, one line."""
+    attempt: int
+    finished: str
+    """ISO 8601, UTC."""
+    rank: int | None = None
+    """Process of the training that was the cause, where it is known."""
+    final: bool = True
+    """Whether no further attempt follows."""
+    lost_peer: bool = False
+    """Whether only another process was missed: that one's own end tells why."""
+
+
+class Attempt(Document):
+    """`attempts/<step>/<number>.json`: who executes what, from when on, and how it ended."""
+
+    kind: Literal["Attempt"] = "Attempt"
+    task: str
+    """Name of the task."""
+    number: int
+    host: str
+    """The node that took the number."""
+    started: str
+    """ISO 8601, UTC."""
+    spec_hash: str = ""
+    """Digest of the spec that was submitted."""
+    first: bool = False
+    """Whether retries are counted anew from this one on."""
+    ending: Ending | None = None
+
+
+class Part(Document):
+    """`attempts/<step>/<number>/<node>.json`: a node that takes part in an attempt."""
+
+    kind: Literal["AttemptPart"] = "AttemptPart"
+    node: int
+    host: str
+    started: str
+    """ISO 8601, UTC."""
+
+
+def step_of(task_name: str) -> Step:
+    """Return the step of a task by its name: the folder in the run says it."""
+    first = task_name.partition("-")[0]
+    named = {"engine": Step.COMPILE, "valid": Step.INFER, "images": Step.INFER}
+    return named[first] if first in named else Step(first)
+
+
+def is_step(task_name: str) -> bool:
+    """Return whether a task is one of a step; the pipeline's runner, say, is not."""
+    try:
+        step_of(task_name)
+    except ValueError:
+        return False
+    return True
+
+
+def claim_attempt(
+    run: Run,
+    step: Step,
+    task_name: str,
+    *,
+    node: int = 0,
+    spec_hash: str = "",
+    first: bool = False,
+) -> int:
+    """Return the number of the attempt that this node takes part in from now on, from 1.
+
+    It joins the task's latest attempt, if that has not ended and has not had this node yet; else
+    it takes the step's next number by a conditional write, with `first` in any case.
+    """
+    while True:
+        numbers = attempt_numbers(run, step)
+        latest = None if first else latest_record(run, step, task_name)
+        is_open = latest is not None and latest.ending is None and latest.spec_hash == spec_hash
+        if latest is not None and is_open and _joined(run, step, latest.number, node):
+            return latest.number
+        number = max(numbers, default=0) + 1
+        attempt = Attempt(
+            task=task_name,
+            number=number,
+            host=socket.gethostname(),
+            started=now(),
+            spec_hash=spec_hash,
+            first=first,
+        )
+        taken = run.folder.put_if_absent(attempt_key(step, number), attempt.to_json())
+        if taken and _joined(run, step, number, node):
+            return number
+
+
+def _joined(run: Run, step: Step, number: int, node: int) -> bool:
+    part = Part(node=node, host=socket.gethostname(), started=now())
+    return run.folder.put_if_absent(f"attempts/{step}/{number}/{node}.json", part.to_json())
+
+
+def latest_record(run: Run, step: Step, task_name: str) -> Attempt | None:
+    """Return a task's latest attempt, or none."""
+    for number in reversed(attempt_numbers(run, step)):
+        attempt = read_attempt(run, step, number)
+        if attempt is not None and attempt.task == task_name:
+            return attempt
+    return None
+
+
+def latest_attempt(run: Run, step: Step, task_name: str) -> int:
+    """Return the number of a task's latest execution; 0 where there was none."""
+    latest = latest_record(run, step, task_name)
+    return 0 if latest is None else latest.number
+
+
+def read_attempt(run: Run, step: Step, number: int) -> Attempt | None:
+    """Return an attempt; none where it is missing or of another version."""
+    key = attempt_key(step, number)
+    try:
+        return Attempt.from_text(run.folder.get(key), source=f"{run.folder.url}/{key}")
+    except (NotFoundError, SpecError):
+        return None
+
+
+def record_ending(run: Run, step: Step, ending: Ending) -> Ending:
+    """Put how an attempt ended into storage, and return the ending that stands there then.
+
+    What another node wrote is replaced only by what tells more: a failure's own cause, then
+    SIGTERM, then a lost peer, then success.
+    """
+    while True:
+        stands = _settled(run, step, ending)
+        if stands.code == 0:
+            return stands
+        run.folder.put(failure_key(step, ending.attempt), stands.to_json())
+        attempt = read_attempt(run, step, ending.attempt)
+        if attempt is None or attempt.ending is None or attempt.ending == stands:
+            return stands
+        ending = attempt.ending  # another node's came in between: the failure must say the same
+
+
+def _settled(run: Run, step: Step, ending: Ending) -> Ending:
+    key = attempt_key(step, ending.attempt)
+    while True:
+        try:
+            data, tag = run.folder.get_tagged(key)
+            attempt = Attempt.from_text(data, source=f"{run.folder.url}/{key}")
+        except (NotFoundError, SpecError):
+            return ending  # the run was deleted meanwhile
+        if attempt.ending is not None and _weight(attempt.ending) >= _weight(ending):
+            return attempt.ending
+        new = attempt.model_copy(update={"ending": ending})
+        if run.folder.put_if_match(key, new.to_json(), tag):
+            return ending
+
+
+def _weight(ending: Ending) -> int:
+    """Return how much an ending tells of the cause."""
+    if ending.code == 0:
+        return 0
+    if ending.lost_peer:
+        return 1
+    return 2 if ending.code == TERMINATED else 3
+
+
+def attempt_numbers(run: Run, step: Step) -> list[int]:
+    """Return the numbers of a step's attempts, ascending."""
+    folder = f"attempts/{step}/"
+    keys = (entry.key.removeprefix(folder) for entry in run.folder.list(folder))
+    return sorted(number for key in keys if (number := _number(key)) > 0)
+
+
+def attempt_key(step: Step, number: int) -> str:
+    """Return the key of an attempt in its run."""
+    return f"attempts/{step}/{number}.json"
+
+
+def log_folder(step: Step, attempt: int) -> str:
+    """Return the folder of an execution's logs in its run; a file for each rank."""
+    return f"logs/{step}/{attempt}"
+
+
+def failure_key(step: Step, attempt: int) -> str:
+    """Return the key of the record of a failed execution in its run."""
+    return f"failures/{step}/{attempt}.json"
+
+
+def read_failure(run: Run, step: Step, attempt: int) -> Ending | None:
+    """Return why an execution failed, where that is known."""
+    key = failure_key(step, attempt)
+    try:
+        return Ending.from_text(run.folder.get(key), source=f"{run.folder.url}/{key}")
+    except HbsegError:
+        return None
+
+
+def summary_problem(
+    run: Run, steps: dict[str, str], dice: Callable[[], float | None] = lambda: None
+) -> str | None:
+    """Put the state of steps into the run's summary; return a warning where that fails.
+
+    The summary is for listings alone, so storage that is down must not change how a step ends.
+    `dice` reads the stage's Dice from storage, where it has one.
+    """
+    try:
+        run.summarise(steps=steps, dice=dice())
+    except HbsegError as error:
+        return f"warning: the listing of run {run.name} is out of date: {error}"
+    return None
+
+
+def now() -> str:
+    """Return the time as documents carry it: ISO 8601, UTC, seconds."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _number(name: str) -> int:
+    stem = name.removesuffix(".json")
+    return int(stem) if stem.isdecimal() and stem.isascii() and len(stem) < 10 else 0

@@ -1,0 +1,113 @@
+"""A backend runs tasks. The pipeline and the verbs know only this protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Protocol
+
+from hbseg.config.placement import Placement
+from hbseg.runs.run import Run
+from hbseg.runs.task import Task
+
+
+class Phase(StrEnum):
+    """State of a task as its backend sees it."""
+
+    ABSENT = "absent"
+    """The backend knows nothing of the task."""
+    PENDING = "pending"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+ENDED = (Phase.SUCCEEDED, Phase.FAILED, Phase.CANCELLED)
+
+
+@dataclass(frozen=True)
+class JobState:
+    """What a backend knows of a task's latest execution."""
+
+    phase: Phase
+    attempt: int = 0
+    """Number of the execution, from 1; 0 where there was none."""
+    exit_code: int | None = None
+    """Code of a failed execution; 128 + n for signal n."""
+    reason: str = ""
+    """Why it is pending, or failed: one line."""
+
+
+@dataclass(frozen=True)
+class RunEvent:
+    """Something that happened to a run."""
+
+    time: str
+    """When it happened last: ISO 8601, UTC, seconds."""
+    about: str
+    """What it happened to: a task, or an object of the cluster, e.g. `Pod/main-stage1-worker-0`."""
+    kind: str
+    """`Normal` or `Warning`."""
+    reason: str
+    """One word."""
+    message: str
+    """One line."""
+    count: int = 1
+    """How often."""
+
+
+class Backend(Protocol):
+    """Runs tasks of one kind of place: processes here, or jobs of a cluster."""
+
+    name: str
+
+    @property
+    def namespace(self) -> str:
+        """Where its tasks run: a namespace of the cluster, or `local`."""
+
+    def submit(self, run: Run, task: Task, placement: Placement, *, data: str) -> JobState:
+        """Start the task unless it already runs, and return its state.
+
+        `data` is the URL of the datasets. A task that failed or was cancelled starts as a new
+        attempt and goes on from what the last one left in storage. An old marker is deleted, but
+        only when nothing refuses the start any more. Raises ConflictError where the task runs with
+        another spec.
+        """
+
+    def state(self, run: Run, task_name: str) -> JobState:
+        """Return the state of a task."""
+
+    def wait(self, run: Run, task_name: str, timeout: float | None = None) -> JobState:
+        """Return the state when the task has ended, or after `timeout` seconds as it is then."""
+
+    def changes(self, run: Run, task_name: str, timeout: float | None = None) -> Iterator[JobState]:
+        """Yield the state now and at each change, until the task has ended or `timeout` seconds."""
+
+    def logs(
+        self, run: Run, task_name: str, *, rank: int | None = None, follow: bool = False
+    ) -> Iterator[str]:
+        """Yield log lines of all ranks, or of one, without their line ends."""
+
+    def cancel(self, run: Run, task_name: str) -> bool:
+        """Ask a running task to stop and wait until it has; return whether it was running."""
+
+    def spec_of(self, run: Run, task_name: str) -> Mapping[str, Any] | None:
+        """Return the spec that a task was last started with, as a mapping; none if not known."""
+
+    def events(self, run: Run) -> list[RunEvent]:
+        """Return what the backend, apart from storage, saw happen to a run, oldest first."""
+
+    def tasks(self, run: Run) -> list[str]:
+        """Return the names of the run's tasks that the backend knows, sorted."""
+
+    def exclusive(self, run: Run) -> AbstractContextManager[Callable[[], None]]:
+        """Hold the run while the context is open. Raises ConflictError where another does.
+
+        The context gives a check that raises ConflictError once another has taken the run over.
+        """
+
+    def forget(self, run: Run) -> None:
+        """Remove what the backend keeps of a run. Raises ConflictError while a task runs."""

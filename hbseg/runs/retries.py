@@ -1,0 +1,101 @@
+"""Which failures are tried again, counted in storage: the same here and in a pod.
+
+A series is the attempts of one task with one spec since the last one that nothing followed, or
+that went well. In it
+- a code below 128 that a step gives by itself (data, input, contract, spec, bug) ends all at once,
+- SIGTERM is no failure: a machine was taken away, or somebody cancelled,
+- SIGKILL (mostly for want of memory) and codes that nobody documented may happen once,
+- every other failure as often as `Placement.retries` says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hbseg.errors import NotFoundError
+from hbseg.runs.attempts import (
+    TERMINATED,
+    Attempt,
+    Ending,
+    attempt_key,
+    attempt_numbers,
+    latest_record,
+    now,
+    read_attempt,
+    record_ending,
+)
+from hbseg.runs.run import Run
+from hbseg.runs.task import Step
+
+KILLED = 137
+PERMANENT = frozenset({65, 66, 70, 76, 78})
+"""Codes with which a step says that trying again does not help."""
+
+Endings = Sequence[Ending | None]
+"""How the attempts of a series ended; none: killed together with the launcher."""
+
+
+def series_before(run: Run, step: Step, number: int) -> list[Ending | None]:
+    """Return how the earlier attempts of the series ended that attempt `number` belongs to."""
+    this = read_attempt(run, step, number)
+    if this is None or this.first:
+        return []
+    found: list[Ending | None] = []
+    for earlier in reversed([n for n in attempt_numbers(run, step) if n < number]):
+        attempt = read_attempt(run, step, earlier)
+        if attempt is None or attempt.task != this.task:
+            continue
+        if attempt.spec_hash != this.spec_hash or _ends_series(attempt.ending):
+            break
+        found.append(attempt.ending)
+        if attempt.first:
+            break
+    return found[::-1]
+
+
+def _ends_series(ending: Ending | None) -> bool:
+    return ending is not None and (ending.final or ending.code == 0)
+
+
+def is_final(ending: Ending, before: Endings, retries: int) -> bool:
+    """Return whether nothing follows an attempt that ended so, after those of its series."""
+    if ending.code == 0 or ending.code in PERMANENT:
+        return True
+    return ending.code != TERMINATED and used_up([*before, ending], retries)
+
+
+def used_up(series: Endings, retries: int) -> bool:
+    """Return whether no further attempt may follow the failures of a series."""
+    codes = [KILLED if ending is None else ending.code for ending in series]
+    failures = [code for code in codes if code not in (0, TERMINATED)]
+    unexplained = [code for code in failures if code == KILLED or code < 128]
+    return len(failures) > retries or len(unexplained) > 1
+
+
+def end_series(run: Run, step: Step, task_name: str) -> None:
+    """Have the retries of a task be counted anew: for a backend that starts it as a new job."""
+    latest = latest_record(run, step, task_name)
+    if latest is None or _ends_series(latest.ending):
+        return
+    if latest.ending is None:
+        reason = "killed, with its launcher"
+        ending = Ending(code=KILLED, reason=reason, attempt=latest.number, finished=now())
+        record_ending(run, step, ending)
+        return
+    _make_final(run, attempt_key(step, latest.number))
+
+
+def _make_final(run: Run, key: str) -> None:
+    while True:
+        try:
+            data, tag = run.folder.get_tagged(key)
+        except NotFoundError:
+            return
+        attempt = Attempt.from_text(data, source=f"{run.folder.url}/{key}")
+        if attempt.ending is None:
+            return
+        ending = attempt.ending.model_copy(update={"final": True})
+        if run.folder.put_if_match(
+            key, attempt.model_copy(update={"ending": ending}).to_json(), tag
+        ):
+            return

@@ -1,0 +1,171 @@
+"""A run: a name claimed once in storage, and the places of all that belongs to it."""
+
+from __future__ import annotations
+
+import getpass
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Literal
+
+from hbseg.documents import Document
+from hbseg.errors import BucketMissing, ConflictError, InvalidInput, NotFoundError
+from hbseg.storage.store import Store
+
+CLAIM = "run.json"
+LONGEST_NAME = 40
+"""Characters of a run's name: pods and services add to it, and end at 63."""
+
+AT_WORK = ("pending", "running")
+"""States of a step, in a summary, in which a backend may be at work on it."""
+
+_NAME = re.compile(r"[a-z](?:[-a-z0-9]*[a-z0-9])?")
+
+
+class RunClaim(Document):
+    """`run.json`: who holds the name, and a summary for listings."""
+
+    kind: Literal["Run"] = "Run"
+    name: str
+    owner: str
+    """User who made the first submit."""
+    namespace: str = "local"
+    """Namespace of the cluster, or `local`."""
+    data: str
+    """URL of the datasets that the run reads."""
+    created: str
+    """ISO 8601, UTC."""
+    steps: dict[str, str] = {}
+    """Last known state of each step, for listings."""
+    dice: float | None = None
+    """Validation Dice of the latest finished stage."""
+
+
+class Run:
+    """The folder of a run in storage."""
+
+    def __init__(self, runs: Store, name: str) -> None:
+        self.name = checked_run_name(name)
+        self.folder = runs.folder(self.name)
+
+    def claim(self, *, data: str, namespace: str = "local", owner: str | None = None) -> RunClaim:
+        """Take the name, or return the claim that this owner already holds.
+
+        The owner may move a run to another place, `namespace`, e.g. from a laptop to a cluster, as
+        long as no step of it is known to be at work.
+
+        Raises:
+            ConflictError: somebody else holds it, it reads another dataset folder, or it is at
+                work in another place.
+        """
+        wanted = RunClaim(
+            name=self.name,
+            owner=owner or current_user(),
+            namespace=namespace,
+            data=data,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        if self.folder.put_if_absent(CLAIM, wanted.to_json()):
+            return wanted
+        while True:
+            content, tag = self._tagged()
+            held = RunClaim.from_text(content, source=f"{self.folder.url}/{CLAIM}")
+            _check_claim(held, wanted)
+            moved = held.model_copy(update={"namespace": namespace})
+            if moved == held or self.folder.put_if_match(CLAIM, moved.to_json(), tag):
+                return moved
+
+    def read(self) -> RunClaim:
+        """Return the claim. Raises NotFoundError where there is no such run."""
+        content, _ = self._tagged()
+        return RunClaim.from_text(content, source=f"{self.folder.url}/{CLAIM}")
+
+    def _tagged(self) -> tuple[bytes, str]:
+        try:
+            return self.folder.get_tagged(CLAIM)
+        except BucketMissing:
+            raise
+        except NotFoundError:
+            raise NotFoundError(
+                f"no run {self.name} in {self.folder.url.removesuffix(self.name).rstrip('/')}",
+                "see: hbseg list",
+            ) from None
+
+    def summarise(self, *, steps: dict[str, str], dice: float | None = None) -> None:
+        """Put the state of steps into the claim; somebody else's newer summary is kept."""
+        for _ in range(5):
+            data, tag = self.folder.get_tagged(CLAIM)
+            old = RunClaim.from_text(data, source=f"{self.folder.url}/{CLAIM}")
+            new = old.model_copy(
+                update={
+                    "steps": {**old.steps, **steps},
+                    "dice": old.dice if dice is None else dice,
+                }
+            )
+            if new == old or self.folder.put_if_match(CLAIM, new.to_json(), tag):
+                return
+
+
+def _check_claim(held: RunClaim, wanted: RunClaim) -> None:
+    """Refuse a claim that does not go with the one that is held. Raises ConflictError."""
+    if held.owner != wanted.owner:
+        raise ConflictError(
+            f"run {held.name} belongs to {held.owner} in {held.namespace}",
+            "choose another name with --run",
+        )
+    if held.data != wanted.data:
+        raise ConflictError(
+            f"run {held.name} reads {held.data}, not {wanted.data}",
+            "choose another name with --run",
+        )
+    at_work = [step for step, state in held.steps.items() if state in AT_WORK]
+    if held.namespace != wanted.namespace and at_work:
+        where = "--backend local" if held.namespace == "local" else f"-n {held.namespace}"
+        raise ConflictError(
+            f"run {held.name} is at work in {held.namespace} ({', '.join(at_work)}), not in "
+            f"{wanted.namespace}",
+            f"wait, or stop it there: hbseg cancel {held.name} {where}",
+        )
+
+
+def list_runs(runs: Store) -> Iterator[RunClaim]:
+    """Yield the claims of all runs by name; a folder without a claim is no run."""
+    names = [name for name in runs.list_folders() if _is_run_name(name)]
+    for name, content in zip(names, runs.get_many(map(_claim_key, names)), strict=True):
+        if content is None:
+            continue
+        try:
+            claim = RunClaim.from_text(content, source=f"{runs.url}/{_claim_key(name)}")
+        except InvalidInput:
+            continue
+        yield claim
+
+
+def _claim_key(name: str) -> str:
+    return f"{name}/{CLAIM}"
+
+
+def _is_run_name(name: str) -> bool:
+    return _NAME.fullmatch(name) is not None and len(name) <= LONGEST_NAME
+
+
+def checked_run_name(name: str) -> str:
+    """Return `name` if a run may be called so.
+
+    Raises:
+        InvalidInput: not lower-case letters, digits and `-`, or too long.
+    """
+    if not _is_run_name(name):
+        raise InvalidInput(
+            f"run name {name[:60]!r} is not valid",
+            f"use a letter, then up to {LONGEST_NAME - 1} of a-z, 0-9 and -",
+        )
+    return name
+
+
+def current_user() -> str:
+    """Return the user's name, or `unknown` where the system knows none."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"

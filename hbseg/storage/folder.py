@@ -1,0 +1,216 @@
+"""A plain folder as object storage."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
+
+from hbseg.errors import DeniedError, DiskFullError, NotFoundError
+from hbseg.storage.store import Entry, checked_key, is_utf8, joined, read_many
+
+_PRIVATE = ".hbseg-"
+"""Names of our own lock and temporary files start so; they are no objects."""
+
+
+class FolderStore:
+    """The objects are files; conditional writes go by link and rename, under a lock file."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = Path(os.path.abspath(root.expanduser()))
+
+    @property
+    def url(self) -> str:
+        """Absolute path of the folder."""
+        return str(self._root)
+
+    def folder(self, path: str) -> Self:
+        """Return the store of a folder below this one."""
+        return type(self)(self._root / checked_key(path.strip("/")))
+
+    def get(self, key: str) -> bytes:
+        """Return a file's bytes."""
+        with self._reading(key) as path:
+            return path.read_bytes()
+
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        """Return a part of a file."""
+        with self._reading(key) as path, path.open("rb") as file:
+            file.seek(start)
+            return file.read(length)
+
+    def get_tagged(self, key: str) -> tuple[bytes, str]:
+        """Return a file's bytes and their sha256."""
+        data = self.get(key)
+        return data, _tag(data)
+
+    def get_many(self, keys: Iterable[str]) -> Iterator[bytes | None]:
+        """Yield many files' bytes; the folder may be another machine's, so several at a time."""
+        return read_many(self.get, keys)
+
+    def put(self, key: str, data: bytes) -> None:
+        """Write a file by rename."""
+        target = self._path(key)
+        with temporary_beside(target) as temporary:
+            temporary.write_bytes(data)
+            os.replace(temporary, target)
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        """Write a file by link, which fails where one is there."""
+        target = self._path(key)
+        with temporary_beside(target) as temporary:
+            temporary.write_bytes(data)
+            try:
+                os.link(temporary, target)
+            except FileExistsError:
+                return False
+        return True
+
+    def put_if_match(self, key: str, data: bytes, tag: str) -> bool:
+        """Write a file under the folder's lock if its bytes still have `tag`."""
+        with self._lock():
+            try:
+                unchanged = self.get_tagged(key)[1] == tag
+            except NotFoundError:
+                return False
+            if unchanged:
+                self.put(key, data)
+            return unchanged
+
+    def upload(self, key: str, path: Path) -> None:
+        """Copy a local file into the folder."""
+        target = self._path(key)
+        with temporary_beside(target) as temporary:
+            shutil.copyfile(path, temporary)
+            os.replace(temporary, target)
+
+    def download(self, key: str, path: Path) -> None:
+        """Copy a file out of the folder."""
+        # Opened first, so that a file that may not be read is not taken for one not written.
+        with self._reading(key) as source, source.open("rb"), temporary_beside(path) as temporary:
+            shutil.copyfile(source, temporary)
+            os.replace(temporary, path)
+
+    def exists(self, key: str) -> bool:
+        """Return whether the file is there."""
+        with self._reading(key) as path:
+            return path.is_file()
+
+    def list(self, prefix: str = "") -> Iterator[Entry]:
+        """Yield all files below the folder whose key starts with `prefix`.
+
+        Passed over: names that are not UTF-8, links that lead nowhere, pipes and devices.
+        """
+        above = prefix.rpartition("/")[0]
+        start = self._path(above) if above else self._root
+        yield from sorted(
+            (entry for entry in self._walk(start) if entry.key.startswith(prefix)),
+            key=lambda entry: entry.key,
+        )
+
+    def list_folders(self, prefix: str = "") -> Iterator[str]:
+        """Yield the folders directly below `prefix`."""
+        start = self._path(prefix) if prefix else self._root
+        if start.is_dir():
+            names = sorted(filter(is_utf8, os.listdir(start)))
+            # `os.path.isdir` is False where an error is: at a link to itself, at what is gone.
+            yield from (name for name in names if os.path.isdir(start / name))
+
+    def delete(self, key: str) -> None:
+        """Remove the file."""
+        path = self._path(key)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise write_error(error, path) from None
+
+    def _path(self, key: str) -> Path:
+        return self._root / checked_key(key)
+
+    def _walk(self, start: Path) -> Iterator[Entry]:
+        for folder, _, names in os.walk(start):
+            relative = os.path.relpath(folder, self._root)
+            above = "" if relative == "." else relative.replace(os.sep, "/")
+            for name in names:
+                key = joined(above, name)
+                if name.startswith(_PRIVATE) or not is_utf8(key):
+                    continue
+                try:
+                    found = os.stat(os.path.join(folder, name))
+                except OSError:
+                    continue  # a link that leads nowhere, or a file that is gone by now
+                if stat.S_ISREG(found.st_mode):
+                    yield Entry(key, found.st_size)
+
+    @contextmanager
+    def _reading(self, key: str) -> Iterator[Path]:
+        path = self._path(key)
+        try:
+            yield path
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            raise NotFoundError(f"not found: {path}") from None
+        except PermissionError:
+            raise DeniedError(f"no permission to read {path}") from None
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        try:
+            self._root.mkdir(parents=True, exist_ok=True)
+            file = (self._root / f"{_PRIVATE}lock").open("a")
+        except OSError as error:
+            raise write_error(error, self._root) from None
+        with file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+
+@contextmanager
+def temporary_beside(target: Path) -> Iterator[Path]:
+    """Yield a new file's path beside `target`, to be renamed to it; what is left is removed.
+
+    Raises:
+        DiskFullError, DeniedError: see `write_error`.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f"{_PRIVATE}part-", dir=target.parent)
+        os.close(handle)
+        os.chmod(name, 0o644)
+    except OSError as error:
+        raise write_error(error, target) from None
+    try:
+        yield Path(name)
+    except OSError as error:
+        raise write_error(error, target) from None
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def _tag(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def write_error(error: OSError, target: Path) -> Exception:
+    """Return what a person is told of an error while `target` was written, or the error itself."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        free = shutil.disk_usage(_existing(target)).free
+        return DiskFullError(f"disk full while writing {target} ({free} bytes free)")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return DeniedError(f"no permission to write {target}")
+    if isinstance(error, NotADirectoryError | FileExistsError):
+        return DeniedError(f"cannot write {target}: a file stands where a folder must be")
+    return error
+
+
+def _existing(path: Path) -> Path:
+    while not path.exists():
+        path = path.parent
+    return path

@@ -1,0 +1,372 @@
+"""S3 as object storage, by boto3.
+
+Endpoint, region and keys come the way boto3 reads them (`AWS_ENDPOINT_URL`, `AWS_ACCESS_KEY_ID`,
+profiles, workload identity). Every request has a time limit and is tried again by botocore's
+standard mode: exponential back-off with jitter, limited by a retry quota.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+from hbseg.errors import (
+    BucketMissing,
+    ContractError,
+    DeniedError,
+    HbsegError,
+    InvalidInput,
+    NotFoundError,
+    UnreachableError,
+)
+from hbseg.storage.folder import write_error
+from hbseg.storage.store import READERS, Entry, checked_key, joined, read_many
+
+if TYPE_CHECKING:
+    from boto3.session import Session
+    from botocore.loaders import Loader
+    from botocore.session import Session as CoreSession
+    from mypy_boto3_s3 import S3Client
+
+CONNECT_SECONDS = 5
+READ_SECONDS = 60
+ATTEMPTS = 6
+"""Tries of one request; with back-off the last one starts after about 20 s."""
+
+SINGLE_PUT_BYTES = 1 << 30
+"""A single request leaves nothing behind when it is cut; S3 takes up to 5 GiB so."""
+
+_MISSING = frozenset({"NoSuchKey", "404", "NotFound"})
+_DENIED = frozenset(
+    {
+        "AccessDenied",
+        "403",
+        "Forbidden",
+        "InvalidAccessKeyId",
+        "SignatureDoesNotMatch",
+        "ExpiredToken",
+        "InvalidToken",
+        "AuthorizationHeaderMalformed",
+    }
+)
+_SHORT = frozenset({"InvalidRange", "416"})
+_CONFLICT = frozenset({"PreconditionFailed", "412", "ConditionalRequestConflict", "409"})
+
+
+class Connection(NamedTuple):
+    """How S3 is spoken to."""
+
+    client: S3Client
+    """boto3's, with our limits and retries."""
+    session: Session
+    """Where the client has its keys from."""
+
+
+class S3Store:
+    """The objects below one prefix of a bucket. Safe to share between threads."""
+
+    def __init__(self, connection: Connection, bucket: str, prefix: str = "") -> None:
+        self._connection = connection
+        self._client = connection.client
+        self._bucket = bucket
+        self._prefix = prefix.strip("/")
+
+    @classmethod
+    def connect(cls, bucket: str, prefix: str = "") -> Self:
+        """Return the store of `s3://bucket/prefix`; no request is made yet.
+
+        Raises:
+            InvalidInput: no bucket, or a prefix that is no folder.
+            DeniedError: no region, profile or keys are configured as boto3 wants them.
+        """
+        if not bucket:
+            raise InvalidInput("an S3 URL has no bucket", "give s3://bucket/prefix")
+        if prefix.strip("/"):
+            checked_key(prefix.strip("/"))
+        return cls(s3_connection(), bucket, prefix)
+
+    @property
+    def url(self) -> str:
+        """`s3://bucket/prefix`."""
+        return f"s3://{joined(self._bucket, self._prefix)}"
+
+    def folder(self, path: str) -> Self:
+        """Return the store of a folder below this one."""
+        key = checked_key(path.strip("/"))
+        return type(self)(self._connection, self._bucket, joined(self._prefix, key))
+
+    def get(self, key: str) -> bytes:
+        """Return an object's bytes."""
+        return self.get_tagged(key)[0]
+
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        """Return a part of an object by one ranged request."""
+        if length == 0:
+            return b""
+        with self._request(key):
+            answer = self._client.get_object(
+                Bucket=self._bucket,
+                Key=self._key(key),
+                Range=f"bytes={start}-{start + length - 1}",
+            )
+            return answer["Body"].read()
+
+    def get_tagged(self, key: str) -> tuple[bytes, str]:
+        """Return an object's bytes and its ETag."""
+        with self._request(key):
+            answer = self._client.get_object(Bucket=self._bucket, Key=self._key(key))
+            return answer["Body"].read(), answer["ETag"]
+
+    def get_many(self, keys: Iterable[str]) -> Iterator[bytes | None]:
+        """Yield many small objects' bytes; by the shortcut where there is one."""
+        from hbseg.storage.s3_reads import Shortcut
+
+        shortcut = Shortcut(*self._connection, self._bucket)
+
+        def read(key: str) -> bytes:
+            data = shortcut.get(self._key(key))
+            return self.get(key) if data is None else data
+
+        return read_many(read, keys)
+
+    def put(self, key: str, data: bytes) -> None:
+        """Write an object."""
+        with self._request(key):
+            self._client.put_object(Bucket=self._bucket, Key=self._key(key), Body=data)
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        """Write an object with If-None-Match."""
+        try:
+            with self._request(key):
+                self._client.put_object(
+                    Bucket=self._bucket, Key=self._key(key), Body=data, IfNoneMatch="*"
+                )
+        except _ConditionFailed:
+            return False
+        return True
+
+    def put_if_match(self, key: str, data: bytes, tag: str) -> bool:
+        """Write an object with If-Match."""
+        try:
+            with self._request(key):
+                self._client.put_object(
+                    Bucket=self._bucket, Key=self._key(key), Body=data, IfMatch=tag
+                )
+        except (_ConditionFailed, NotFoundError):
+            return False
+        return True
+
+    def upload(self, key: str, path: Path) -> None:
+        """Write a local file: one request up to 1 GiB, a multipart upload above."""
+        with self._request(key):
+            if path.stat().st_size > SINGLE_PUT_BYTES:
+                self._client.upload_file(str(path), self._bucket, self._key(key))
+                return
+            with path.open("rb") as file:
+                self._client.put_object(Bucket=self._bucket, Key=self._key(key), Body=file)
+
+    def download(self, key: str, path: Path) -> None:
+        """Write an object to a local file; boto3 renames it when it is complete."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with self._request(key):
+                self._client.download_file(self._bucket, self._key(key), str(path))
+        except OSError as error:
+            raise write_error(error, path) from None
+
+    def exists(self, key: str) -> bool:
+        """Return whether an object is there."""
+        try:
+            with self._request(key):
+                self._client.head_object(Bucket=self._bucket, Key=self._key(key))
+        except NotFoundError as error:
+            if isinstance(error, BucketMissing):
+                raise
+            return False
+        return True
+
+    def list(self, prefix: str = "") -> Iterator[Entry]:
+        """Yield the objects whose key starts with `prefix`, page by page.
+
+        S3 lists in key order; a server that lists by folder (SeaweedFS) is sorted here, which
+        holds the keys of this one listing in memory.
+        """
+        with self._request(prefix):
+            found = [
+                Entry(self._relative(item["Key"]), item["Size"], item.get("ETag", ""))
+                for page in self._client.get_paginator("list_objects_v2").paginate(
+                    Bucket=self._bucket, Prefix=self._listing_prefix(prefix)
+                )
+                for item in page.get("Contents", [])
+                if not item["Key"].endswith("/")
+            ]
+        yield from sorted(found, key=lambda entry: entry.key)
+
+    def list_folders(self, prefix: str = "") -> Iterator[str]:
+        """Yield the folders directly below `prefix`."""
+        start = self._listing_prefix(f"{prefix.strip('/')}/" if prefix else "")
+        with self._request(prefix):
+            names = [
+                item["Prefix"].removeprefix(start).rstrip("/")
+                for page in self._client.get_paginator("list_objects_v2").paginate(
+                    Bucket=self._bucket, Prefix=start, Delimiter="/"
+                )
+                for item in page.get("CommonPrefixes", [])
+            ]
+        yield from sorted(names)
+
+    def delete(self, key: str) -> None:
+        """Remove an object."""
+        with self._request(key):
+            self._client.delete_object(Bucket=self._bucket, Key=self._key(key))
+
+    def create_bucket(self) -> None:
+        """Make the bucket if it is not there."""
+        with self._request(""), suppress(self._client.exceptions.BucketAlreadyOwnedByYou):
+            self._client.create_bucket(Bucket=self._bucket)
+
+    def _key(self, key: str) -> str:
+        return joined(self._prefix, checked_key(key))
+
+    def _listing_prefix(self, prefix: str) -> str:
+        return f"{self._prefix}/{prefix}" if self._prefix else prefix
+
+    def _relative(self, key: str) -> str:
+        return key.removeprefix(f"{self._prefix}/") if self._prefix else key
+
+    @contextmanager
+    def _request(self, key: str) -> Iterator[None]:
+        """Turn the client's errors into ours; no message carries a key or a token."""
+        from boto3.exceptions import Boto3Error
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            yield
+        except ClientError as error:
+            raise self._refusal(error.response["Error"].get("Code", "?"), key) from None
+        except (BotoCoreError, Boto3Error) as error:
+            raise self._no_answer(error) from None
+
+    def _refusal(self, code: str, key: str) -> HbsegError:
+        place = f"s3://{joined(self._bucket, joined(self._prefix, key))}"
+        if code == "NoSuchBucket":
+            return BucketMissing(f"no such bucket: {self._bucket}", "create it or correct the URL")
+        if code in _MISSING:
+            return NotFoundError(f"not found: {place}")
+        if code in _SHORT:
+            return ContractError(
+                f"{place} is shorter than its table says", "run the step that wrote it again"
+            )
+        if code in _CONFLICT:
+            return _ConditionFailed(f"changed by somebody else: {place}")
+        if code in _DENIED:
+            return DeniedError(
+                f"S3 does not allow access to {place} ({code})",
+                "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and the bucket's policy",
+            )
+        return UnreachableError(f"S3 answered {code} for {place}")
+
+    def _no_answer(self, error: Exception) -> HbsegError:
+        kind = type(error).__name__
+        if kind in ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound"):
+            return DeniedError(
+                "no S3 credentials found",
+                "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
+            )
+        if kind in ("ParamValidationError", "InvalidBucketNameError"):
+            return InvalidInput(f"not a valid bucket name: {self._bucket!r}")
+        if kind == "S3UploadFailedError":
+            return self._upload_refusal(str(error))
+        return UnreachableError(
+            f"no answer from S3 for bucket {self._bucket} ({kind})",
+            "check AWS_ENDPOINT_URL and that the server is up",
+        )
+
+    def _upload_refusal(self, text: str) -> HbsegError:
+        # boto3 wraps the answer of an upload into text only: "... An error occurred (CODE) when"
+        code = text.partition("An error occurred (")[2].partition(")")[0]
+        return self._refusal(code or "no code", "")
+
+
+class _ConditionFailed(InvalidInput):
+    """A conditional write lost."""
+
+
+def s3_client() -> S3Client:
+    """Return a client for all of S3, with our limits and retries. Raises DeniedError."""
+    return s3_connection().client
+
+
+def s3_connection() -> Connection:
+    """Return a client for all of S3 and its session. Raises DeniedError."""
+    import boto3
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError
+
+    config = Config(
+        connect_timeout=CONNECT_SECONDS,
+        read_timeout=READ_SECONDS,
+        retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+        max_pool_connections=READERS,
+    )
+    # MinIO, SeaweedFS and AWS with an endpoint ignore the region, but boto3 wants one to sign.
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    try:
+        core = new_session()
+        core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=moment)
+        session = boto3.session.Session(botocore_session=core)
+        region = region or session.region_name or "us-east-1"
+        return Connection(session.client("s3", region_name=region, config=config), session)
+    except (BotoCoreError, ValueError) as error:
+        raise DeniedError(
+            f"S3 settings are not usable ({type(error).__name__})",
+            "check AWS_PROFILE, AWS_ENDPOINT_URL and the AWS config file",
+        ) from None
+
+
+def new_session(**options: Any) -> CoreSession:
+    """Return a botocore session that shares what botocore knows of AWS with the others.
+
+    A session of its own reads 3.6 MB of JSON for its first client: two thirds of the CPU time of
+    every client after a process's first.
+    """
+    import botocore.session
+
+    session = botocore.session.Session(**options)
+    known = _loader(session.get_config_variable("data_path"))
+    session.register_component("data_loader", known)
+    return session
+
+
+@cache
+def _loader(folders: str | None) -> Loader:
+    """Return the reader of botocore's descriptions, which keeps what it has read."""
+    from botocore.loaders import create_loader
+
+    return create_loader(folders)
+
+
+def moment(value: Any) -> datetime:
+    """Return the time in an answer of AWS.
+
+    botocore's own reader tries every form there is: a tenth of the CPU time of a small read, and
+    two thirds of a listing's (docs/benchmarks.md). The forms that S3 uses, HTTP's in headers and
+    ISO 8601 in listings, are read here, all others by botocore.
+
+    Raises:
+        ValueError: it is none.
+    """
+    from botocore.utils import parse_timestamp
+
+    with suppress(ValueError):
+        if str(value).endswith("GMT"):
+            return parsedate_to_datetime(value)
+        if str(value).endswith("Z"):
+            return datetime.fromisoformat(value)
+    return parse_timestamp(value)

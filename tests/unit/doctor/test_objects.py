@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import base64
+
+import pytest
+
+from hbseg.config.profile import Volume
+from hbseg.doctor import objects
+from hbseg.doctor.check import Status
+from tests.unit.doctor.fake_cluster import FakeCluster, Look, one, subject
+
+
+def encoded(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+def test_a_secret_has_its_keys_and_keeps_its_values(cluster: FakeCluster) -> None:
+    of = subject(cluster, credentials_secret="hbseg-s3")
+    missing = one(objects.secret, of)
+    assert missing.status == Status.FAILED
+    assert "create secret generic hbseg-s3" in missing.fix
+
+    key, secret = "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"
+    cluster.put("secrets", "hbseg-s3", data={key: encoded("abc")})
+    assert "has no AWS_SECRET_ACCESS_KEY" in one(objects.secret, of).message
+
+    cluster.put("secrets", "hbseg-s3", data={key: encoded("abc"), secret: encoded("hush\n")})
+    blank = one(objects.secret, of)
+    assert (blank.status, "hush" in blank.model_dump_json()) == (Status.FAILED, False)
+
+    cluster.put("secrets", "hbseg-s3", data={key: encoded("abc"), secret: encoded("hush")})
+    good = one(objects.secret, of)
+    assert (good.status, "hush" in good.model_dump_json()) == (Status.OK, False)
+
+
+def test_without_a_secret_workload_identity_is_meant(cluster: FakeCluster) -> None:
+    check = one(objects.secret, subject(cluster, service_account="trainer"))
+
+    assert (check.status, "trainer" in check.message) == (Status.OK, True)
+
+
+def test_a_queue_is_there_missing_inactive_or_kueue_is(cluster: FakeCluster) -> None:
+    assert list(objects.queue(subject(cluster))) == []
+    of = subject(cluster, queue="team-a")
+    assert one(objects.queue, of).status == Status.FAILED
+    cluster.put("localqueues", "team-a")
+    assert one(objects.queue, of).status == Status.OK
+    inactive = [{"type": "Active", "status": "False", "message": "no ClusterQueue"}]
+    cluster.put("localqueues", "team-a", status={"conditions": inactive})
+    assert "no ClusterQueue" in one(objects.queue, of).message
+
+
+def test_named_objects_are_there_or_missed(cluster: FakeCluster) -> None:
+    of = subject(
+        cluster,
+        service_account="trainer",
+        priority_class="high",
+        image_pull_secrets=("registry",),
+        volumes=(Volume(claim="cache", path="/cache"),),
+    )
+    looks: list[Look] = [objects.priority_class, objects.pull_secrets, objects.claims]
+    assert [one(look, of).status for look in looks] == [Status.FAILED] * 3
+    assert [check.status for check in objects.service_accounts(of)] == ["failed", "warning"]
+
+    cluster.put("serviceaccounts", "trainer")
+    cluster.put("serviceaccounts", "hbseg-runner")
+    cluster.put("priorityclasses", "high")
+    cluster.put("secrets", "registry")
+    cluster.put("persistentvolumeclaims", "cache", status={"phase": "Bound"})
+
+    assert [one(look, of).status for look in looks] == [Status.OK] * 3
+    assert [check.status for check in objects.service_accounts(of)] == ["ok", "ok"]
+
+
+@pytest.mark.parametrize(("phase", "status"), [("Pending", "warning"), ("Lost", "failed")])
+def test_a_claim_that_is_not_bound(cluster: FakeCluster, phase: str, status: str) -> None:
+    cluster.put("persistentvolumeclaims", "cache", status={"phase": phase})
+
+    of = subject(cluster, volumes=(Volume(claim="cache", path="/cache"),))
+
+    assert one(objects.claims, of).status == status

@@ -1,0 +1,93 @@
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import pytest
+
+from hbseg.system.processes import (
+    ProcessId,
+    identified,
+    is_alive,
+    stop,
+    tied,
+    wait_for_end,
+)
+
+SLEEPER = [sys.executable, "-c", "import signal; signal.pause()"]
+
+
+@contextmanager
+def child(command: Sequence[str]) -> Iterator["subprocess.Popen[bytes]"]:
+    """Start a process that is killed at the end, whatever happens in between."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_a_living_process_is_told_from_another_birth() -> None:
+    me = identified(os.getpid())
+
+    assert me is not None
+    assert is_alive(me)
+    assert not is_alive(ProcessId(me.pid, me.birth - 1))
+
+
+def test_a_zombie_lives_no_more() -> None:
+    with child([sys.executable, "-c", ""]) as process:
+        me = identified(process.pid)
+        assert me is None or wait_for_end(me, 30)
+        assert identified(process.pid) is None
+
+
+def test_waiting_ends_at_the_end_or_at_the_limit() -> None:
+    with child(SLEEPER) as process:
+        me = identified(process.pid)
+        assert me is not None
+        assert not wait_for_end(me, 0.05)
+        process.kill()
+        assert wait_for_end(me, 30)
+    assert wait_for_end(me, 30)
+
+
+def test_waiting_without_pidfd_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hbseg.system.processes._pidfd", lambda pid: None)
+    with child(SLEEPER) as process:
+        me = identified(process.pid)
+        assert me is not None
+        assert not wait_for_end(me, 0.05)
+        process.kill()
+        assert wait_for_end(me, 30)
+
+
+def test_a_tied_process_dies_with_who_started_it() -> None:
+    script = (
+        "import subprocess, os, signal; from hbseg.system.processes import tied\n"
+        f"child = subprocess.Popen(tied({SLEEPER!r}))\n"
+        "print(child.pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+    child = identified(int(result.stdout))
+
+    assert child is None or wait_for_end(child, 30)
+
+
+def test_a_process_that_ignores_sigterm_is_killed() -> None:
+    script = (
+        "import signal; signal.signal(15, signal.SIG_IGN); print(1, flush=True); signal.pause()"
+    )
+    with child([sys.executable, "-c", script]) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert stop(process, grace=0.05) == -9
+
+
+def test_a_tied_command_is_the_command() -> None:
+    done = subprocess.run(
+        tied([sys.executable, "-c", "print('x')"]), capture_output=True, check=True
+    )
+
+    assert done.stdout == b"x\n"
