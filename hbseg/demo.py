@@ -50,7 +50,7 @@ TEST_HANDS: Final = 16
 SEED: Final = 0
 RUN: Final = "demo"
 BUCKET: Final = "hbseg"
-MOST_PROCESSES: Final = 2
+MAX_PROCESSES: Final = 2
 
 _OTHERS_AWS: Final = (
     "AWS_PROFILE",
@@ -184,14 +184,14 @@ class _Demo:
         self._listener = listener
         self._data = open_store(f"s3://{BUCKET}/data")
         self._run = Run(open_store(f"s3://{BUCKET}/runs"), RUN)
-        self._backend = LocalBackend(folder / "state", tied=True)
+        self._backend = LocalBackend(folder / "state", dies_with_parent=True)
         self._specs = specs
         self._pipeline = Pipeline(
             self._backend,
             self._run,
             self._data,
             specs,
-            placement=Placement(processes_per_node=min(MOST_PROCESSES, usable_cores())),
+            placement=Placement(processes_per_node=min(MAX_PROCESSES, usable_cores())),
             on_event=listener.on_event,
         )
 

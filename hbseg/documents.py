@@ -12,7 +12,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, Self, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -20,6 +20,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from hbseg.errors import SpecError
 
 API_VERSION: Final = "hbseg/v1"
+
+Count = Annotated[int, Field(ge=1)]
+"""A number of things, at least one."""
 
 
 class Block(BaseModel):
@@ -300,6 +303,7 @@ def _known_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list
 __all__ = [
     "API_VERSION",
     "Block",
+    "Count",
     "Document",
     "canonical_digest",
     "dump_yaml",

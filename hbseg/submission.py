@@ -19,7 +19,7 @@ from hbseg.anatomy import BONES
 HEADER = ("image_name", "class", "rle")
 NATIVE_SIDE = 2048
 """Side of the task's images, in pixels."""
-MOST_PROBLEMS = 20
+MAX_PROBLEMS = 20
 """Problems that are reported before the reading stops."""
 
 
@@ -124,7 +124,7 @@ def _row_problems(
 
 def _limited(problems: Iterator[str]) -> Iterator[str]:
     for number, problem in enumerate(problems):
-        if number == MOST_PROBLEMS:
+        if number == MAX_PROBLEMS:
             yield "more problems follow"
             return
         yield problem

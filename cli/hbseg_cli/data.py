@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hbseg_cli import options
-from hbseg_cli.groups import MANNER, OUTPUT, SESSION, Group, Manner, grouped
+from hbseg_cli.groups import OUTPUT, SESSION, SUBMIT_OPTIONS, Group, SubmitOptions, grouped
 from hbseg_cli.output import Format, Result, document, progress, say
 from hbseg_cli.session import Session, spec_of
 
@@ -91,13 +91,13 @@ def check(
 
 
 @app.command()
-@grouped(place=PLACE, manner=MANNER, output=OUTPUT)
+@grouped(place=PLACE, options_=SUBMIT_OPTIONS, output=OUTPUT)
 def prepare(
     source: Annotated[
         str, typer.Argument(metavar="SRC", help="Raw set: a folder, or s3://BUCKET/FOLDER.")
     ],
     place: Session,
-    manner: Manner,
+    options_: SubmitOptions,
     output: Format,
     run: Annotated[
         str | None, typer.Option("--run", metavar="RUN", help="Name of the run (HBSEG_RUN).")
@@ -119,10 +119,10 @@ def prepare(
     in_s3 = source.startswith("s3://")
     if not in_s3:
         check_folder(source, place)
-        _check_dry_run(manner)
+        _check_dry_run(options_)
     spec = spec_of(PrepareSpec, "prepare", config=config, settings=settings)
     if in_s3:
-        return _submitted(place, manner, output, source, spec, run=run, skip_bad=skip_bad)
+        return _submitted(place, options_, output, source, spec, run=run, skip_bad=skip_bad)
     place.backend()  # refused here, before any work, where there is no such
     from hbseg.data.prepared import PreparedRecord
 
@@ -148,16 +148,16 @@ def check_folder(source: str, session: Session) -> None:
         )
 
 
-def _check_dry_run(manner: Manner) -> None:
+def _check_dry_run(options_: SubmitOptions) -> None:
     from hbseg.errors import UsageError
 
-    if manner.dry_run is not None:
+    if options_.dry_run is not None:
         raise UsageError("--dry-run is for a set in S3", "see: hbseg data check SRC")
 
 
 def _submitted(
     session: Session,
-    manner: Manner,
+    options_: SubmitOptions,
     output: Format,
     source: str,
     spec: PrepareSpec,
@@ -172,15 +172,15 @@ def _submitted(
     from hbseg_cli.render import prepare_arguments
     from hbseg_cli.submit import _Verb
 
-    verb = _Verb(session, manner, output)
-    if manner.dry_run is not None:
+    verb = _Verb(session, options_, output)
+    if options_.dry_run is not None:
         extra = prepare_arguments(source, skip_bad=skip_bad)
         return verb.dry_run(run, Step.PREPARE, spec, extra=extra)
     raw = open_store(source)
     result = verb.submit(
         run, lambda of, data: prepare_task(of, spec, raw, skip_bad=skip_bad), claim=True
     )
-    return _made(session, run, raw.url, output) if manner.wait or manner.follow else result
+    return _made(session, run, raw.url, output) if options_.wait or options_.follow else result
 
 
 def _made(session: Session, run: str | None, raw: str, output: Format) -> Result:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from hbseg.doctor.report import DoctorReport
     from hbseg.doctor.subject import Subject
 
-LONGEST_PROBE = 24 * 3600
+MAX_PROBE = 24 * 3600
 """Seconds that a pod of the doctor may take to start and end."""
 
 
@@ -47,8 +47,8 @@ def doctor(
     backend = session.settings.need("backend")
     if backend not in ("kubernetes", "local"):
         raise InvalidInput(f"backend {backend!r:.60} is not known", "use kubernetes or local")
-    if not 1 <= limit <= LONGEST_PROBE:
-        raise UsageError(f"--timeout {limit:g}: expected 1 to {LONGEST_PROBE} seconds")
+    if not 1 <= limit <= MAX_PROBE:
+        raise UsageError(f"--timeout {limit:g}: expected 1 to {MAX_PROBE} seconds")
     if backend == "local" and in_cluster:
         raise UsageError("--in-cluster needs a cluster", "leave it out, or --backend kubernetes")
     report = (

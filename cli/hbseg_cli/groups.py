@@ -101,7 +101,7 @@ class SpecSource:
 
 
 @dataclass(frozen=True)
-class Manner:
+class SubmitOptions:
     """How a step is started and what is done while it runs."""
 
     placement: Placement
@@ -110,17 +110,17 @@ class Manner:
     follow: bool = False
 
 
-def _manner(
+def _submit_options(
     shape: str | None,
     retries: int | None,
     pending_timeout: float | None,
     stall_timeout: float | None,
     **rest: Any,
-) -> Manner:
+) -> SubmitOptions:
     placement = placement_of(
         shape, retries=retries, pending_timeout=pending_timeout, stall_timeout=stall_timeout
     )
-    return Manner(placement, **rest)
+    return SubmitOptions(placement, **rest)
 
 
 SESSION = Group(
@@ -144,7 +144,7 @@ SOURCE = Group(
     },
     SpecSource,
 )
-MANNER = Group(
+SUBMIT_OPTIONS = Group(
     {
         "shape": (options.Shape, None),
         "dry_run": (options.DryRun, None),
@@ -154,15 +154,15 @@ MANNER = Group(
         "pending_timeout": (options.PendingTimeout, None),
         "stall_timeout": (options.StallTimeout, None),
     },
-    _manner,
+    _submit_options,
 )
-CHAIN_MANNER = Group(
+CHAIN_OPTIONS = Group(
     {
         "shape": (options.Shape, None),
         "retries": (options.Retries, None),
         "pending_timeout": (options.PendingTimeout, None),
         "stall_timeout": (options.StallTimeout, None),
     },
-    _manner,
+    _submit_options,
 )
 OUTPUT = Group({"output": (options.Output, Format.TABLE)}, lambda output: output)

@@ -13,7 +13,7 @@ import typer
 
 from hbseg import __version__
 from hbseg.errors import HbsegError
-from hbseg.system.startup import leave_garbage
+from hbseg.system.startup import skip_gc_at_exit
 from hbseg_cli.output import Result, error_document, render, say, verbosity, write
 from hbseg_cli.session import globals_
 
@@ -101,7 +101,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     if arguments is None:
         # This process is ours; to start makes many objects, and next to no garbage.
         gc.set_threshold(50_000)
-        leave_garbage()
+        skip_gc_at_exit()
     try:
         code = _run(words)
     except BrokenPipeError:

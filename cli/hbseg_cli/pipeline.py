@@ -9,7 +9,15 @@ import typer
 
 from hbseg_cli import options
 from hbseg_cli.data import check_folder, prepared_set
-from hbseg_cli.groups import CHAIN_MANNER, OUTPUT, SESSION, SOURCE, Manner, SpecSource, grouped
+from hbseg_cli.groups import (
+    CHAIN_OPTIONS,
+    OUTPUT,
+    SESSION,
+    SOURCE,
+    SpecSource,
+    SubmitOptions,
+    grouped,
+)
 from hbseg_cli.output import Format, Result, say
 from hbseg_cli.session import Session, chain_specs, spec_of
 from hbseg_cli.status import status_result
@@ -28,9 +36,9 @@ def add_to(parent: typer.Typer) -> None:
 
 
 @app.command("run")
-@grouped(manner=CHAIN_MANNER, source=SOURCE, session=SESSION, output=OUTPUT)
+@grouped(options_=CHAIN_OPTIONS, source=SOURCE, session=SESSION, output=OUTPUT)
 def run_pipeline(
-    manner: Manner,
+    options_: SubmitOptions,
     source: SpecSource,
     session: Session,
     output: Format,
@@ -51,7 +59,7 @@ def run_pipeline(
     of, store = session.run(run), session.data()
     first = None if raw is None else _prepare(raw, of, session, source, skip_bad=skip_bad)
     pipeline = Pipeline(
-        where, of, store, specs, placement=manner.placement, prepare=first, on_event=tell
+        where, of, store, specs, placement=options_.placement, prepare=first, on_event=tell
     )
     try:
         pipeline.run()

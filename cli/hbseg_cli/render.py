@@ -7,26 +7,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hbseg_cli.groups import (
-    CHAIN_MANNER,
+    CHAIN_OPTIONS,
     OUTPUT,
     SESSION,
     SOURCE,
     Group,
-    Manner,
     SpecSource,
+    SubmitOptions,
     grouped,
 )
 from hbseg_cli.output import Format, Result, say
 from hbseg_cli.session import Session, chain_specs
 
 if TYPE_CHECKING:
+    from hbseg.cluster.objects import Manifest
     from hbseg.config.placement import Placement
     from hbseg.config.settings import Settings
     from hbseg.config.specs import Spec
     from hbseg.runs.step_call import StepCall
     from hbseg.runs.task import Step
-
-Manifest = dict[str, Any]
 
 PIPELINE = "pipeline"
 STEPS = ("prepare", "stage1", "stage2", "compile", "infer", "efficiency", "report", PIPELINE)
@@ -42,10 +41,10 @@ def add_to(parent: typer.Typer) -> None:
     parent.command()(render)
 
 
-@grouped(manner=CHAIN_MANNER, source=SOURCE, place=PLACE, output=OUTPUT)
+@grouped(options_=CHAIN_OPTIONS, source=SOURCE, place=PLACE, output=OUTPUT)
 def render(
     step: Annotated[str, typer.Argument(metavar="STEP", help=f"A step's name, or {PIPELINE}.")],
-    manner: Manner,
+    options_: SubmitOptions,
     source: SpecSource,
     place: Session,
     output: Format,
@@ -70,13 +69,13 @@ def render(
     _check_step(step)
     name = checked_run_name(run or place.settings.need("run"))
     if step == PIPELINE:
-        return told(_runner(place, name, manner.placement, source), output)
+        return told(_runner(place, name, options_.placement, source), output)
     if (raw is not None) != (step == Step.PREPARE):
         raise UsageError("--raw goes with the step prepare, and prepare with --raw URL")
     spec = _spec(source, Step(step))
     extra = prepare_arguments(raw, skip_bad=skip_bad)
-    call = outlined(place, name, Step(step), spec, extra, manner.placement)
-    return told(step_objects(place, call, manner.placement), output)
+    call = outlined(place, name, Step(step), spec, extra, options_.placement)
+    return told(step_objects(place, call, options_.placement), output)
 
 
 def _check_step(step: str) -> None:
@@ -129,11 +128,11 @@ def outlined(
         UsageError: the folders of runs or data are not given, or are of this machine.
     """
     from hbseg.cluster.rendering.manifests import check_storage, storage_of
-    from hbseg.cluster.rendering.offline import unopened
+    from hbseg.cluster.rendering.offline import offline_call
 
     settings = session.settings
     data, runs = settings.need("data"), settings.need("runs")
-    found = unopened(run, step, spec, runs=runs, data=data, extra=extra)
+    found = offline_call(run, step, spec, runs=runs, data=data, extra=extra)
     check_storage(storage_of(found.call), placement.cluster)
     for sentence in found.open:
         say(f"note: {sentence}")

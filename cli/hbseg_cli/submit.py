@@ -9,12 +9,12 @@ import typer
 
 from hbseg_cli import options
 from hbseg_cli.groups import (
-    MANNER,
     OUTPUT,
     SESSION,
     SOURCE,
-    Manner,
+    SUBMIT_OPTIONS,
     SpecSource,
+    SubmitOptions,
     grouped,
 )
 from hbseg_cli.output import Format, Result, document, say
@@ -34,10 +34,10 @@ def add_to(parent: typer.Typer) -> None:
         parent.command()(command)
 
 
-@grouped(manner=MANNER, source=SOURCE, session=SESSION, output=OUTPUT)
+@grouped(options_=SUBMIT_OPTIONS, source=SOURCE, session=SESSION, output=OUTPUT)
 def submit_train(
     stage: Annotated[int, typer.Option("--stage", min=1, max=2, help="1 or 2.")],
-    manner: Manner,
+    options_: SubmitOptions,
     source: SpecSource,
     session: Session,
     output: Format,
@@ -57,18 +57,18 @@ def submit_train(
     if ckpt is not None and stage == 1:
         raise UsageError("--ckpt is for stage 2", "stage 1 takes --set model.encoder_weights=URL")
     spec = source.spec(TrainSpec, f"train_stage{stage}", stage=stage, init_from=ckpt)
-    verb = _Verb(session, manner, output)
-    if manner.dry_run is not None:
+    verb = _Verb(session, options_, output)
+    if options_.dry_run is not None:
         return verb.dry_run(run, TRAINING[stage - 1], spec)
     from hbseg.runs.chain import pinned, stage_task
 
     return verb.submit(run, lambda of, data: stage_task(of, data, pinned(spec, data)), claim=True)
 
 
-@grouped(manner=MANNER, source=SOURCE, session=SESSION, output=OUTPUT)
+@grouped(options_=SUBMIT_OPTIONS, source=SOURCE, session=SESSION, output=OUTPUT)
 def submit_compile(
     run: options.RunName,
-    manner: Manner,
+    options_: SubmitOptions,
     source: SpecSource,
     session: Session,
     output: Format,
@@ -96,16 +96,16 @@ def submit_compile(
         device=tensorrt_device,
         engine=engine,
     )
-    verb = _Verb(session, manner, output)
-    if manner.dry_run is not None:
+    verb = _Verb(session, options_, output)
+    if options_.dry_run is not None:
         return verb.dry_run(run, Step.COMPILE, spec)
     return verb.submit(run, lambda of, data: compile_task(of, data, spec))
 
 
-@grouped(manner=MANNER, source=SOURCE, session=SESSION, output=OUTPUT)
+@grouped(options_=SUBMIT_OPTIONS, source=SOURCE, session=SESSION, output=OUTPUT)
 def submit_infer(
     run: options.RunName,
-    manner: Manner,
+    options_: SubmitOptions,
     source: SpecSource,
     session: Session,
     output: Format,
@@ -130,8 +130,8 @@ def submit_infer(
     images = None if images is None else canonical_url(images)
     mode = "images" if images is not None else mode
     spec = source.spec(InferSpec, "infer", mode=mode, images=images, batch_size=batch_size)
-    verb = _Verb(session, manner, output)
-    if manner.dry_run is not None:
+    verb = _Verb(session, options_, output)
+    if options_.dry_run is not None:
         return verb.dry_run(run, Step.INFER, spec)
 
     def task(of: Run, data: Store) -> Task:
@@ -141,9 +141,13 @@ def submit_infer(
     return verb.submit(run, task)
 
 
-@grouped(manner=MANNER, source=SOURCE, session=SESSION, output=OUTPUT)
+@grouped(options_=SUBMIT_OPTIONS, source=SOURCE, session=SESSION, output=OUTPUT)
 def submit_efficiency(
-    run: options.RunName, manner: Manner, source: SpecSource, session: Session, output: Format
+    run: options.RunName,
+    options_: SubmitOptions,
+    source: SpecSource,
+    session: Session,
+    output: Format,
 ) -> Result:
     """Measure latency and memory of the run's engine of batch size 1."""
     from hbseg.config.specs import EfficiencySpec
@@ -151,8 +155,8 @@ def submit_efficiency(
     from hbseg.runs.task import Step
 
     spec = source.spec(EfficiencySpec, "efficiency")
-    verb = _Verb(session, manner, output)
-    if manner.dry_run is not None:
+    verb = _Verb(session, options_, output)
+    if options_.dry_run is not None:
         return verb.dry_run(run, Step.EFFICIENCY, spec)
     return verb.submit(
         run,
@@ -160,9 +164,13 @@ def submit_efficiency(
     )
 
 
-@grouped(manner=MANNER, source=SOURCE, session=SESSION, output=OUTPUT)
+@grouped(options_=SUBMIT_OPTIONS, source=SOURCE, session=SESSION, output=OUTPUT)
 def submit_report(
-    run: options.RunName, manner: Manner, source: SpecSource, session: Session, output: Format
+    run: options.RunName,
+    options_: SubmitOptions,
+    source: SpecSource,
+    session: Session,
+    output: Format,
 ) -> Result:
     """Make the HTML report of a run."""
     from hbseg.config.specs import ReportSpec
@@ -170,8 +178,8 @@ def submit_report(
     from hbseg.runs.task import Step
 
     spec = source.spec(ReportSpec, "report")
-    verb = _Verb(session, manner, output)
-    if manner.dry_run is not None:
+    verb = _Verb(session, options_, output)
+    if options_.dry_run is not None:
         return verb.dry_run(run, Step.REPORT, spec)
     return verb.submit(run, lambda of, data: report_task(of, data, spec, find_efficiency(of)))
 
@@ -179,9 +187,9 @@ def submit_report(
 class _Verb:
     """What all submitting verbs do with their task."""
 
-    def __init__(self, session: Session, manner: Manner, output: Format) -> None:
+    def __init__(self, session: Session, options_: SubmitOptions, output: Format) -> None:
         self._session = session
-        self._manner = manner
+        self._submit_options = options_
         self._format = output
 
     def submit(
@@ -205,9 +213,9 @@ class _Verb:
             data = session.data(run.read())
         task = make_task(run, data)
         run.claim(data=data.url, namespace=backend.namespace)
-        outcome, state = submit(backend, run, task, self._manner.placement, data=data)
+        outcome, state = submit(backend, run, task, self._submit_options.placement, data=data)
         say(f"{task.prefix} of run {run.name}: {_WORDS[outcome]}")
-        if outcome != Started.DONE and (self._manner.follow or self._manner.wait):
+        if outcome != Started.DONE and (self._submit_options.follow or self._submit_options.wait):
             state = self._until_the_end(backend, run, task, joined=outcome == Started.RUNNING)
         elif outcome != Started.DONE:
             say(f"see: hbseg logs {run.name} --step {task.step} -f")
@@ -230,7 +238,7 @@ class _Verb:
         from hbseg.errors import NotFinished
         from hbseg.runs.backend import Phase
 
-        limit = self._manner.placement.pending_timeout
+        limit = self._submit_options.placement.pending_timeout
         try:
             wait_for_start(
                 backend,
@@ -240,7 +248,7 @@ class _Verb:
                 joined=joined,
                 tell=lambda reason: say(f"waits: {reason}"),
             )
-            if self._manner.follow:
+            if self._submit_options.follow:
                 for line in backend.logs(run, task.name, follow=True):
                     say(line)
             state = backend.wait(run, task.name)
@@ -268,7 +276,7 @@ class _Verb:
         from hbseg.errors import UsageError
         from hbseg.runs.run import checked_run_name
 
-        kind = self._manner.dry_run
+        kind = self._submit_options.dry_run
         if kind not in ("client", "server"):
             raise UsageError(f"--dry-run={kind}: expected client or server")
         settings = self._session.settings
@@ -285,7 +293,7 @@ class _Verb:
             data=settings.get("data") or "<data>",
             runs=settings.get("runs") or "<runs>",
             specHash=spec.digest(),
-            placement=self._manner.placement.model_dump(mode="json"),
+            placement=self._submit_options.placement.model_dump(mode="json"),
             spec=spec.to_mapping(),
         )
         form = Format.YAML if self._format == Format.TABLE else self._format
@@ -296,12 +304,12 @@ class _Verb:
     ) -> Result:
         from hbseg_cli.render import named, outlined, step_objects, told
 
-        call = outlined(self._session, run, step, spec, extra, self._manner.placement)
+        call = outlined(self._session, run, step, spec, extra, self._submit_options.placement)
         if not on_server:
-            objects = step_objects(self._session, call, self._manner.placement)
+            objects = step_objects(self._session, call, self._submit_options.placement)
             return told(objects, self._format)
         backend: Any = self._session.backend()
-        objects = backend.dry_run(call, self._manner.placement)
+        objects = backend.dry_run(call, self._submit_options.placement)
         for manifest in objects:
             say(f"{named(manifest)} accepted by the server")
         return told(objects, self._format)

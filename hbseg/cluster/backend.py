@@ -1,7 +1,7 @@
 """The Kubernetes backend: each task is a job (`hbseg.cluster.kinds`) of one namespace.
 
 What runs is what the cluster has; what was achieved is in storage. Everything of a run is owned by
-its anchor (`hbseg.cluster.run_owner`).
+its owner (`hbseg.cluster.run_owner`).
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from typing import Any
 
-from hbseg.cluster import lease
-from hbseg.cluster import run_owner as anchors
+from hbseg.cluster import lease, run_owner
 from hbseg.cluster.job_lifecycle import Jobs, checked
 from hbseg.cluster.kinds import kind_of
 from hbseg.cluster.kinds.job_names import job_name
+from hbseg.cluster.objects import Object
 from hbseg.cluster.observe.events import aggregated, is_about
 from hbseg.cluster.observe.follow import TICK_SECONDS, Followed, Follower, merged_logs
 from hbseg.cluster.observe.job_state import ended_condition, is_over, job_state, latest
-from hbseg.cluster.observe.observation import Sight
+from hbseg.cluster.observe.observation import TaskObserver
 from hbseg.cluster.pods.states import STOPPED, has_started, name_of
 from hbseg.cluster.rendering.manifests import job_objects
 from hbseg.cluster.requests.client import Cluster
@@ -34,8 +34,6 @@ from hbseg.runs.logs import stored_logs
 from hbseg.runs.run import Run
 from hbseg.runs.step_call import StepCall
 from hbseg.runs.task import Task
-
-Item = Mapping[str, Any]
 
 
 def _ignore(reason: str) -> None:
@@ -52,10 +50,10 @@ class KubernetesBackend:
 
     def __init__(self, cluster: Cluster, *, tell: Callable[[str], None] = _ignore) -> None:
         self._cluster = cluster
-        self._patient = cluster.patient(OUTAGE_SECONDS)
-        self._sight = Sight(cluster)
-        self._patient_sight = Sight(self._patient)
-        self._jobs = Jobs(cluster, self._sight)
+        self._retrying = cluster.with_retry_timeout(OUTAGE_SECONDS)
+        self._observer = TaskObserver(cluster)
+        self._retrying_observer = TaskObserver(self._retrying)
+        self._jobs = Jobs(cluster, self._observer)
         self._tell = tell
 
     @property
@@ -88,12 +86,12 @@ class KubernetesBackend:
 
     def spec_of(self, run: Run, task_name: str) -> Mapping[str, Any] | None:
         """Return the spec of the task's job; none if there is no job, or no longer its spec."""
-        job = self._sight.job(run, task_name)
+        job = self._observer.job(run, task_name)
         return None if job is None else self._jobs.spec_of(job)
 
     def state(self, run: Run, task_name: str) -> JobState:
         """Return the state of a task."""
-        return self._with_storage(run, task_name, job_state(self._sight.seen(run, task_name)))
+        return self._with_storage(run, task_name, job_state(self._observer.observe(run, task_name)))
 
     def _with_storage(self, run: Run, task_name: str, state: JobState) -> JobState:
         """Return the state with what only storage knows: the attempt, perhaps the root cause."""
@@ -104,12 +102,12 @@ class KubernetesBackend:
             record = latest_record(run, step_of(task_name), task_name)
             if record is None:
                 return state
-            if state.phase == Phase.RUNNING and record.ending is not None:
+            if state.phase == Phase.RUNNING and record.result is not None:
                 return state  # that was an earlier attempt; the one that runs has no number yet
             state = replace(state, attempt=state.attempt or record.number)
-            ending = record.ending
-            if state.phase == Phase.FAILED and state.exit_code is None and ending is not None:
-                return replace(state, exit_code=ending.code, reason=ending.reason or state.reason)
+            result = record.result
+            if state.phase == Phase.FAILED and state.exit_code is None and result is not None:
+                return replace(state, exit_code=result.code, reason=result.reason or state.reason)
         return state
 
     def wait(self, run: Run, task_name: str, timeout: float | None = None) -> JobState:
@@ -126,9 +124,9 @@ class KubernetesBackend:
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         last: JobState | None = None
-        with self._sight.mirror(run, task_name) as mirror:
+        with self._observer.informer(run, task_name) as informer:
             while True:
-                state = job_state(self._patient_sight.seen_in(mirror, run, task_name))
+                state = job_state(self._retrying_observer.observe_in(informer, run, task_name))
                 if last is not None and state.phase == Phase.ABSENT:
                     state = JobState(Phase.CANCELLED, 0, STOPPED, "its job was deleted")
                 if state != last:
@@ -139,7 +137,7 @@ class KubernetesBackend:
                 if over or (left is not None and left <= 0):
                     return
                 tick = TICK_SECONDS if state.phase == Phase.PENDING else None
-                mirror.wait(min((t for t in (left, tick) if t is not None), default=None))
+                informer.wait(min((t for t in (left, tick) if t is not None), default=None))
 
     def logs(
         self, run: Run, task_name: str, *, rank: int | None = None, follow: bool = False
@@ -152,7 +150,7 @@ class KubernetesBackend:
         Raises:
             NotFoundError: there are no logs.
         """
-        seen = self._sight.seen(run, task_name)
+        seen = self._observer.observe(run, task_name)
         if seen.job is None:
             yield from stored_logs(run, task_name, rank)
         elif follow and not is_over(seen.job):
@@ -161,7 +159,7 @@ class KubernetesBackend:
             yield from self._logs_now(run, task_name, rank, seen.job, latest(seen.pods))
 
     def _logs_now(
-        self, run: Run, task_name: str, rank: int | None, job: Item, pods: list[Any]
+        self, run: Run, task_name: str, rank: int | None, job: Object, pods: list[Any]
     ) -> Iterator[str]:
         started = [pod for pod in pods if has_started(pod)]
         whole = len(started) == len(pods) > 0
@@ -183,12 +181,12 @@ class KubernetesBackend:
             run,
             task_name,
             rank,
-            seen=lambda mirror: self._patient_sight.seen_in(mirror, run, task_name),
+            observe=lambda informer: self._retrying_observer.observe_in(informer, run, task_name),
             tell=self._tell,
         )
-        follower = Follower(self._patient, followed)
-        with self._sight.mirror(run, task_name, follower.changed) as mirror:
-            yield from follower.lines(mirror)
+        follower = Follower(self._retrying, followed)
+        with self._observer.informer(run, task_name, follower.changed) as informer:
+            yield from follower.lines(informer)
 
     def cancel(self, run: Run, task_name: str) -> bool:
         """Ask a task to stop and wait until its pods are gone; return whether it was running.
@@ -196,18 +194,18 @@ class KubernetesBackend:
         Raises:
             NotFinished: its pods did not go away in time.
         """
-        seen = self._sight.seen(run, task_name)
+        seen = self._observer.observe(run, task_name)
         gone = seen.job is None and not seen.pods
         if gone or (seen.job is not None and ended_condition(seen.job) is not None):
             return False
-        anchors.record_cancel(self._cluster, run, task_name)
+        run_owner.record_cancel(self._cluster, run, task_name)
         self._jobs.remove(run, task_name, seen.job)
         return True
 
     def tasks(self, run: Run) -> list[str]:
         """Return the names of the run's tasks that the cluster knows, sorted."""
-        jobs = {task for task, _ in self._sight.jobs(run)}
-        cancelled = anchors.cancelled_tasks(anchors.find_anchor(self._cluster, run))
+        jobs = {task for task, _ in self._observer.jobs(run)}
+        cancelled = run_owner.cancelled_tasks(run_owner.find_run_owner(self._cluster, run))
         return sorted(jobs | set(filter(is_step, cancelled)))
 
     def exclusive(self, run: Run) -> AbstractContextManager[Callable[[], None]]:
@@ -216,7 +214,7 @@ class KubernetesBackend:
 
     def events(self, run: Run) -> list[RunEvent]:
         """Return the events of the run's jobs and their pods, oldest first."""
-        jobs = [job for _, job in self._sight.jobs(run)]
+        jobs = [job for _, job in self._observer.jobs(run)]
         prefixes = set(run.read().steps)
         names = {name_of(job) for job in jobs} | {job_name(run.name, p) for p in prefixes}
         found = [event for event in self._cluster.list(EVENT) if is_about(event, names)]
@@ -229,16 +227,16 @@ class KubernetesBackend:
             ConflictError: one of its tasks runs.
             NotFinished: pods of an ended task did not go away.
         """
-        jobs = self._sight.jobs(run)
+        jobs = self._observer.jobs(run)
         for task_name, job in jobs:
             if not is_over(job):
                 raise ConflictError(
                     f"{task_name} of run {run.name} is running", f"run: hbseg cancel {run.name}"
                 )
-        anchor = anchors.find_anchor(self._cluster, run)
+        owner = run_owner.find_run_owner(self._cluster, run)
         for task_name, job in jobs:
             self._jobs.remove(run, task_name, job)
-        for task_name in self._sight.left(run) if anchor is not None else ():
+        for task_name in self._observer.tasks_with_pods(run) if owner is not None else ():
             self._jobs.remove(run, task_name, None)
-        if anchor is not None:
-            self._cluster.delete(CONFIG_MAP, name_of(anchor), uid=anchor["metadata"]["uid"])
+        if owner is not None:
+            self._cluster.delete(CONFIG_MAP, name_of(owner), uid=owner["metadata"]["uid"])

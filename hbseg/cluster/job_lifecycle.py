@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from hbseg.cluster import run_owner as anchors
+from hbseg.cluster import run_owner
 from hbseg.cluster.kinds import kind_of
 from hbseg.cluster.names import SPEC_HASH, spec_name_of
+from hbseg.cluster.objects import Object
 from hbseg.cluster.observe.job_state import is_over
-from hbseg.cluster.observe.observation import Sight
+from hbseg.cluster.observe.observation import TaskObserver
 from hbseg.cluster.pods.states import is_owned, name_of
 from hbseg.cluster.rendering.manifests import check_storage, job_objects, storage_of
 from hbseg.cluster.requests.client import Cluster
@@ -31,10 +32,8 @@ GONE_SECONDS = 120.0
 DEFAULT_GRACE = 30.0
 """Seconds of a pod that does not say its grace."""
 
-Item = Mapping[str, Any]
 
-
-def checked(cluster: Cluster, resource: Resource, item: Item) -> dict[str, Any]:
+def checked(cluster: Cluster, resource: Resource, item: Object) -> dict[str, Any]:
     """Return an object as the server would make it; nothing is made.
 
     Raises:
@@ -49,9 +48,9 @@ def checked(cluster: Cluster, resource: Resource, item: Item) -> dict[str, Any]:
 class Jobs:
     """Makes and removes the jobs of tasks."""
 
-    def __init__(self, cluster: Cluster, sight: Sight) -> None:
+    def __init__(self, cluster: Cluster, observer: TaskObserver) -> None:
         self._cluster = cluster
-        self._sight = sight
+        self._observer = observer
 
     def start(self, run: Run, task: Task, placement: Placement, *, data: str) -> None:
         """Make the task's job, unless it runs already with this spec.
@@ -62,32 +61,32 @@ class Jobs:
         call = StepCall.of(run, task, data=data)
         check_storage(storage_of(call), placement.cluster)
         config_map, job = job_objects(call, placement, namespace=self._cluster.namespace)
-        anchors.check_anchor(self._cluster, run)
-        there = self._sight.job(run, task.name)
+        run_owner.check_run_owner(self._cluster, run)
+        there = self._observer.job(run, task.name)
         if there is not None and not is_over(there):
             return self._check_spec(run, task, there)
         resource = kind_of(job).resource
         checked(self._cluster, CONFIG_MAP, config_map)
         checked(self._cluster, resource, job)
-        anchor = anchors.ensured_anchor(self._cluster, run)
-        anchors.ensure_spec(self._cluster, config_map, anchor)
+        owner = run_owner.ensure_run_owner(self._cluster, run)
+        run_owner.ensure_spec(self._cluster, config_map, owner)
         self.remove(run, task.name, there)
-        there = self._sight.job(run, task.name)
+        there = self._observer.job(run, task.name)
         if there is not None and not is_over(there):  # another submit was faster
             return self._check_spec(run, task, there)
-        anchors.forget_cancel(self._cluster, anchor, task.name)
+        run_owner.forget_cancel(self._cluster, owner, task.name)
         end_series(run, task.step, task.name)
         task.folder.delete(MARKER)
         try:
-            self._cluster.create(resource, _owned(job, anchor))
+            self._cluster.create(resource, _owned(job, owner))
         except ConflictError:
             self._check_spec(run, task, self._same_name(run, task, job))
         return None
 
-    def _same_name(self, run: Run, task: Task, job: Item) -> Item:
+    def _same_name(self, run: Run, task: Task, job: Object) -> Object:
         """Return the job that has taken the name meanwhile. Raises ConflictError."""
         there = self._cluster.find(kind_of(job).resource, name_of(job))
-        ours = self._sight.job(run, task.name)
+        ours = self._observer.job(run, task.name)
         if there is None or ours is None or name_of(ours) != name_of(there):
             raise ConflictError(
                 f"{job['kind']} {name_of(job)} of {self._cluster.namespace} is another run's",
@@ -95,7 +94,7 @@ class Jobs:
             )
         return there
 
-    def _check_spec(self, run: Run, task: Task, there: Item) -> None:
+    def _check_spec(self, run: Run, task: Task, there: Object) -> None:
         """Refuse a job that runs with another spec. Raises ConflictError."""
         if _spec_hash(there) == task.spec.digest():
             return
@@ -106,7 +105,7 @@ class Jobs:
             f"wait for it, or stop it: hbseg cancel {run.name}",
         )
 
-    def spec_of(self, job: Item) -> Mapping[str, Any] | None:
+    def spec_of(self, job: Object) -> Mapping[str, Any] | None:
         """Return the spec that a job was made with; none if it is gone."""
         name = spec_name_of(_spec_hash(job))
         config_map = self._cluster.find(CONFIG_MAP, name)
@@ -118,7 +117,7 @@ class Jobs:
             return loaded if isinstance(loaded, Mapping) else None
         return None
 
-    def remove(self, run: Run, task_name: str, job: Item | None) -> None:
+    def remove(self, run: Run, task_name: str, job: Object | None) -> None:
         """Delete a job, if there is one, and return when it and its pods are gone.
 
         Raises:
@@ -128,22 +127,24 @@ class Jobs:
             with suppress(ConflictError):  # somebody has replaced it already
                 resource, uid = kind_of(job).resource, job["metadata"]["uid"]
                 self._cluster.delete(resource, name_of(job), uid=uid)
-        elif not self._sight.seen(run, task_name).pods:
+        elif not self._observer.observe(run, task_name).pods:
             return
         limit = _grace(job) + GONE_SECONDS
         deadline = time.monotonic() + limit
-        with self._sight.mirror(run, task_name) as mirror:
-            while left := _left(job, self._sight.jobs_in(mirror, task_name), mirror.objects(POD)):
+        with self._observer.informer(run, task_name) as informer:
+            while left := _left(
+                job, self._observer.jobs_in(informer, task_name), informer.objects(POD)
+            ):
                 remaining = deadline - time.monotonic()
                 if remaining <= 0:
                     raise NotFinished(
                         f"{left[0]} of run {run.name} still stops after {limit:.0f} s",
                         f"try again; see: hbseg events {run.name}",
                     )
-                mirror.wait(remaining)
+                informer.wait(remaining)
 
 
-def _left(job: Item | None, jobs: Iterable[Item], pods: Iterable[Item]) -> list[str]:
+def _left(job: Object | None, jobs: Iterable[Object], pods: Iterable[Object]) -> list[str]:
     """Return the names of what is left of a deleted job: itself and its pods."""
     if job is None:
         return [name_of(pod) for pod in pods]
@@ -153,15 +154,18 @@ def _left(job: Item | None, jobs: Iterable[Item], pods: Iterable[Item]) -> list[
     return [name_of(item) for item in (*owned, *same)]
 
 
-def _owned(job: Item, anchor: Item) -> dict[str, Any]:
-    return {**job, "metadata": {**job["metadata"], "ownerReferences": [anchors.owner(anchor)]}}
+def _owned(job: Object, owner: Object) -> dict[str, Any]:
+    return {
+        **job,
+        "metadata": {**job["metadata"], "ownerReferences": [run_owner.owner_reference(owner)]},
+    }
 
 
-def _spec_hash(job: Item) -> str:
+def _spec_hash(job: Object) -> str:
     return str((job["metadata"].get("annotations") or {}).get(SPEC_HASH, ""))
 
 
-def _grace(job: Item | None) -> float:
+def _grace(job: Object | None) -> float:
     """Return the seconds that a job's pods have from SIGTERM to SIGKILL."""
     templates = [] if job is None else kind_of(job).pod_templates(job)
     graces = (

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from hbseg.cluster.names import anchor_name, labels
+from hbseg.cluster.names import labels, run_owner_name
 from hbseg.cluster.requests.client import Cluster
 from hbseg.cluster.requests.resources import LEASE
 from hbseg.errors import ConflictError, HbsegError, NotFoundError
@@ -32,7 +32,7 @@ def held(
     Raises:
         ConflictError: another holds it; or, at the end, another took it.
     """
-    name, holder = anchor_name(run), _identity()
+    name, holder = run_owner_name(run), _identity()
     _take(cluster, run, name, holder)
     done, lost = threading.Event(), threading.Event()
 

@@ -34,7 +34,7 @@ def spec_name_of(digest: str) -> str:
     return f"hbseg-spec-{digest[:SHORT]}"
 
 
-def anchor_name(run: str) -> str:
+def run_owner_name(run: str) -> str:
     """Return the name of the ConfigMap that owns everything of a run."""
     return f"hbseg-run-{run}"
 

@@ -1,4 +1,4 @@
-"""The anchor of a run: a ConfigMap that owns every object of it, so that deleting one removes all.
+"""The owner of a run: a ConfigMap that owns every object of it, so that deleting one removes all.
 
 It also records what the cluster no longer knows once a job is deleted: that a task was cancelled.
 """
@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from hbseg.cluster.names import RUNS, anchor_name, labels
+from hbseg.cluster.names import RUNS, labels, run_owner_name
+from hbseg.cluster.objects import Object
 from hbseg.cluster.requests.client import Cluster
 from hbseg.cluster.requests.resources import CONFIG_MAP
 from hbseg.errors import ConflictError, NotFoundError
@@ -18,99 +19,97 @@ from hbseg.runs.step_call import runs_url
 CANCELLED: Final = "cancelled"
 _TRIES = 5
 
-Item = Mapping[str, Any]
+
+def find_run_owner(cluster: Cluster, run: Run) -> dict[str, Any] | None:
+    """Return the run's owner; none where there is none, or where it is another run's."""
+    owner = cluster.find(CONFIG_MAP, run_owner_name(run.name))
+    return owner if owner is not None and _runs_of(owner) == runs_url(run) else None
 
 
-def find_anchor(cluster: Cluster, run: Run) -> dict[str, Any] | None:
-    """Return the run's anchor; none where there is none, or where it is another run's."""
-    anchor = cluster.find(CONFIG_MAP, anchor_name(run.name))
-    return anchor if anchor is not None and _runs_of(anchor) == runs_url(run) else None
-
-
-def check_anchor(cluster: Cluster, run: Run) -> None:
+def check_run_owner(cluster: Cluster, run: Run) -> None:
     """Refuse a run whose name another one has in this namespace.
 
     Raises:
-        ConflictError: its anchor names other runs.
+        ConflictError: its owner names other runs.
     """
-    anchor = cluster.find(CONFIG_MAP, anchor_name(run.name))
-    if anchor is not None:
-        _check(cluster, run, anchor)
+    owner = cluster.find(CONFIG_MAP, run_owner_name(run.name))
+    if owner is not None:
+        _check(cluster, run, owner)
 
 
-def ensured_anchor(cluster: Cluster, run: Run) -> dict[str, Any]:
-    """Return the run's anchor, made where there is none. Raises ConflictError as above."""
+def ensure_run_owner(cluster: Cluster, run: Run) -> dict[str, Any]:
+    """Return the run's owner, made where there is none. Raises ConflictError as above."""
     wanted = {
         "apiVersion": CONFIG_MAP.api_version,
         "kind": CONFIG_MAP.kind,
         "metadata": {
-            "name": anchor_name(run.name),
+            "name": run_owner_name(run.name),
             "labels": labels(run.name),
             "annotations": {RUNS: runs_url(run)},
         },
         "data": {},
     }
     for _ in range(_TRIES):
-        anchor = cluster.find(CONFIG_MAP, anchor_name(run.name))
-        if anchor is not None:
-            _check(cluster, run, anchor)
-            return anchor
+        owner = cluster.find(CONFIG_MAP, run_owner_name(run.name))
+        if owner is not None:
+            _check(cluster, run, owner)
+            return owner
         try:
             return cluster.create(CONFIG_MAP, wanted)
         except ConflictError:  # somebody was faster
             continue
-    raise ConflictError(f"ConfigMap {anchor_name(run.name)} comes and goes", "try again")
+    raise ConflictError(f"ConfigMap {run_owner_name(run.name)} comes and goes", "try again")
 
 
-def _check(cluster: Cluster, run: Run, anchor: Item) -> None:
-    if _runs_of(anchor) != runs_url(run):
+def _check(cluster: Cluster, run: Run, owner: Object) -> None:
+    if _runs_of(owner) != runs_url(run):
         raise ConflictError(
             f"run {run.name} of namespace {cluster.namespace} is that of "
-            f"{_runs_of(anchor) or 'somebody else'}, not of {runs_url(run)}",
+            f"{_runs_of(owner) or 'somebody else'}, not of {runs_url(run)}",
             "choose another name with --run, or another namespace with -n",
         )
 
 
-def _runs_of(item: Item) -> str | None:
+def _runs_of(item: Object) -> str | None:
     annotations: Mapping[str, str] = item["metadata"].get("annotations") or {}
     return annotations.get(RUNS)
 
 
-def is_of_run(item: Item, run: Run) -> bool:
+def is_of_run(item: Object, run: Run) -> bool:
     """Return whether an object that has the run's name is of this very run."""
     return _runs_of(item) == runs_url(run)
 
 
-def owner(anchor: Item) -> dict[str, Any]:
-    """Return the reference that makes the anchor an object's owner."""
+def owner_reference(owner: Object) -> dict[str, Any]:
+    """Return the reference that makes the owner an object's owner."""
     return {
         "apiVersion": CONFIG_MAP.api_version,
         "kind": CONFIG_MAP.kind,
-        "name": anchor["metadata"]["name"],
-        "uid": anchor["metadata"]["uid"],
+        "name": owner["metadata"]["name"],
+        "uid": owner["metadata"]["uid"],
     }
 
 
 def record_cancel(cluster: Cluster, run: Run, task_name: str) -> None:
-    """Put into the anchor that a task was cancelled."""
-    name = ensured_anchor(cluster, run)["metadata"]["name"]
+    """Put into the owner that a task was cancelled."""
+    name = ensure_run_owner(cluster, run)["metadata"]["name"]
     cluster.patch(CONFIG_MAP, name, {"data": {task_name: CANCELLED}})
 
 
-def forget_cancel(cluster: Cluster, anchor: Item, task_name: str) -> None:
-    """Take a task's cancel out of the anchor."""
-    if task_name in (anchor.get("data") or {}):
-        cluster.patch(CONFIG_MAP, anchor["metadata"]["name"], {"data": {task_name: None}})
+def forget_cancel(cluster: Cluster, owner: Object, task_name: str) -> None:
+    """Take a task's cancel out of the owner."""
+    if task_name in (owner.get("data") or {}):
+        cluster.patch(CONFIG_MAP, owner["metadata"]["name"], {"data": {task_name: None}})
 
 
-def cancelled_tasks(anchor: Item | None) -> list[str]:
-    """Return the names of the tasks that the anchor knows as cancelled."""
-    data: Mapping[str, str] = (anchor or {}).get("data") or {}
+def cancelled_tasks(owner: Object | None) -> list[str]:
+    """Return the names of the tasks that the owner knows as cancelled."""
+    data: Mapping[str, str] = (owner or {}).get("data") or {}
     return [name for name, told in data.items() if told == CANCELLED]
 
 
-def ensure_spec(cluster: Cluster, config_map: Item, anchor: Item) -> None:
-    """Create the ConfigMap of a spec; one that is there gets the anchor as a further owner.
+def ensure_spec(cluster: Cluster, config_map: Object, owner: Object) -> None:
+    """Create the ConfigMap of a spec; one that is there gets the owner as a further owner.
 
     Raises:
         ConflictError: the one that is there has another content.
@@ -118,7 +117,7 @@ def ensure_spec(cluster: Cluster, config_map: Item, anchor: Item) -> None:
     name = config_map["metadata"]["name"]
     wanted = {
         **config_map,
-        "metadata": {**config_map["metadata"], "ownerReferences": [owner(anchor)]},
+        "metadata": {**config_map["metadata"], "ownerReferences": [owner_reference(owner)]},
     }
     for _ in range(_TRIES):
         try:
@@ -127,7 +126,7 @@ def ensure_spec(cluster: Cluster, config_map: Item, anchor: Item) -> None:
         except ConflictError:
             pass
         try:
-            _adopt(cluster, name, config_map, anchor)
+            _adopt(cluster, name, config_map, owner)
             return
         except OtherContent:
             raise
@@ -136,8 +135,8 @@ def ensure_spec(cluster: Cluster, config_map: Item, anchor: Item) -> None:
     raise ConflictError(f"ConfigMap {name} changes all the time", "try again")
 
 
-def _adopt(cluster: Cluster, name: str, config_map: Item, anchor: Item) -> None:
-    """Make the anchor an owner of a spec that is there. Raises ConflictError, NotFoundError."""
+def _adopt(cluster: Cluster, name: str, config_map: Object, owner: Object) -> None:
+    """Make the owner an owner of a spec that is there. Raises ConflictError, NotFoundError."""
     there = cluster.get(CONFIG_MAP, name)
     if there.get("data") != config_map.get("data"):
         raise OtherContent(
@@ -146,9 +145,9 @@ def _adopt(cluster: Cluster, name: str, config_map: Item, anchor: Item) -> None:
         )
     metadata = there["metadata"]
     owners = list(metadata.get("ownerReferences") or [])
-    if owner(anchor)["uid"] not in {reference.get("uid") for reference in owners}:
+    if owner_reference(owner)["uid"] not in {reference.get("uid") for reference in owners}:
         body = {
-            "ownerReferences": [*owners, owner(anchor)],
+            "ownerReferences": [*owners, owner_reference(owner)],
             "resourceVersion": metadata["resourceVersion"],
         }
         cluster.patch(CONFIG_MAP, name, {"metadata": body})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-MOST_NAMED = 3
+MAX_NAMED = 3
 """Changes that one sentence names."""
 
 
@@ -22,7 +22,7 @@ def spec_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def in_one_line(changes: list[str], most: int = MOST_NAMED) -> str:
+def in_one_line(changes: list[str], most: int = MAX_NAMED) -> str:
     """Return the first changes, and how many more there are."""
     named = ", ".join(changes[:most])
     return f"{named} and {len(changes) - most} more" if len(changes) > most else named

@@ -8,10 +8,9 @@ from typing import Annotated
 from pydantic import Field
 
 from hbseg.config.profile import ClusterProfile
-from hbseg.documents import Block
+from hbseg.documents import Block, Count
 from hbseg.errors import UsageError
 
-Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0, le=366 * 24 * 3600)]
 """At most a year: the system's own clocks end somewhere."""
 

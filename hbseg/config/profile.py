@@ -24,7 +24,6 @@ Quantity = Annotated[str, Field(pattern=r"^\d+(\.\d+)?(m|k|[MGTP]|[KMGTP]i)?$", 
 """A Kubernetes quantity: cores (`500m`, `4`) or bytes (`16Gi`)."""
 ObjectName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
 AbsolutePath = Annotated[str, Field(pattern=r"^/[^:]*$", max_length=1024)]
-Count = Annotated[int, Field(ge=1)]
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SECRET = re.compile(

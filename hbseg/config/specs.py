@@ -10,11 +10,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from hbseg.documents import Block, Document
+from hbseg.documents import Block, Count, Document
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
-Count = Annotated[int, Field(ge=1)]
 ImageSize = Annotated[int, Field(ge=64, le=4096, multiple_of=32)]
 
 

@@ -19,15 +19,15 @@ def open_backend(
     name: str,
     *,
     state: Path | None = None,
-    tied: bool = False,
+    dies_with_parent: bool = False,
     namespace: str | None = None,
     context: str | None = None,
     tell: Callable[[str], None] = _say_nothing,
 ) -> Backend:
     """Return the backend called `name`.
 
-    `state` and `tied` are the local one's; `namespace` and `context` are the cluster's, and `tell`
-    gets why a task waits while its logs are followed there.
+    `state` and `dies_with_parent` are for the local one; `namespace`, `context` and `tell`, which
+    gets why a task waits while its logs are followed, are for the cluster.
 
     Raises:
         InvalidInput: there is no such backend.
@@ -38,7 +38,7 @@ def open_backend(
         case "local":
             from hbseg.local.backend import LocalBackend
 
-            return LocalBackend(state, tied=tied)
+            return LocalBackend(state, dies_with_parent=dies_with_parent)
         case "kubernetes":
             from hbseg.cluster.backend import KubernetesBackend
             from hbseg.cluster.requests.client import Cluster

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from hbseg.runs.attempts import (
     TERMINATED,
     Attempt,
-    Ending,
+    AttemptResult,
     attempt_numbers,
     read_attempt,
     read_failure,
@@ -37,24 +37,24 @@ def _stored(run: Run, claim: RunClaim) -> Iterator[RunEvent]:
         for number in attempt_numbers(run, step):
             attempt = read_attempt(run, step, number)
             if attempt is not None:
-                yield from _of_attempt(attempt, attempt.ending or read_failure(run, step, number))
+                yield from _of_attempt(attempt, attempt.result or read_failure(run, step, number))
 
 
-def _of_attempt(attempt: Attempt, ending: Ending | None) -> Iterator[RunEvent]:
+def _of_attempt(attempt: Attempt, result: AttemptResult | None) -> Iterator[RunEvent]:
     which = f"attempt {attempt.number}"
     yield RunEvent(
         _seconds(attempt.started), attempt.task, "Normal", "Started", f"{which} on {attempt.host}"
     )
-    if ending is None:
+    if result is None:
         return
-    time = _seconds(ending.finished)
-    if ending.code == 0:
+    time = _seconds(result.finished)
+    if result.code == 0:
         yield RunEvent(time, attempt.task, "Normal", "Succeeded", which)
         return
-    if ending.code == TERMINATED:
-        yield RunEvent(time, attempt.task, "Normal", "Stopped", f"{which}: {ending.reason}")
+    if result.code == TERMINATED:
+        yield RunEvent(time, attempt.task, "Normal", "Stopped", f"{which}: {result.reason}")
         return
-    message = f"{which} failed with code {ending.code}: {ending.reason}"
+    message = f"{which} failed with code {result.code}: {result.reason}"
     yield RunEvent(time, attempt.task, "Warning", "Failed", message)
 
 

@@ -24,7 +24,7 @@ from hbseg.runs.task import TRAINING, Task
 from hbseg.storage.markers import MARKER, Marker, read_marker
 from hbseg.storage.store import Store
 
-MOST_STARTS = 2
+MAX_STARTS = 2
 """Starts of one task in one pipeline: a second one where the first belonged to an older spec."""
 
 
@@ -161,10 +161,10 @@ class Pipeline:
     def do(self, task: Task) -> Marker:
         """Do one task unless it is done, and return its marker. Raises as `run`."""
         began = time.monotonic()
-        for starts in range(MOST_STARTS + 1):
+        for starts in range(MAX_STARTS + 1):
             if task.is_done() and (starts > 0 or not task.repeats):
                 return self._finished(task, began, started=starts > 0)
-            if starts == MOST_STARTS:
+            if starts == MAX_STARTS:
                 break
             outcome = self._start(task)
             happening = Happening.JOINED if outcome == Started.RUNNING else Happening.STARTED

@@ -91,10 +91,10 @@ def _forgotten(run: Run, status: TaskStatus, summary: str) -> TaskStatus:
     if summary not in (Phase.FAILED, Phase.CANCELLED):
         return status
     record = latest_record(run, status.step, status.prefix.replace("/", "-"))
-    ending = None if record is None else record.ending
-    if record is None or ending is None or ending.code == 0:
+    result = None if record is None else record.result
+    if record is None or result is None or result.code == 0:
         return status
-    return replace(status, state=summary, attempt=record.number, reason=ending.reason)
+    return replace(status, state=summary, attempt=record.number, reason=result.reason)
 
 
 def progress_line(report: ProgressReport) -> str:

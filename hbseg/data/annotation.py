@@ -32,7 +32,7 @@ Polygon = NDArray[np.int32]
 Polygons = dict[str, list[Polygon]]
 """Bone: its outlines, whose union is its mask; in class order, bones without any are left out."""
 
-MOST_BYTES: Final = 32 << 20
+MAX_BYTES: Final = 32 << 20
 """Largest annotation file that is read, in bytes (a real one has about 100 kB)."""
 
 FARTHEST: Final = 1_000_000
@@ -174,8 +174,8 @@ def _drawn(outlines: Sequence[Polygon], shape: tuple[int, int]) -> BoneMask | No
 
 
 def _json(data: bytes, source: str) -> Any:
-    if len(data) > MOST_BYTES:
-        raise InvalidInput(f"{source}: {len(data):,} bytes, expected at most {MOST_BYTES:,}")
+    if len(data) > MAX_BYTES:
+        raise InvalidInput(f"{source}: {len(data):,} bytes, expected at most {MAX_BYTES:,}")
     try:
         return json.loads(data, parse_constant=_no_constant)
     except RecursionError:

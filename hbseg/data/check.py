@@ -18,7 +18,7 @@ from pydantic import Field
 from hbseg.data import label_rules, picture_rules
 from hbseg.data.evidence import Evidence, gather
 from hbseg.data.raw import RawImage, missing_pictures, scan
-from hbseg.data.workers import Progress, spread
+from hbseg.data.workers import Progress, parallel_map
 from hbseg.documents import Block, Document
 
 Severity = Literal["error", "warning"]
@@ -89,7 +89,7 @@ def check(root: Path, *, workers: int = 1, progress: Progress | None = None) -> 
     """
     images = scan(root)
     problems = list(set_problems(root, images))
-    found = spread(partial(_check_one, root), images, workers=workers)
+    found = parallel_map(partial(_check_one, root), images, workers=workers)
     for done, of_image in enumerate(found, start=1):
         problems += of_image
         if progress is not None:

@@ -13,7 +13,7 @@ from hbseg.data.pictures import decode_gray
 from hbseg.data.raw import RawImage
 from hbseg.errors import InvalidInput
 
-MOST_BYTES: Final = 512 << 20
+MAX_BYTES: Final = 512 << 20
 """Largest file that is read, in bytes."""
 
 
@@ -52,15 +52,15 @@ def read_file(root: Path, path: str) -> bytes:
     """Return a file's bytes.
 
     Raises:
-        InvalidInput: it is gone, may not be read, or has more than `MOST_BYTES`.
+        InvalidInput: it is gone, may not be read, or has more than `MAX_BYTES`.
     """
     try:
         with (root / path).open("rb") as file:
-            data = file.read(MOST_BYTES + 1)
+            data = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise InvalidInput(f"{path}: cannot be read: {error.strerror}") from None
-    if len(data) > MOST_BYTES:
-        raise InvalidInput(f"{path}: more than {MOST_BYTES:,} bytes")
+    if len(data) > MAX_BYTES:
+        raise InvalidInput(f"{path}: more than {MAX_BYTES:,} bytes")
     return data
 
 

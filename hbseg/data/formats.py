@@ -16,7 +16,7 @@ from typing import Final
 
 from hbseg.errors import InvalidInput
 
-MOST_PIXELS: Final = 100_000_000
+MAX_PIXELS: Final = 100_000_000
 """Largest picture that is decoded, in pixels (10,000 x 10,000): a guard against bombs."""
 
 
@@ -35,7 +35,7 @@ class Header:
     """Channels with alpha; a palette counts as 3."""
 
 
-MOST_PARTS: Final = 1_000_000
+MAX_PARTS: Final = 1_000_000
 """Most PNG chunks or JPEG segments that are walked, about a second's work."""
 
 
@@ -47,7 +47,7 @@ def inspect(data: bytes, *, source: str) -> Header:
     """Return the header of a whole PNG, JPEG, TIFF, BMP or WebP file; `source` names it in errors.
 
     Raises:
-        InvalidInput: another format, cut off or damaged, or of more than `MOST_PIXELS` pixels.
+        InvalidInput: another format, cut off or damaged, or of more than `MAX_PIXELS` pixels.
     """
     if not data:
         raise InvalidInput(f"{source}: the file is empty")
@@ -60,10 +60,10 @@ def inspect(data: bytes, *, source: str) -> Header:
         raise InvalidInput(f"{source}: {error}") from None
     except (struct.error, IndexError, KeyError):
         raise InvalidInput(f"{source}: the picture is cut off or damaged") from None
-    if header.height < 1 or header.width < 1 or header.height * header.width > MOST_PIXELS:
+    if header.height < 1 or header.width < 1 or header.height * header.width > MAX_PIXELS:
         raise InvalidInput(
             f"{source}: {header.width} x {header.height} pixels, "
-            f"expected 1 to {MOST_PIXELS:,} in all"
+            f"expected 1 to {MAX_PIXELS:,} in all"
         )
     return header
 
@@ -74,7 +74,7 @@ _PNG_CHANNELS: Final = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
 def _png(data: bytes) -> Header:
     width, height, bits, colour = struct.unpack_from(">IIBB", data, 16)
     view, position = memoryview(data), 8
-    for _ in range(MOST_PARTS):
+    for _ in range(MAX_PARTS):
         if position + 12 > len(data):
             raise _BrokenError("cut off: the PNG has no end (IEND)")
         length, kind = struct.unpack_from(">I4s", data, position)
@@ -98,7 +98,7 @@ _JPEG_AFTER_SCAN: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 def _jpeg(data: bytes) -> Header:
     # What follows the EOI (zeros, previews of phones) is no part of the picture.
     header, position = None, 2
-    for _ in range(MOST_PARTS):
+    for _ in range(MAX_PARTS):
         position = _jpeg_marker(data, position)
         marker = data[position + 1]
         if marker == 0xD9:

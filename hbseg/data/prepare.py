@@ -32,7 +32,7 @@ from hbseg.data.versions import (
     version_folder,
     version_hash,
 )
-from hbseg.data.workers import Progress, spread
+from hbseg.data.workers import Progress, parallel_map
 from hbseg.data.writing import Hand, ShardPlan, finished_shards, write_shard
 from hbseg.errors import BucketMissing, InvalidInput, NotFoundError
 from hbseg.storage.markers import MARKER, sha256_of, write_marker
@@ -131,7 +131,7 @@ def _survey(
     root: Path, images: Sequence[RawImage], workers: int, progress: Progress | None
 ) -> tuple[list[Hand], list[Problem]]:
     hands, problems = [], []
-    for hand, of_hand in spread(partial(_survey_one, root), images, workers=workers):
+    for hand, of_hand in parallel_map(partial(_survey_one, root), images, workers=workers):
         hands.append(hand)
         problems += of_hand
         if progress is not None:
@@ -182,7 +182,7 @@ def _write(
     done, spoiled = sum(record.samples for record in records.values()), []
     # Another process opens storage for itself: a client of S3 cannot be sent there.
     where = folder if workers <= 1 or len(missing) < 2 else folder.url
-    written = spread(partial(write_shard, root, where), missing, workers=workers)
+    written = parallel_map(partial(write_shard, root, where), missing, workers=workers)
     for shard, result in zip(missing, written, strict=True):
         if isinstance(result, ShardRecord):
             records[shard.key] = result

@@ -19,7 +19,7 @@ from pydantic import Field, model_validator
 
 from hbseg.anatomy import BONES, INDEX, NUM_BONES
 from hbseg.data.annotation import FARTHEST, Polygon, Polygons
-from hbseg.data.formats import MOST_PIXELS
+from hbseg.data.formats import MAX_PIXELS
 from hbseg.documents import Block, Document
 from hbseg.errors import ContractError, SpecError
 
@@ -29,7 +29,7 @@ FORMAT: Final = 1
 LEVEL: Final = 3
 """zstd level: 15 ms and 1.6 MB a hand; level 1 is 5 ms faster and 5 % larger, 5 twice as slow."""
 
-MOST_POLYGON_BYTES: Final = 64 << 20
+MAX_POLYGON_BYTES: Final = 64 << 20
 AGAIN: Final = "delete that version's folder and run: hbseg data prepare RAW URL"
 
 ShardKey = Annotated[str, Field(pattern=r"^shards/(train|test)-[0-9]{5,9}\.bin$")]
@@ -81,7 +81,7 @@ class Sample(Block):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if self.height * self.width > MOST_PIXELS:
+        if self.height * self.width > MAX_PIXELS:
             raise ValueError(f"{self.width} x {self.height} pixels are too many")
         if (self.split == "train") != (self.fold is not None):
             raise ValueError("training samples have a fold, test samples have none")
@@ -147,7 +147,7 @@ def unpack_polygons(frame: bytes, *, source: str) -> Polygons:
     Raises:
         ContractError: the frame is damaged or its numbers make no sense.
     """
-    data = _decompressed(frame, MOST_POLYGON_BYTES, source)
+    data = _decompressed(frame, MAX_POLYGON_BYTES, source)
     numbers = np.frombuffer(data[: len(data) // 4 * 4], dtype="<i4").astype(np.int32)
     total = int(numbers[0]) if len(numbers) else -1
     if not 0 <= total <= (len(numbers) - 1) // 2:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from typing import Annotated, Final, Literal
 
-from pydantic import Field
+from pydantic import Field, NonNegativeInt
 
 from hbseg.config.specs import PrepareSpec
 from hbseg.data.shards import FORMAT, Digest, ShardKey, read_document
@@ -25,7 +25,6 @@ PREPARE: Final = "hbseg data prepare RAW URL"
 _ATTEMPTS: Final = 20
 """Tries to swap the index before somebody else's writes are taken for a fault."""
 
-Count = Annotated[int, Field(ge=0)]
 Version = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 
 
@@ -34,8 +33,8 @@ class ShardRecord(Block):
 
     key: ShardKey
     sha256: Digest
-    bytes: Count
-    samples: Count
+    bytes: NonNegativeInt
+    samples: NonNegativeInt
     table_sha256: Digest
     """sha256 of the shard's table, the key with `.json` for `.bin`."""
 
@@ -48,18 +47,18 @@ class ShardRecord(Block):
 class FoldRecord(Block):
     """How many are held out together."""
 
-    persons: Count
-    images: Count
+    persons: NonNegativeInt
+    images: NonNegativeInt
 
 
 class Counts(Block):
     """How much is in a version."""
 
-    train_images: Count = 0
-    train_persons: Count = 0
-    test_images: Count = 0
-    test_persons: Count = 0
-    shards: Count = 0
+    train_images: NonNegativeInt = 0
+    train_persons: NonNegativeInt = 0
+    test_images: NonNegativeInt = 0
+    test_persons: NonNegativeInt = 0
+    shards: NonNegativeInt = 0
 
 
 class DatasetRecord(Document):

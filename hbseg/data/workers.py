@@ -23,7 +23,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def spread(
+def parallel_map(
     function: Callable[[Item], Result], items: Sequence[Item], *, workers: int
 ) -> Iterator[Result]:
     """Yield `function(item)` for each item, in the order of `items`.

@@ -7,10 +7,11 @@ from contextlib import suppress
 from fractions import Fraction
 
 from hbseg.cluster.kinds import kind_of
+from hbseg.cluster.objects import Object
 from hbseg.cluster.pods.quantity import amount
 from hbseg.cluster.requests.resources import NODE, RESOURCE_QUOTA
 from hbseg.doctor.check import Check, failed, ok, unknown, warning
-from hbseg.doctor.subject import Object, Subject, pod_of
+from hbseg.doctor.subject import Subject, pod_of
 
 Amounts = dict[str, Fraction]
 """Cores, bytes or pieces by the name of the resource."""

@@ -12,7 +12,7 @@ from typing import Final
 
 from hbseg.doctor.check import Check, failed, ok, warning
 
-LEAST_FREE: Final = 5 * 2**30
+MIN_FREE: Final = 5 * 2**30
 """Bytes of disk below which a training may not end well."""
 TORCH_SECONDS: Final = 120.0
 
@@ -38,7 +38,7 @@ def torch(command: tuple[str, ...] = (sys.executable, "-c", _TORCH)) -> Iterator
     yield ok("torch", f"{version}, {gpus} GPUs")
 
 
-def disk(state: Path, least: int = LEAST_FREE) -> Iterator[Check]:
+def disk(state: Path, least: int = MIN_FREE) -> Iterator[Check]:
     """Whether the disks of the state folder and of temporary files have room."""
     for name, folder in (("state", state), ("temporary files", Path(tempfile.gettempdir()))):
         free = shutil.disk_usage(_existing(folder)).free

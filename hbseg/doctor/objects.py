@@ -6,9 +6,10 @@ import base64
 from collections.abc import Iterator
 from typing import Final
 
+from hbseg.cluster.objects import Object
 from hbseg.cluster.requests.resources import CLAIM, SECRET, SERVICE_ACCOUNT, Resource
 from hbseg.doctor.check import Check, failed, ok, warning
-from hbseg.doctor.subject import Object, Subject
+from hbseg.doctor.subject import Subject
 from hbseg.errors import NotFoundError, UnreachableError
 
 LOCAL_QUEUE: Final = Resource("kueue.x-k8s.io", "v1beta1", "localqueues", "LocalQueue")

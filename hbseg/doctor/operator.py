@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from typing import Final
 
 from hbseg.cluster.kinds import kind_of
+from hbseg.cluster.objects import Manifest
 from hbseg.cluster.requests.resources import POD, PYTORCH_JOB, Resource
 from hbseg.doctor.check import Check, failed, ok, unknown, warning
-from hbseg.doctor.subject import Object, Subject, pod_of
+from hbseg.doctor.subject import Subject, pod_of
 from hbseg.errors import DeniedError, InvalidInput
 
 DEPLOYMENT: Final = Resource("apps", "v1", "deployments", "Deployment", namespaced=False)
@@ -27,7 +28,7 @@ def running(subject: Subject) -> Iterator[Check]:
     """Whether the operator's Deployment, where it may be seen, is ready."""
     found = subject.cluster.list(DEPLOYMENT, fields=f"metadata.name={OPERATOR}")
     if not found:
-        yield unknown("operator", f"no Deployment {OPERATOR} in sight; the dry run tells more")
+        yield unknown("operator", f"no Deployment {OPERATOR} in observer; the dry run tells more")
         return
     place = found[0]["metadata"]["namespace"]
     ready = (found[0].get("status") or {}).get("readyReplicas") or 0
@@ -65,11 +66,11 @@ def pod(subject: Subject) -> Iterator[Check]:
         yield ok(name, "the namespace lets a training's pod in")
 
 
-def _try(subject: Subject, job: Object) -> None:
+def _try(subject: Subject, job: Manifest) -> None:
     subject.cluster.create(kind_of(job).resource, job, dry_run=True)
 
 
-def _pod(subject: Subject) -> Object:
+def _pod(subject: Subject) -> Manifest:
     name = _name()
     template, _ = pod_of(subject.training(name))
     return {

@@ -8,26 +8,25 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import Any, Final
+from typing import Final
 
 from hbseg import __version__
-from hbseg.cluster.base_manifest import plain
+from hbseg.cluster.base_manifest import load_manifest
 from hbseg.cluster.names import QUEUE
+from hbseg.cluster.objects import Manifest, Object
 from hbseg.cluster.observe.events import is_about
 from hbseg.cluster.observe.pending import job_reason
 from hbseg.cluster.pods.states import container_states
-from hbseg.cluster.pods.template import complete_pod, literal
+from hbseg.cluster.pods.template import complete_pod, escape_variables
 from hbseg.cluster.requests.client import Cluster
-from hbseg.cluster.requests.informer import Mirror, Watched
+from hbseg.cluster.requests.informer import Informer, Watched
 from hbseg.cluster.requests.resources import EVENT, JOB, POD
 from hbseg.doctor.check import Check, failed, ok
 from hbseg.doctor.report import DoctorReport
-from hbseg.doctor.subject import Object, Subject
+from hbseg.doctor.subject import Subject
 from hbseg.errors import HbsegError, SpecError
-
-Item = Mapping[str, Any]
 
 HOPELESS: Final = (
     "ImagePullBackOff",
@@ -59,10 +58,10 @@ def probe(subject: Subject, seconds: float) -> Iterator[Check]:
             subject.cluster.delete(JOB, name)
 
 
-def probe_job(subject: Subject, seconds: float) -> Object:
+def probe_job(subject: Subject, seconds: float) -> Manifest:
     """Return the job."""
     profile = subject.profile.model_copy(update={"spread_over": None})
-    job = plain("probe.yaml")
+    job = load_manifest("probe.yaml")
     queue = {} if profile.queue is None else {QUEUE: profile.queue}
     job["metadata"] = {
         "name": f"hbseg-doctor-{uuid.uuid4().hex[:8]}",
@@ -75,13 +74,13 @@ def probe_job(subject: Subject, seconds: float) -> Object:
     container = template["spec"]["containers"][0]
     container["image"] = profile.image
     folders = [f"--folder={name}={url}" for name, url in subject.folders.items()]
-    container["args"] = [literal(a) for a in ("--expect", __version__, *folders)]
+    container["args"] = [escape_variables(a) for a in ("--expect", __version__, *folders)]
     if profile.service_account is not None:
         template["spec"]["serviceAccountName"] = profile.service_account
     return job
 
 
-def _ended(cluster: Cluster, name: str, seconds: float) -> Item | str:
+def _ended(cluster: Cluster, name: str, seconds: float) -> Object | str:
     """Return the job's pod when its container has ended, or why it does not within `seconds`."""
     deadline = time.monotonic() + seconds
     watched = (
@@ -89,23 +88,23 @@ def _ended(cluster: Cluster, name: str, seconds: float) -> Item | str:
         Watched(POD, labels=f"batch.kubernetes.io/job-name={name}"),
         Watched(EVENT, optional=True),
     )
-    with Mirror(cluster, watched) as mirror:
+    with Informer(cluster, watched) as informer:
         while True:
-            pods = mirror.objects(POD)
+            pods = informer.objects(POD)
             if ended := next((pod for pod in pods if _terminated(pod)), None):
                 return ended
-            events = [event for event in mirror.objects(EVENT) if is_about(event, [name])]
-            jobs = mirror.objects(JOB)
+            events = [event for event in informer.objects(EVENT) if is_about(event, [name])]
+            jobs = informer.objects(JOB)
             why = job_reason(jobs[0], pods, events, cluster.now(), None) if jobs else "it is gone"
             if not jobs or _is_hopeless(pods, events):
                 return why
             remaining = deadline - time.monotonic()
             if remaining <= 0:
                 return f"it did not end within {seconds:g} s: {why or 'it runs'}"
-            mirror.wait(remaining)
+            informer.wait(remaining)
 
 
-def _is_hopeless(pods: Sequence[Item], events: Iterable[Item]) -> bool:
+def _is_hopeless(pods: Sequence[Object], events: Iterable[Object]) -> bool:
     """Return whether waiting longer does not help."""
     if not pods:
         return any(event.get("reason") == "FailedCreate" for event in events)
@@ -113,12 +112,12 @@ def _is_hopeless(pods: Sequence[Item], events: Iterable[Item]) -> bool:
     return any(item.get("reason") in HOPELESS for item in waiting)
 
 
-def _terminated(pod: Item) -> Item | None:
+def _terminated(pod: Object) -> Object | None:
     states = [state for _, state in container_states(pod)]
     return states[-1].get("terminated") if states else None
 
 
-def _findings(pod: Item, seconds: float) -> Iterator[Check]:
+def _findings(pod: Object, seconds: float) -> Iterator[Check]:
     ended = _terminated(pod) or {}
     message = str(ended.get("message") or "")
     try:

@@ -7,7 +7,7 @@ from typing import Final, Literal
 from hbseg.doctor.check import Check, Status
 from hbseg.documents import Document
 
-LONGEST_MESSAGE: Final = 250
+MAX_MESSAGE: Final = 250
 """Characters of a finding that a pod sends: its whole report must fit 4,096 bytes."""
 
 
@@ -32,7 +32,7 @@ class DoctorReport(Document):
     def for_termination(self) -> bytes:
         """Return the report as a pod's termination message, long sentences cut."""
         checks = tuple(
-            check.model_copy(update={"message": check.message[:LONGEST_MESSAGE]})
+            check.model_copy(update={"message": check.message[:MAX_MESSAGE]})
             for check in self.checks
         )
         return self.model_copy(update={"checks": checks}).model_dump_json(by_alias=True).encode()

@@ -20,7 +20,7 @@ FIXED: Final = (1, 31)
 PROFILE: Final = "hbseg-profile"
 """ConfigMap that the chart makes."""
 VERSION_LABEL: Final = "app.kubernetes.io/version"
-MOST_SKEW: Final = timedelta(seconds=30)
+MAX_SKEW: Final = timedelta(seconds=30)
 _STANDARD: Final = "pod-security.kubernetes.io"
 
 
@@ -46,7 +46,7 @@ def clock(subject: Subject) -> Iterator[Check]:
     """Whether the clocks here and there agree; tokens and signatures depend on it."""
     skew = subject.cluster.now() - datetime.now(UTC)
     seconds = abs(skew.total_seconds())
-    if abs(skew) > MOST_SKEW:
+    if abs(skew) > MAX_SKEW:
         ahead = "ahead of" if skew > timedelta(0) else "behind"
         text = f"the API server's clock is {seconds:.0f} s {ahead} this machine's"
         yield warning("clock", text, "set both by NTP; S3 refuses requests from 15 minutes on")

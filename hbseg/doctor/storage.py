@@ -13,7 +13,7 @@ from hbseg.doctor.check import Check, failed, guarded, ok, unknown, warning
 from hbseg.errors import HbsegError
 from hbseg.storage.store import Store, open_store
 
-MOST_SKEW: Final = timedelta(seconds=30)
+MAX_SKEW: Final = timedelta(seconds=30)
 REFUSED_SKEW: Final = timedelta(minutes=15)
 """From here on S3 refuses every request."""
 
@@ -94,13 +94,13 @@ def _skew(skew: timedelta) -> Check:
     text = f"the clocks of S3 and of this machine differ by {skew.total_seconds():.0f} s"
     if skew > REFUSED_SKEW:
         return failed("S3 clock", f"{text}: it refuses all requests", "set the clock by NTP")
-    if skew > MOST_SKEW:
+    if skew > MAX_SKEW:
         return warning("S3 clock", text, "set the clock by NTP; S3 refuses from 15 minutes on")
     return ok("S3 clock", "that of S3 agrees with this machine's")
 
 
 def s3_date(bucket: str, head: Callable[..., Any] | None = None) -> datetime | None:
-    """Return the time by the S3 server's clock; a refusal tells it too."""
+    """Return the time by the S3 server's clock; a api_error tells it too."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     from hbseg.storage.s3 import s3_client

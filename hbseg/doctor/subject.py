@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from hbseg.cluster.kinds import kind_of
+from hbseg.cluster.objects import Manifest, Object
 from hbseg.cluster.rendering.manifests import job_objects
 from hbseg.cluster.requests.client import Cluster
 from hbseg.config.placement import Placement
@@ -14,8 +13,6 @@ from hbseg.config.profile import ClusterProfile
 from hbseg.config.specs import DatasetBlock, ModelBlock, ReportSpec, TrainSpec
 from hbseg.runs.step_call import StepCall
 from hbseg.runs.task import Step
-
-Object = dict[str, Any]
 
 UNNAMED = "s3://hbseg"
 """Where storage is not set, manifests are checked with this."""
@@ -43,16 +40,16 @@ class Subject:
         named = {"runs": self.runs, "data": self.data}
         return {name: url for name, url in named.items() if url is not None}
 
-    def training(self, run: str) -> Object:
+    def training(self, run: str) -> Manifest:
         """Return the job of a first stage as it would be submitted."""
         spec = TrainSpec(model=ModelBlock(), dataset=DatasetBlock(version="0" * 16))
         return self._job(run, Step.STAGE1, spec)
 
-    def report(self, run: str) -> Object:
+    def report(self, run: str) -> Manifest:
         """Return the job of a report as it would be submitted."""
         return self._job(run, Step.REPORT, ReportSpec())
 
-    def _job(self, run: str, step: Step, spec: TrainSpec | ReportSpec) -> Object:
+    def _job(self, run: str, step: Step, spec: TrainSpec | ReportSpec) -> Manifest:
         call = StepCall(
             run=run,
             step=step,
@@ -64,7 +61,7 @@ class Subject:
         return job_objects(call, self.placement, namespace=self.cluster.namespace)[-1]
 
 
-def pod_of(training: Object) -> tuple[Mapping[str, Any], int]:
+def pod_of(training: Object) -> tuple[Object, int]:
     """Return the pod template of a training's job, and how many pods it makes."""
     kind = kind_of(training)
     (template,) = kind.pod_templates(training)

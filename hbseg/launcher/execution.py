@@ -1,4 +1,4 @@
-"""One attempt of a step, from its claim to its ending in storage."""
+"""One attempt of a step, from its claim to its result in storage."""
 
 from __future__ import annotations
 
@@ -19,9 +19,15 @@ from hbseg.launcher.root_cause import TRANSIENT, Cause, ended, explained
 from hbseg.launcher.stop_request import StopRequest
 from hbseg.launcher.termination import write_termination_message
 from hbseg.launcher.torchrun import step_command, step_environment, writable_places
-from hbseg.runs.attempts import TERMINATED, Ending, claim_attempt, read_attempt, summary_problem
+from hbseg.runs.attempts import (
+    TERMINATED,
+    AttemptResult,
+    claim_attempt,
+    read_attempt,
+    summary_problem,
+)
 from hbseg.runs.progress import StallWatch
-from hbseg.runs.retries import Endings, is_final
+from hbseg.runs.retries import AttemptResults, is_final
 from hbseg.storage.markers import read_marker
 
 LAST_UPLOAD_SECONDS = 60.0
@@ -30,7 +36,7 @@ LAST_UPLOAD_SECONDS_STOPPED = 4.0
 MARKER_SECONDS = 10.0
 MARKER_SECONDS_STOPPED = 1.0
 """Limits of the look whether a step that was cut off had done all."""
-WORD_SECONDS = 20.0
+ROOT_CAUSE_SECONDS = 20.0
 """Limit of the wait for the word of a node that was lost."""
 SUMMARY_SECONDS = 4.0
 """Limit of writing the run's summary, which is for listings alone."""
@@ -54,7 +60,9 @@ def claimed_number(launch: Launch, *, first: bool = False) -> int:
     )
 
 
-def execute_attempt(launch: Launch, number: int, before: Endings, stop: StopRequest) -> Ending:
+def execute_attempt(
+    launch: Launch, number: int, before: AttemptResults, stop: StopRequest
+) -> AttemptResult:
     """Run the step once, and return how it ended: of several nodes' words the most telling.
 
     Args:
@@ -76,30 +84,30 @@ def execute_attempt(launch: Launch, number: int, before: Endings, stop: StopRequ
         gang=launch.is_gang,
     )
     upload.start()
-    ending = _judged(launch, _executed(launch, number, folders, upload, stop), before, stop)
-    if ending.lost_peer and ending.final:
-        await_word(launch, number, stop)
-    if launch.in_pod and ending.code != 0:
+    result = _judged(launch, _executed(launch, number, folders, upload, stop), before, stop)
+    if result.peer_lost and result.final:
+        await_root_cause(launch, number, stop)
+    if launch.in_pod and result.code != 0:
         # a second SIGTERM may cut the upload; what stands in storage then replaces this word
-        write_termination_message(ending)
+        write_termination_message(result)
     stands = upload.finish(
-        ending, LAST_UPLOAD_SECONDS_STOPPED if stop.is_set else LAST_UPLOAD_SECONDS
+        result, LAST_UPLOAD_SECONDS_STOPPED if stop.is_set else LAST_UPLOAD_SECONDS
     )
     # nodes that share a step out fail each for itself
-    return stands if launch.is_gang and ending.code not in (0, TERMINATED) else ending
+    return stands if launch.is_gang and result.code not in (0, TERMINATED) else result
 
 
-def await_word(launch: Launch, number: int, stop: StopRequest) -> None:
-    """Return when the node that was lost has told why, or after `WORD_SECONDS`.
+def await_root_cause(launch: Launch, number: int, stop: StopRequest) -> None:
+    """Return when the node that was lost has told why, or after `ROOT_CAUSE_SECONDS`.
 
     Where a lost peer would be the last failure, it matters whether that one was taken away, which
     is none.
     """
-    deadline = time.monotonic() + WORD_SECONDS
+    deadline = time.monotonic() + ROOT_CAUSE_SECONDS
     while time.monotonic() < deadline:
         with suppress(HbsegError):
             attempt = read_attempt(launch.run, launch.step, number)
-            if attempt is not None and attempt.ending is not None and not attempt.ending.lost_peer:
+            if attempt is not None and attempt.result is not None and not attempt.result.peer_lost:
                 return
         if stop.wait(1.0):
             return
@@ -107,7 +115,7 @@ def await_word(launch: Launch, number: int, stop: StopRequest) -> None:
 
 def _executed(
     launch: Launch, number: int, folders: _Folders, upload: LogUpload, stop: StopRequest
-) -> Ending:
+) -> AttemptResult:
     logs = RankLogs(folders.logs, torchrun=launch.trains, node=launch.node, echo=launch.in_pod)
     try:
         code, cut = run_process(
@@ -121,23 +129,25 @@ def _executed(
     finally:
         logs.close()
         shutil.rmtree(folders.torchrun, ignore_errors=True)
-    ending = explained(code, logs, folders.failures, number, stopped=stop.is_set)
-    if cut is None or stop.is_set or ending.code == 0:
-        return ending
-    return cut.ending(number)
+    result = explained(code, logs, folders.failures, number, stopped=stop.is_set)
+    if cut is None or stop.is_set or result.code == 0:
+        return result
+    return cut.result(number)
 
 
-def _judged(launch: Launch, ending: Ending, before: Endings, stop: StopRequest) -> Ending:
-    """Return the ending with what only the launcher knows: all was done, or nothing follows."""
-    if ending.code != 0 and (stop.is_set or ending.lost_peer):
+def _judged(
+    launch: Launch, result: AttemptResult, before: AttemptResults, stop: StopRequest
+) -> AttemptResult:
+    """Return the result with what only the launcher knows: all was done, or nothing follows."""
+    if result.code != 0 and (stop.is_set or result.peer_lost):
         limit = MARKER_SECONDS_STOPPED if stop.is_set else MARKER_SECONDS
         if in_time(launch.is_done, limit):
-            say(f"attempt {ending.attempt} had done all when it was ended")
-            return ended(0, "", ending.attempt)
+            say(f"attempt {result.attempt} had done all when it was ended")
+            return ended(0, "", result.attempt)
     given_up = stop.is_set and not launch.in_pod
-    final = given_up or is_final(ending, before, launch.placement.retries)
-    rank = ending.rank if launch.trains or ending.rank is None else launch.node
-    return ending.model_copy(update={"final": final, "rank": rank})
+    final = given_up or is_final(result, before, launch.placement.retries)
+    rank = result.rank if launch.trains or result.rank is None else launch.node
+    return result.model_copy(update={"final": final, "rank": rank})
 
 
 class _Folders:
@@ -186,11 +196,13 @@ def _look(launch: Launch, upload: LogUpload, progress: Path) -> Callable[[], Cau
     def look() -> Cause | None:
         if upload.is_outdated:
             reason = "another node was lost, and has begun a newer attempt"
-            return Cause(TRANSIENT, reason, lost_peer=True)
+            return Cause(TRANSIENT, reason, peer_lost=True)
         stall = watch.look()
         if stall is None:
             return None
-        return Cause(TRANSIENT, stall.reason, stall.rank, stall.waits and launch.is_gang)
+        return Cause(
+            TRANSIENT, stall.reason, stall.rank, stall.waiting_for_peers and launch.is_gang
+        )
 
     return look
 

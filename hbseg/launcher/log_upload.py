@@ -1,4 +1,4 @@
-"""What storage gets of an attempt while it runs and at its end: logs, progress, ending."""
+"""What storage gets of an attempt while it runs and at its end: logs, progress, result."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 
 from hbseg.errors import HbsegError
 from hbseg.launcher.rank_logs import end_of, say
-from hbseg.runs.attempts import Ending, attempt_key, log_folder, record_ending
-from hbseg.runs.progress import Beat, ProgressReport, progress_key, read_beats, report_of
+from hbseg.runs.attempts import AttemptResult, attempt_key, log_folder, record_result
+from hbseg.runs.progress import Beat, ProgressReport, progress_key, read_heartbeats, report_of
 from hbseg.runs.run import Run
 from hbseg.runs.task import Step
 
@@ -28,7 +28,7 @@ class LogUpload(threading.Thread):
         step: the step.
         number: of the attempt.
         logs: folder with the ranks' logs.
-        progress: folder with the ranks' beats; none: another node tells how far the step is.
+        progress: folder with the ranks' heartbeats; none: another node tells how far the step is.
         stall_timeout: seconds of silence that the report names.
         gang: whether the step ends where another node has begun a newer attempt of it.
     """
@@ -51,8 +51,8 @@ class LogUpload(threading.Thread):
         self.is_outdated = False
         """Whether another node has begun a newer attempt: this one will never be whole again."""
         self._done = threading.Event()
-        self._ending: Ending | None = None
-        self._stands: Ending | None = None
+        self._ending: AttemptResult | None = None
+        self._stands: AttemptResult | None = None
         self._sizes: dict[str, int] = {}
 
     def run(self) -> None:
@@ -73,21 +73,21 @@ class LogUpload(threading.Thread):
         self._copy()
         self._note_progress()
 
-    def finish(self, ending: Ending, limit: float) -> Ending:
-        """Write the ending and the logs as they are now, within `limit` seconds.
+    def finish(self, result: AttemptResult, limit: float) -> AttemptResult:
+        """Write the result and the logs as they are now, within `limit` seconds.
 
-        Returns the ending that stands in storage: another node may know the cause.
+        Returns the result that stands in storage: another node may know the cause.
         """
-        self._ending = ending
+        self._ending = result
         self._done.set()
         self.join(limit)
         if self.is_alive():
             say("storage does not answer: the end of the logs is only here")
-        return self._stands or ending
+        return self._stands or result
 
-    def _record(self, ending: Ending) -> None:
+    def _record(self, result: AttemptResult) -> None:
         try:
-            self._stands = record_ending(self._run, self._step, ending)
+            self._stands = record_result(self._run, self._step, result)
         except HbsegError as error:
             say(f"warning: the end of attempt {self._number} is not in storage: {error}")
 
@@ -132,7 +132,7 @@ class LogUpload(threading.Thread):
 
 
 class ProgressNotes:
-    """What the beats of a node's processes say by and by."""
+    """What the heartbeats of a node's processes report over time."""
 
     def __init__(self, folder: Path | None, stall_timeout: float) -> None:
         self._folder = folder
@@ -147,7 +147,7 @@ class ProgressNotes:
 
     def report(self) -> ProgressReport | None:
         """Return the report, if it says something new."""
-        beats = [] if self._folder is None else read_beats(self._folder)
+        beats = [] if self._folder is None else read_heartbeats(self._folder)
         if not beats:
             return None
         slowest = min(beats, key=lambda beat: (beat.done, beat.time))

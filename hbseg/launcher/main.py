@@ -8,10 +8,10 @@ puts the step's state into the run's summary, where storage answers.
     <job>/logs/<attempt>/<rank>.log       lines as `<time> <text>`; torchrun's own in `torchrun.log`
     <job>/failures/<attempt>/<rank>.json  records of failed ranks, written by the step
     <job>/progress/<attempt>/<rank>.json  beats of the ranks, written by the step
-    <job>/exit.json                       how it ended (`hbseg.runs.attempts.Ending`)
+    <job>/exit.json                       how it ended (`hbseg.runs.attempts.AttemptResult`)
 
 On this machine it tries again by itself what may pass. In a pod it makes one attempt, leaves the
-ending as termination message too, and its exit code tells the operator whether to start it again:
+result as termination message too, and its exit code tells the operator whether to start it again:
 
     0    done              65 66 70 76 78  the step's own code: trying again does not help
     170  start it again    1               given up: the message has the cause's code
@@ -45,12 +45,12 @@ from hbseg.launcher.rank_logs import say
 from hbseg.launcher.root_cause import CANCELLED, TRANSIENT, ended
 from hbseg.launcher.stop_request import StopRequest, stop_request
 from hbseg.launcher.termination import write_termination_message
-from hbseg.runs.attempts import TERMINATED, Ending, record_ending
-from hbseg.runs.retries import KILLED, PERMANENT, Endings, is_final, series_before, used_up
+from hbseg.runs.attempts import TERMINATED, AttemptResult, record_result
+from hbseg.runs.retries import KILLED, PERMANENT, AttemptResults, is_final, series_before, used_up
 
 STOP_SECONDS = GRACE - KEPT_BACK_SECONDS
 """From SIGTERM to SIGKILL of a step on this machine."""
-LONGEST_PAUSE = 30.0
+MAX_PAUSE = 30.0
 """Seconds between two attempts; the first pause is 1 s, each next one twice as long."""
 GIVEN_UP = 1
 """A pod's exit code where no further attempt follows and the cause's own code would ask for one."""
@@ -68,44 +68,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except HbsegError as error:
             say(f"error: {error}")
             return leave(options.job, ended(error.step_exit_code, str(error)), options.in_pod)
-        ending = _once_or_bug(launch, stop) if launch.in_pod else _until_it_ends(launch, stop)
-        code = leave(launch.job, ending, launch.in_pod)
-        if state := _final_state(launch, ending):
+        result = _once_or_bug(launch, stop) if launch.in_pod else _until_it_ends(launch, stop)
+        code = leave(launch.job, result, launch.in_pod)
+        if state := _final_state(launch, result):
             summarise(launch, state)
         return code
 
 
-def _final_state(launch: Launch, ending: Ending) -> str | None:
+def _final_state(launch: Launch, result: AttemptResult) -> str | None:
     """Return the step's state as this node may tell it for all nodes, or none."""
-    if not ending.final:
+    if not result.final:
         return None
-    if ending.code not in (0, TERMINATED):
+    if result.code not in (0, TERMINATED):
         return "failed"
-    if ending.code == 0 and launch.is_shared:  # whichever node finds all parts there has ended it
+    if result.code == 0 and launch.is_shared:  # whichever node finds all parts there has ended it
         return "done" if in_time(launch.is_done, MARKER_SECONDS) else None
     if launch.node != 0:
         return None
-    return "done" if ending.code == 0 else "cancelled"
+    return "done" if result.code == 0 else "cancelled"
 
 
-def _until_it_ends(launch: Launch, stop: StopRequest) -> Ending:
+def _until_it_ends(launch: Launch, stop: StopRequest) -> AttemptResult:
     """Run the step until it has succeeded or its attempts are used up."""
-    series: list[Ending] = []
+    series: list[AttemptResult] = []
     pauses = _Pauses(stop)
     while True:
-        ending = _attempt_here(launch, series, stop)
-        if ending.code == 0 or stop.is_set:
-            return ending
-        series.append(ending)
-        say(f"attempt {ending.attempt} failed with code {ending.code}: {ending.reason}")
-        if ending.final:
-            return ending
+        result = _attempt_here(launch, series, stop)
+        if result.code == 0 or stop.is_set:
+            return result
+        series.append(result)
+        say(f"attempt {result.attempt} failed with code {result.code}: {result.reason}")
+        if result.final:
+            return result
         if pauses.is_cut():
-            return ended(CANCELLED, "cancelled by SIGTERM", ending.attempt)
+            return ended(CANCELLED, "cancelled by SIGTERM", result.attempt)
 
 
-def _attempt_here(launch: Launch, series: Sequence[Ending], stop: StopRequest) -> Ending:
-    first = not any(ending.attempt for ending in series)
+def _attempt_here(
+    launch: Launch, series: Sequence[AttemptResult], stop: StopRequest
+) -> AttemptResult:
+    first = not any(result.attempt for result in series)
     try:
         number = claimed_number(launch, first=first)
     except HbsegError as error:
@@ -113,7 +115,7 @@ def _attempt_here(launch: Launch, series: Sequence[Ending], stop: StopRequest) -
     return execute_attempt(launch, number, series, stop)
 
 
-def _once_or_bug(launch: Launch, stop: StopRequest) -> Ending:
+def _once_or_bug(launch: Launch, stop: StopRequest) -> AttemptResult:
     """Make one attempt; a bug of the launcher must not leave a pod without a word."""
     try:
         return _once(launch, stop)
@@ -122,24 +124,26 @@ def _once_or_bug(launch: Launch, stop: StopRequest) -> Ending:
         return ended(BUG, f"bug in the launcher: {type(error).__name__}: {error}")
 
 
-def _once(launch: Launch, stop: StopRequest) -> Ending:
+def _once(launch: Launch, stop: StopRequest) -> AttemptResult:
     """Make one attempt, unless all is done or no attempt is left."""
     if launch.is_done():
         say(f"{launch.prefix} of run {launch.run.name} is done already")
         return ended(0, "")
     claimed = _claimed_with_patience(launch, stop)
-    if isinstance(claimed, Ending):
+    if isinstance(claimed, AttemptResult):
         return claimed
     number, before = claimed
     if before and used_up(before, launch.placement.retries):
         return _refused(launch, number, before)
-    ending = execute_attempt(launch, number, before, stop)
-    if ending.code != 0:
-        say(f"attempt {number} failed with code {ending.code}: {ending.reason}")
-    return ending
+    result = execute_attempt(launch, number, before, stop)
+    if result.code != 0:
+        say(f"attempt {number} failed with code {result.code}: {result.reason}")
+    return result
 
 
-def _claimed_with_patience(launch: Launch, stop: StopRequest) -> tuple[int, Endings] | Ending:
+def _claimed_with_patience(
+    launch: Launch, stop: StopRequest
+) -> tuple[int, AttemptResults] | AttemptResult:
     """Return an attempt and how the earlier ones of its series ended, or why there is none.
 
     Storage that does not answer is waited for as long as a step may wait for its start: no attempt
@@ -160,25 +164,25 @@ def _claimed_with_patience(launch: Launch, stop: StopRequest) -> tuple[int, Endi
             return ended(CANCELLED, "ended by SIGTERM").model_copy(update={"final": False})
 
 
-def _unclaimed(launch: Launch, error: HbsegError, series: Endings) -> Ending:
-    ending = ended(error.step_exit_code, str(error))
-    final = is_final(ending, series, launch.placement.retries)
-    return ending.model_copy(update={"final": final})
+def _unclaimed(launch: Launch, error: HbsegError, series: AttemptResults) -> AttemptResult:
+    result = ended(error.step_exit_code, str(error))
+    final = is_final(result, series, launch.placement.retries)
+    return result.model_copy(update={"final": final})
 
 
-def _refused(launch: Launch, number: int, before: Endings) -> Ending:
+def _refused(launch: Launch, number: int, before: AttemptResults) -> AttemptResult:
     """Return that no attempt is left: the last ones were killed before they could say so."""
-    killed = sum(ending is None for ending in before)
+    killed = sum(result is None for result in before)
     reason = (
         f"{killed} of the last {len(before)} attempts were killed together with their launcher, "
         "perhaps for want of memory"
     )
-    ending = ended(KILLED, reason, number)
+    result = ended(KILLED, reason, number)
     try:
-        return record_ending(launch.run, launch.step, ending)
+        return record_result(launch.run, launch.step, result)
     except HbsegError as error:
         say(f"warning: the end of attempt {number} is not in storage: {error}")
-        return ending
+        return result
 
 
 class _Pauses:
@@ -192,30 +196,30 @@ class _Pauses:
         """Make a pause; return whether SIGTERM ended it."""
         say(f"trying again in {self._seconds:g} s")
         cut = self._stop.wait(self._seconds)
-        self._seconds = min(2 * self._seconds, LONGEST_PAUSE)
+        self._seconds = min(2 * self._seconds, MAX_PAUSE)
         return cut
 
 
-def leave(job: Path, ending: Ending, in_pod: bool) -> int:
+def leave(job: Path, result: AttemptResult, in_pod: bool) -> int:
     """Write `exit.json` and, in a pod, the termination message; return the exit code."""
     with suppress(OSError):
         job.mkdir(parents=True, exist_ok=True)
         temporary = job / "exit.json.tmp"
-        temporary.write_bytes(ending.to_json())
+        temporary.write_bytes(result.to_json())
         os.replace(temporary, job / "exit.json")
     if not in_pod:
-        return ending.code
-    write_termination_message(ending)
-    return exit_code_of_pod(ending)
+        return result.code
+    write_termination_message(result)
+    return exit_code_of_pod(result)
 
 
-def exit_code_of_pod(ending: Ending) -> int:
+def exit_code_of_pod(result: AttemptResult) -> int:
     """Return the exit code that tells an operator whether to start the pod again."""
-    if ending.code in (0, TERMINATED):
-        return ending.code
-    if not ending.final:
+    if result.code in (0, TERMINATED):
+        return result.code
+    if not result.final:
         return TRANSIENT
-    return ending.code if ending.code in PERMANENT else GIVEN_UP
+    return result.code if result.code in PERMANENT else GIVEN_UP
 
 
 def _is_claimed(job: Path) -> bool:

@@ -14,7 +14,7 @@ from typing import BinaryIO, cast
 from hbseg.launcher.rank_logs import RankLogs
 from hbseg.launcher.root_cause import Cause
 from hbseg.launcher.stop_request import StopRequest
-from hbseg.system.processes import tied
+from hbseg.system.processes import dies_with_parent
 
 LOOK_SECONDS = 1.0
 """Between two looks whether the step must be ended."""
@@ -46,7 +46,7 @@ def run_process(
         Its code, 128 + n for signal n, and the cause for which it was ended here.
     """
     process = subprocess.Popen(
-        tied(command),
+        dies_with_parent(command),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

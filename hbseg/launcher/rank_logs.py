@@ -12,11 +12,11 @@ from typing import BinaryIO
 
 from hbseg.runs.attempts import now
 
-LARGEST_LOG = 32 << 20
+MAX_LOG = 32 << 20
 """Bytes of a rank's log that are copied: its end."""
-LARGEST_OWN_TEXT = 4 << 20
+MAX_OWN_TEXT = 4 << 20
 """Bytes of torchrun's own words that are looked at: its report is at their end."""
-LONGEST_LINE = 1 << 20
+MAX_LINE = 1 << 20
 STDOUT = 1
 
 _PREFIX = re.compile(rb"\[rank(\d+)\]:")
@@ -53,7 +53,7 @@ class RankLogs:
         *lines, self._partial = (self._partial + data).split(b"\n")
         for line in lines:
             self._write(line)
-        if len(self._partial) > LONGEST_LINE:
+        if len(self._partial) > MAX_LINE:
             self._write(self._partial)
             self._partial = self._label_of_rest(self._partial)
 
@@ -68,7 +68,7 @@ class RankLogs:
         """Return what torchrun itself said."""
         with suppress(OSError):
             path = self.folder / f"{self._own}.log"
-            return end_of(path, LARGEST_OWN_TEXT).decode(errors="replace")
+            return end_of(path, MAX_OWN_TEXT).decode(errors="replace")
         return ""
 
     def end_of_rank(self, rank: int) -> str:
@@ -116,7 +116,7 @@ class RankLogs:
             self._echo = False  # nobody reads it any more; the files go on
 
 
-def end_of(path: Path, limit: int = LARGEST_LOG) -> bytes:
+def end_of(path: Path, limit: int = MAX_LOG) -> bytes:
     """Return the last `limit` bytes of a log, from the start of a line on."""
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)

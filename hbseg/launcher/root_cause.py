@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hbseg.errors import UnreachableError
 from hbseg.launcher.rank_logs import RankLogs
-from hbseg.runs.attempts import TERMINATED, Ending, now
+from hbseg.runs.attempts import TERMINATED, AttemptResult, now
 
 TRANSIENT = UnreachableError.step_exit_code
 CANCELLED = TERMINATED
@@ -34,33 +34,35 @@ class Cause:
     code: int
     reason: str
     rank: int | None = None
-    lost_peer: bool = False
+    peer_lost: bool = False
     """Whether only another process was missed."""
 
-    def ending(self, attempt: int) -> Ending:
-        """Return the ending of an attempt, as of now."""
-        return Ending(
+    def result(self, attempt: int) -> AttemptResult:
+        """Return the result of an attempt, as of now."""
+        return AttemptResult(
             code=self.code,
             reason=self.reason,
             attempt=attempt,
             finished=now(),
             rank=self.rank,
-            lost_peer=self.lost_peer,
+            peer_lost=self.peer_lost,
         )
 
 
-def ended(code: int, reason: str, attempt: int = 0) -> Ending:
+def ended(code: int, reason: str, attempt: int = 0) -> AttemptResult:
     """Return how an attempt ended, as of now."""
-    return Cause(code, reason).ending(attempt)
+    return Cause(code, reason).result(attempt)
 
 
-def explained(code: int, logs: RankLogs, failures: Path, number: int, *, stopped: bool) -> Ending:
+def explained(
+    code: int, logs: RankLogs, failures: Path, number: int, *, stopped: bool
+) -> AttemptResult:
     """Return how the attempt ended: the root cause, where its code is not 0."""
     if code == 0:
         return ended(0, "", number)
     if stopped:
         return ended(CANCELLED, "cancelled by SIGTERM", number)
-    return _cause(code, logs, failures).ending(number)
+    return _cause(code, logs, failures).result(number)
 
 
 def _cause(code: int, logs: RankLogs, failures: Path) -> Cause:
@@ -71,25 +73,25 @@ def _cause(code: int, logs: RankLogs, failures: Path) -> Cause:
             return _killed_rank(rank, -rank_code, logs)
     recorded = records(failures)
     found = min(recorded, key=_order, default=None)
-    if found is not None and found.code != CANCELLED and not found.lost_peer:
+    if found is not None and found.code != CANCELLED and not found.peer_lost:
         return found
     for rank, rank_code in exits.items():
         if rank not in {record.rank for record in recorded}:
             return Cause(rank_code, _no_record(f"rank {rank}", rank_code, logs), rank)
-    if found is not None and (exits or found.lost_peer):
+    if found is not None and (exits or found.peer_lost):
         return found
     return _without_ranks(code, logs)
 
 
 def _order(record: Record) -> tuple[bool, bool, float]:
-    return record.code == CANCELLED, record.lost_peer, record.time
+    return record.code == CANCELLED, record.peer_lost, record.time
 
 
 def _killed_rank(rank: int, signum: int, logs: RankLogs) -> Cause:
     aborted = signum == signal.SIGABRT
     if aborted and (said := _NCCL_GAVE_UP.search(logs.end_of_rank(rank))):
         reason = f"rank {rank} lost another process: NCCL gave up ({said[1].lower()})"
-        return Cause(TRANSIENT, reason, rank, lost_peer=True)
+        return Cause(TRANSIENT, reason, rank, peer_lost=True)
     return Cause(128 + signum, _signal_reason(f"rank {rank}", signum), rank)
 
 
@@ -98,10 +100,10 @@ def _without_ranks(code: int, logs: RankLogs) -> Cause:
     said = logs.own_text()
     if _OTHERS_ABSENT.search(said):
         reason = "the other nodes did not come: rendezvous timed out"
-        return Cause(TRANSIENT, reason, lost_peer=True)
+        return Cause(TRANSIENT, reason, peer_lost=True)
     if _OTHERS_LOST.search(said):
         reason = "the node that keeps the rendezvous is gone or cannot be reached"
-        return Cause(TRANSIENT, reason, lost_peer=True)
+        return Cause(TRANSIENT, reason, peer_lost=True)
     if code > 128 and code != TRANSIENT:
         return Cause(code, _signal_reason("the step", code - 128))
     return Cause(code, _no_record("the step", code, logs))
@@ -158,7 +160,7 @@ def records(failures: Path) -> list[Record]:
                     code=int(data["code"]),
                     reason=str(data["reason"]),
                     rank=int(data["rank"]),
-                    lost_peer=bool(data.get("lost_peer", False)),
+                    peer_lost=bool(data.get("peer_lost", False)),
                     time=float(data["time"]),
                 )
             )

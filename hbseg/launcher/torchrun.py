@@ -23,7 +23,7 @@ _OPERATORS = re.compile(
 """Variables with which an operator or an outer torchrun speaks to torchrun and to ranks."""
 _MEETING = re.compile(r"PET_(RDZV_.*|NNODES|NODE_RANK|LOCAL_ADDR)")
 """Those of them that several nodes need to meet."""
-SHORTEST_COLLECTIVE = 120.0
+MIN_COLLECTIVE = 120.0
 """Seconds."""
 _CACHES = {
     "TORCHINDUCTOR_CACHE_DIR": "inductor",
@@ -113,9 +113,9 @@ def step_environment(
 def collective_timeout(stall_timeout: float) -> float:
     """Return the seconds that a rank waits for the others: so long that a stall is seen before.
 
-    Never less than `SHORTEST_COLLECTIVE`: the first meeting waits for ranks that still load torch.
+    Never less than `MIN_COLLECTIVE`: the first meeting waits for ranks that still load torch.
     """
-    return max(SHORTEST_COLLECTIVE, stall_timeout * 1.1 + 10.0)
+    return max(MIN_COLLECTIVE, stall_timeout * 1.1 + 10.0)
 
 
 def _own_environment(*, several_meet: bool) -> dict[str, str]:

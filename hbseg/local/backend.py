@@ -30,7 +30,7 @@ from hbseg.config.placement import Placement
 from hbseg.documents import Document, load_yaml
 from hbseg.errors import ConflictError, DeniedError, HbsegError, UsageError
 from hbseg.launcher.main import STOP_SECONDS
-from hbseg.runs.attempts import Ending, now
+from hbseg.runs.attempts import AttemptResult, now
 from hbseg.runs.backend import JobState, Phase, RunEvent
 from hbseg.runs.logs import (
     attempts_here,
@@ -45,7 +45,14 @@ from hbseg.runs.run import Run
 from hbseg.runs.step_call import MODULES, StepCall, runs_url
 from hbseg.runs.task import SHORT, Step, Task
 from hbseg.storage.markers import MARKER
-from hbseg.system.processes import ProcessId, identified, is_alive, send, tied, wait_for_end
+from hbseg.system.processes import (
+    ProcessId,
+    dies_with_parent,
+    identified,
+    is_alive,
+    send,
+    wait_for_end,
+)
 
 CANCEL_SECONDS = STOP_SECONDS + 10.0
 """From a cancel's SIGTERM to the launcher's SIGKILL."""
@@ -64,7 +71,7 @@ class Job(Document):
     pid: int
     birth: float
     """Start of the process, as `hbseg.system.processes` tells it."""
-    tied: bool
+    dies_with_parent: bool
     """Whether it ends with the process that started it."""
     placement: Placement
     started: str
@@ -79,8 +86,8 @@ class Job(Document):
 class LocalBackend:
     """Runs tasks as processes of this machine.
 
-    With `tied`, what it starts ends with the thread that called `submit`, whatever ends that;
-    without, it runs on by itself.
+    With `dies_with_parent`, what it starts ends with the thread that called `submit`, whatever ends
+    that thread; without, it keeps running.
     """
 
     name = "local"
@@ -90,11 +97,11 @@ class LocalBackend:
         self,
         state: Path | None = None,
         *,
-        tied: bool = False,
+        dies_with_parent: bool = False,
         modules: Mapping[Step, str] = MODULES,
     ) -> None:
         self._state = Path(os.path.abspath(state or default_state()))
-        self._tied = tied
+        self._dies_with_parent = dies_with_parent
         self._modules = modules
 
     def submit(self, run: Run, task: Task, placement: Placement, *, data: str) -> JobState:
@@ -129,14 +136,14 @@ class LocalBackend:
         attempt = max(attempts_here(job), default=0)
         if self._is_running(job):
             return JobState(Phase.RUNNING, attempt)
-        ending = _read_ending(job)
-        if ending is not None and ending.code == 0:
-            return JobState(Phase.SUCCEEDED, ending.attempt, 0)
+        result = _read_result(job)
+        if result is not None and result.code == 0:
+            return JobState(Phase.SUCCEEDED, result.attempt, 0)
         if (job / "cancelled").exists():
             return JobState(Phase.CANCELLED, attempt, 128 + signal.SIGTERM, "cancelled")
-        if ending is None:
+        if result is None:
             return JobState(Phase.FAILED, attempt, KILLED, "killed, with its launcher")
-        return JobState(Phase.FAILED, ending.attempt, ending.code, ending.reason)
+        return JobState(Phase.FAILED, result.attempt, result.code, result.reason)
 
     def wait(self, run: Run, task_name: str, timeout: float | None = None) -> JobState:
         """Return the state when the task has ended, or after `timeout` seconds as it is then."""
@@ -256,7 +263,7 @@ class LocalBackend:
         ]
         with (job / "launcher.log").open("ab") as log:
             launcher = subprocess.Popen(
-                tied(command) if self._tied else command,
+                dies_with_parent(command) if self._dies_with_parent else command,
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -271,7 +278,7 @@ class LocalBackend:
                 spec_hash=task.spec.digest(),
                 pid=process.pid,
                 birth=process.birth,
-                tied=self._tied,
+                dies_with_parent=self._dies_with_parent,
                 placement=placement,
                 started=now(),
             )
@@ -389,9 +396,11 @@ def _read_job(job: Path) -> Job | None:
     return None
 
 
-def _read_ending(job: Path) -> Ending | None:
+def _read_result(job: Path) -> AttemptResult | None:
     with suppress(OSError, ValueError, HbsegError):
-        return Ending.from_mapping(json.loads((job / "exit.json").read_bytes()), source=str(job))
+        return AttemptResult.from_mapping(
+            json.loads((job / "exit.json").read_bytes()), source=str(job)
+        )
     return None
 
 

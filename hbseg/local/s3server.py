@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Self
 
 from hbseg.errors import NotFoundError, UnreachableError
 from hbseg.storage.s3 import new_session
-from hbseg.system.processes import stop, tied
+from hbseg.system.processes import dies_with_parent, stop
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -123,7 +123,7 @@ class EmbeddedS3:
         log_path = self._folder / "weed.log"
         with log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                tied(self._command(weed)),
+                dies_with_parent(self._command(weed)),
                 cwd=self._folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

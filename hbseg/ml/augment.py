@@ -20,11 +20,11 @@ SHADING_CELLS = 4
 """Cells along each side of the grid whose smooth interpolation is the shading."""
 SHADING_ADDED = 0.3
 """Share of the shading that is added rather than multiplied."""
-LARGEST_EDGE_TILT = 12.0
+MAX_EDGE_TILT = 12.0
 """Degrees by which a collimation edge leans at most."""
 DEEPEST_EDGE = 0.45
 """Half-sides that an edge may cut off."""
-LARGEST_CUTOUT = 0.15
+MAX_CUTOUT = 0.15
 """Half-sides of a rectangle at most."""
 
 
@@ -152,7 +152,7 @@ def _with_edges(
 ) -> tuple[Tensor, Tensor]:
     for side in range(4):
         present = draws.happens(block.border_probability)
-        tilt = draws.uniform(-LARGEST_EDGE_TILT, LARGEST_EDGE_TILT) * draws.happens(0.5)
+        tilt = draws.uniform(-MAX_EDGE_TILT, MAX_EDGE_TILT) * draws.happens(0.5)
         angle = (tilt + 90 * side).deg2rad()
         distance = 1 - DEEPEST_EDGE * draws.uniform(0, 1) ** 1.5
         distance = torch.where(present, distance, torch.full_like(distance, math.inf))
@@ -168,8 +168,8 @@ def _with_cutouts(images: Tensor, block: AugmentBlock, draws: Draws) -> Tensor:
     for _ in range(2):
         present = draws.happens(block.cutout_probability)
         centre_x, centre_y = draws.uniform(-1, 1), draws.uniform(-1, 1)
-        width = draws.uniform(0.02, LARGEST_CUTOUT) * present
-        height = draws.uniform(0.02, LARGEST_CUTOUT) * present
+        width = draws.uniform(0.02, MAX_CUTOUT) * present
+        height = draws.uniform(0.02, MAX_CUTOUT) * present
         columns = (axis[None] - centre_x[:, None]).abs() < width[:, None]
         rows = (axis[None] - centre_y[:, None]).abs() < height[:, None]
         covered = rows[:, None, :, None] & columns[:, None, None, :]

@@ -118,7 +118,7 @@ def world(process_group: str) -> Iterator[World]:
         dist.init_process_group(process_group, timeout=collective_timeout())
         yield World(rank, size, device)
     except RuntimeError as error:
-        if is_lost_peer(error):
+        if is_peer_lost(error):
             raise PeerLost(f"rank {rank} lost another process: {error}") from error
         raise
     dist.destroy_process_group()
@@ -152,7 +152,7 @@ def collective_timeout() -> timedelta:
     return timedelta(seconds=float(told) if told else COLLECTIVE_SECONDS)
 
 
-def is_lost_peer(error: RuntimeError) -> bool:
+def is_peer_lost(error: RuntimeError) -> bool:
     """Return whether an error says that another process is gone or does not answer.
 
     torch has types for the network and the store; gloo's errors are plain RuntimeErrors, which

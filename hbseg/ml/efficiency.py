@@ -25,7 +25,7 @@ from hbseg.ml.checkpoint import LoadedModel
 from hbseg.ml.engines.card import Engine, EngineCard, Images, Logits, Versions, check_card
 from hbseg.ml.engines.compile import eager_logits, scaled
 from hbseg.ml.engines.opening import num_threads
-from hbseg.runs.progress import Beats
+from hbseg.runs.progress import Heartbeat
 
 EFFICIENCY = "efficiency.json"
 MIB = 2**20
@@ -84,7 +84,7 @@ def measure(
     pictures: Sequence[NDArray[np.uint8]],
     open_engine: Callable[[], Engine],
     load_model: Callable[[], LoadedModel],
-    beats: Beats | None = None,
+    heartbeat: Heartbeat | None = None,
 ) -> Efficiency:
     """Return the figures of an engine and of its network.
 
@@ -93,7 +93,7 @@ def measure(
         pictures: grey levels, uint8 [height, width], at least one; repeated to fill a batch.
         open_engine: opens the engine; it is called first.
         load_model: loads the network; it is called when the engine is gone.
-        beats: is told of each call, outside the time that is measured.
+        heartbeat: is told of each call, outside the time that is measured.
 
     Raises:
         ContractError: the engine was compiled from other weights.
@@ -102,7 +102,7 @@ def measure(
     engine = open_engine()
     card = engine.card
     batch_bhw = _batch(pictures, card)
-    calls = _Calls(beats or Beats(), 2 * (spec.warmup + spec.iterations))
+    calls = _Calls(heartbeat or Heartbeat(), 2 * (spec.warmup + spec.iterations))
     engine_latency = latency(engine.logits, batch_bhw, spec, calls.count)
     del engine
     loaded = load_model()
@@ -115,14 +115,14 @@ def measure(
 class _Calls:
     """Tells of the calls of both networks."""
 
-    def __init__(self, beats: Beats, total: int) -> None:
-        self._beats, self._total, self._done = beats, total, 0
-        beats.beat(0, total, "calls")
+    def __init__(self, heartbeat: Heartbeat, total: int) -> None:
+        self._heartbeat, self._total, self._done = heartbeat, total, 0
+        heartbeat.beat(0, total, "calls")
 
     def count(self) -> None:
         """Tell of one more call."""
         self._done += 1
-        self._beats.beat(self._done, self._total, "calls")
+        self._heartbeat.beat(self._done, self._total, "calls")
 
 
 def _nothing() -> None:

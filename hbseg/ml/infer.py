@@ -24,7 +24,7 @@ from hbseg.errors import ContractError, InvalidInput, NotFoundError
 from hbseg.ml.engines.card import Engine
 from hbseg.ml.predict import Prediction, Source, Unreadable, predict
 from hbseg.ml.sources import Truth, check_names, say
-from hbseg.runs.progress import Beats
+from hbseg.runs.progress import Heartbeat
 from hbseg.runs.task import SHORT
 from hbseg.storage.markers import sha256_of, sha256_of_file
 from hbseg.storage.store import Store
@@ -107,9 +107,9 @@ class InferStep:
         *,
         identity: str,
         truth: Truth | None = None,
-        beats: Beats | None = None,
+        heartbeat: Heartbeat | None = None,
     ) -> None:
-        self._beats = beats or Beats()
+        self._heartbeat = heartbeat or Heartbeat()
         self._spec = spec
         self._engine = engine
         self._folder = folder
@@ -147,7 +147,7 @@ class InferStep:
 
     def _merge(self, sources: Sequence[Source], merged: Path) -> list[Part]:
         parts = []
-        self._beats.beat(0, len(sources), "images")
+        self._heartbeat.beat(0, len(sources), "images")
         with merged.open("wb") as file:
             file.write(submission.header().encode())
             done = 0
@@ -156,7 +156,7 @@ class InferStep:
                 file.write(rows)
                 parts.append(part)
                 done += len(chunk)
-                self._beats.beat(done, len(sources), "images")
+                self._heartbeat.beat(done, len(sources), "images")
         return parts
 
     def _make_share(self, sources: Sequence[Source], share: Share) -> bool:
@@ -165,7 +165,7 @@ class InferStep:
         mine = [(number, chunk) for number, chunk in chunks if share.has(number)]
         images, done = sum(len(chunk) for _, chunk in mine), 0
         for number, chunk in mine:
-            self._beats.beat(done, images, "images")
+            self._heartbeat.beat(done, images, "images")
             if self._stored(number, chunk) is None:
                 self._compute(number, chunk)
             done += len(chunk)
@@ -190,7 +190,7 @@ class InferStep:
         start = time.perf_counter()
         rows, pictures, unreadable, dice = [], [], [], []
         for item in self._predictions(sources):
-            self._beats.again()
+            self._heartbeat.touch()
             if isinstance(item, Unreadable):
                 unreadable.append(self._left_out(item))
                 continue

@@ -15,7 +15,7 @@ from hbseg.anatomy import NUM_BONES
 from hbseg.config.specs import ModelBlock
 from hbseg.errors import ContractError, SpecError
 
-SMALLEST_DEVIATION = 1.0
+MIN_DEVIATION = 1.0
 """Grey levels; an empty picture must not become noise of unit variance."""
 
 
@@ -61,7 +61,7 @@ def standardised(images_b1hw: Tensor) -> Tensor:
     images = images_b1hw.float()
     mean = images.mean(dim=(1, 2, 3), keepdim=True)
     variance = (images - mean).square().mean(dim=(1, 2, 3), keepdim=True)
-    return (images - mean) / variance.sqrt().clamp_min(SMALLEST_DEVIATION)
+    return (images - mean) / variance.sqrt().clamp_min(MIN_DEVIATION)
 
 
 def load_encoder(model: Segmenter, weights: Mapping[str, Tensor]) -> None:

@@ -16,7 +16,7 @@ from hbseg.rle import Runs
 from hbseg.runs.task import SHORT
 from hbseg.storage.store import Store
 
-MOST_LINES = 20
+MAX_LINES = 20
 """Skipped files that are named one by one."""
 
 Truth = Callable[[str], list[Runs]]
@@ -57,10 +57,10 @@ def folder_sources(folder: Store) -> list[Source]:
             sources.append(Source(entry.key, _loader(folder, entry.key), tag=str(entry.size)))
         else:
             skipped.append(entry.key)
-    for key in skipped[:MOST_LINES]:
+    for key in skipped[:MAX_LINES]:
         say(f"skipped {key}: not a picture ({', '.join(PICTURE_SUFFIXES)})")
-    if len(skipped) > MOST_LINES:
-        say(f"skipped {len(skipped) - MOST_LINES} more files that are no pictures")
+    if len(skipped) > MAX_LINES:
+        say(f"skipped {len(skipped) - MAX_LINES} more files that are no pictures")
     if not sources:
         expected = f"expected {', '.join(PICTURE_SUFFIXES)}"
         raise NotFoundError(f"no pictures in {folder.url}", expected)

@@ -33,7 +33,7 @@ from hbseg.ml.loss import segmentation_loss
 from hbseg.ml.model import Segmenter
 from hbseg.ml.samples import Batch, SampleReader, epoch_batches, log_odds, read_ahead
 from hbseg.ml.validation import Validation
-from hbseg.runs.progress import Beats
+from hbseg.runs.progress import Heartbeat
 from hbseg.storage.markers import sha256_of
 from hbseg.storage.store import Store
 
@@ -45,7 +45,7 @@ PRECISIONS = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
 @dataclass(frozen=True)
-class Setting:
+class StageInputs:
     """What a training stage is given."""
 
     spec: TrainSpec
@@ -62,7 +62,7 @@ class Setting:
     """Puts weights into the new network; returns whether the head is trained already."""
     say: Callable[[str], None]
     """Prints a line for people; silent on ranks above 0."""
-    beats: Beats = field(default_factory=Beats)
+    heartbeat: Heartbeat = field(default_factory=Heartbeat)
     """Where the process says how far it is."""
 
 
@@ -76,7 +76,7 @@ class Trained:
 
 
 @dataclass
-class Progress:
+class TrainingProgress:
     """Where the training stands; the part of a checkpoint that is no tensor."""
 
     epoch: int = 0
@@ -88,7 +88,7 @@ class Progress:
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
-def train(setting: Setting, world: World) -> Trained | None:
+def train(setting: StageInputs, world: World) -> Trained | None:
     """Train the stage, or what is left of it; returns what rank 0 put in storage.
 
     Raises:
@@ -99,9 +99,9 @@ def train(setting: Setting, world: World) -> Trained | None:
 
 
 class _Training:
-    def __init__(self, setting: Setting, world: World) -> None:
+    def __init__(self, setting: StageInputs, world: World) -> None:
         self.setting, self.spec, self.world = setting, setting.spec, world
-        self.progress = Progress()
+        self.progress = TrainingProgress()
         self.share = _share_of_batch(self.spec, world)
         self.precision = PRECISIONS[self.spec.run.precision]
         dataset, fold, size = setting.dataset, self.spec.dataset.fold, self.spec.dataset.image_size
@@ -109,7 +109,7 @@ class _Training:
             dataset, dataset.samples("train", fold), size, setting.work / "samples"
         )
         self.validation = Validation(
-            dataset, dataset.samples("validation", fold), size, world, setting.beats
+            dataset, dataset.samples("validation", fold), size, world, setting.heartbeat
         )
         self.steps_per_epoch = max(1, len(self.reader) // self.spec.run.global_batch_size)
         self.total_steps = self.steps_per_epoch * self.spec.run.epochs
@@ -157,7 +157,7 @@ class _Training:
             return
         _restore(self.checkpoints.load(state, TRAINING_FILE), self.model, self.optimiser)
         self.average.load_state_dict(self.checkpoints.load(state, AVERAGE_FILE))
-        self.progress = Progress(
+        self.progress = TrainingProgress(
             epoch=state.epoch,
             step=state.step,
             position=state.position,
@@ -210,7 +210,7 @@ class _Training:
     def _beat(self) -> None:
         progress, epochs = self.progress, self.spec.run.epochs
         epoch = min(progress.epoch + 1, epochs)
-        self.setting.beats.beat(
+        self.setting.heartbeat.beat(
             progress.step, self.total_steps, "steps", epoch=epoch, epochs=epochs
         )
 
@@ -224,7 +224,7 @@ class _Training:
             weight = len(batch.indices[chosen]) / self.share
             with nullcontext() if last or self.world.size == 1 else self.network.no_sync():  # type: ignore[operator]
                 loss = self._loss(batch, chosen) * weight
-                self.setting.beats.again(waits=last and self.world.size > 1)
+                self.setting.heartbeat.touch(waiting_for_peers=last and self.world.size > 1)
                 loss.backward()  # type: ignore[no-untyped-call]
             total += loss.item()
         return total
@@ -312,7 +312,7 @@ class _Training:
             self._write(self._state())
             self.setting.stage.put(METRICS, _lines(self.progress.history))
             self._forget_old()
-        self.setting.beats.again(waits=self.world.size > 1)
+        self.setting.heartbeat.touch(waiting_for_peers=self.world.size > 1)
         self.world.wait()
 
     def _write(self, state: TrainingState) -> None:

@@ -19,11 +19,11 @@ from hbseg.ml.distributed import World
 from hbseg.ml.frame import Frame
 from hbseg.ml.model import Segmenter
 from hbseg.ml.native import native_runs
-from hbseg.runs.progress import Beats
+from hbseg.runs.progress import Heartbeat
 
 
 @dataclass(frozen=True)
-class Truth:
+class ValidationSample:
     """A validation picture as the network sees it, and its true runs at native size."""
 
     image_hw: Tensor
@@ -45,25 +45,25 @@ class Validation:
         samples: Sequence[Sample],
         size: int,
         world: World,
-        beats: Beats | None = None,
+        heartbeat: Heartbeat | None = None,
     ) -> None:
-        self._beats = beats or Beats()
+        self._heartbeat = heartbeat or Heartbeat()
         self._world = world
         self._dataset = dataset
         self._samples = samples[world.rank :: world.size]
         self._size = size
-        self._truths: list[Truth] = []
+        self._truths: list[ValidationSample] = []
 
     def mean_dice(self, model: Segmenter, precision: torch.dtype) -> dict[str, float]:
         """Return each bone's mean Dice over the whole fold, on every process."""
         sums = torch.zeros(NUM_BONES + 1, dtype=torch.float64)
         for truth in self._read():
-            self._beats.again()
+            self._heartbeat.touch()
             logits = self._logits(model, truth.image_hw, precision)
             predicted = native_runs(logits, truth.frame)
             sums[:NUM_BONES] += torch.from_numpy(dice_of_bones(predicted, truth.runs))
             sums[NUM_BONES] += 1
-        self._beats.again(waits=self._world.size > 1)
+        self._heartbeat.touch(waiting_for_peers=self._world.size > 1)
         total = self._world.sum(sums)
         means = (total[:NUM_BONES] / total[NUM_BONES]).tolist()
         return dict(zip(BONES, means, strict=True))
@@ -79,15 +79,15 @@ class Validation:
             logits: NDArray[np.float32] = model(image)[0].float().cpu().numpy()
         return logits
 
-    def _read(self) -> list[Truth]:
+    def _read(self) -> list[ValidationSample]:
         # Runs and the small picture: about 150 kB each, so that a fold of thousands still fits.
         if not self._truths:
             self._truths = [self._truth(sample) for sample in self._samples]
         return self._truths
 
-    def _truth(self, sample: Sample) -> Truth:
-        self._beats.again()
+    def _truth(self, sample: Sample) -> ValidationSample:
+        self._heartbeat.touch()
         frame = Frame.of(sample.height, sample.width, self._size)
         picture, polygons = self._dataset.load(sample)
         image = torch.from_numpy(frame.to_network(picture))
-        return Truth(image, frame, true_runs(polygons, sample.shape))
+        return ValidationSample(image, frame, true_runs(polygons, sample.shape))

@@ -18,7 +18,7 @@ from hbseg.data.dataset import Dataset, open_version
 from hbseg.data.shards import Sample
 from hbseg.errors import ContractError, NotFoundError
 from hbseg.report import sources
-from hbseg.report.contents import Contents, Hand, Latency, Stage, StepVersion
+from hbseg.report.contents import Contents, Latency, ReportedHand, Stage, StepVersion
 from hbseg.report.html import render
 from hbseg.report.overlay import draw_overlay
 from hbseg.runs.task import SHORT
@@ -146,7 +146,7 @@ def _efficiency(text: bytes | None) -> tuple[tuple[Latency, ...], str]:
 
 def _hands(
     dataset: Dataset | None, folder: _Folder | None, work: Path, pictures: int
-) -> tuple[tuple[Hand, ...], int | None]:
+) -> tuple[tuple[ReportedHand, ...], int | None]:
     """Return test hands with their masks, and how many images the submission has."""
     if folder is None:
         return (), None
@@ -185,7 +185,7 @@ def _read_submission(path: Path, names: set[str]) -> Submitted:
     return found
 
 
-def _hand(dataset: Dataset, sample: Sample, codes: Mapping[str, str], limit: int) -> Hand:
+def _hand(dataset: Dataset, sample: Sample, codes: Mapping[str, str], limit: int) -> ReportedHand:
     gray = dataset.picture(sample)
     try:
         runs = [rle.from_text(codes.get(bone, ""), gray.size) for bone in BONES]
@@ -195,7 +195,7 @@ def _hand(dataset: Dataset, sample: Sample, codes: Mapping[str, str], limit: int
         ) from None
     jpeg, (height, width) = as_jpeg(draw_overlay(gray, runs), limit)
     missing = tuple(bone for bone, found in zip(BONES, runs, strict=True) if not len(found))
-    return Hand(_name(sample), jpeg, width, height, missing)
+    return ReportedHand(_name(sample), jpeg, width, height, missing)
 
 
 def as_jpeg(picture: NDArray[np.uint8], limit: int) -> tuple[bytes, tuple[int, int]]:

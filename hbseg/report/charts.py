@@ -24,7 +24,7 @@ HEIGHT: Final = 270
 LEFT, RIGHT, TOP, BOTTOM = 46, 14, 14, 36
 _NAMES_HEIGHT: Final = 92
 """Room for names below a chart, written upwards."""
-_MOST_DOTS: Final = 60
+_MAX_DOTS: Final = 60
 """Epochs of a stage above which only the line is drawn."""
 
 Reading = Callable[[Epoch], float | None]
@@ -144,7 +144,7 @@ def _stage_line(
     dots = [
         tag("circle", tag("title", f"{name}: {value:.4f}"), cx=x, cy=y, r=2.6)
         for (x, y), (_, value) in zip(points, lines[name], strict=True)
-        if len(points) <= _MOST_DOTS
+        if len(points) <= _MAX_DOTS
     ]
     return tag("g", tag("polyline", points=path), *dots, class_=f"line stage{index + 1}")
 

@@ -48,7 +48,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Hand:
+class ReportedHand:
     """A picture with its masks drawn on it."""
 
     name: str
@@ -89,7 +89,7 @@ class Contents:
     stages: tuple[Stage, ...] = ()
     validation: Mapping[tuple[str, str], float] = field(default_factory=dict)
     """Dice of the engine by image and bone, on the validation split."""
-    hands: tuple[Hand, ...] = ()
+    hands: tuple[ReportedHand, ...] = ()
     num_test_images: int | None = None
     latencies: tuple[Latency, ...] = ()
     efficiency_document: str = ""

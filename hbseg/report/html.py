@@ -9,7 +9,7 @@ import numpy as np
 
 from hbseg.anatomy import BONES
 from hbseg.report import charts, tables
-from hbseg.report.contents import Contents, Hand, Latency, Stage
+from hbseg.report.contents import Contents, Latency, ReportedHand, Stage
 from hbseg.report.legend import FULL_NAMES
 from hbseg.report.markup import Child, Element, document, tag
 from hbseg.report.style import CSS
@@ -190,7 +190,7 @@ def _hands(contents: Contents) -> list[Child]:
     ]
 
 
-def _hand(number: int, hand: Hand) -> Element:
+def _hand(number: int, hand: ReportedHand) -> Element:
     found = len(BONES) - len(hand.missing)
     alt = f"Radiograph {hand.name} with the masks of {found} bones"
     missing = ", ".join(FULL_NAMES.get(bone, bone) for bone in hand.missing)

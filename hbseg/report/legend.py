@@ -17,7 +17,7 @@ _INK: Final = (226, 229, 233)
 _FAINT: Final = (142, 149, 158)
 _FONT: Final = cv2.FONT_HERSHEY_SIMPLEX
 _ROWS_PER_HEIGHT: Final = 46
-_LEAST_ROW: Final = 15
+_MIN_ROW: Final = 15
 """Height of a line of text in pixels below which it cannot be read."""
 _LETTER: Final = 1 / 34
 """Size of the letters (OpenCV's scale) in a line of 1 pixel."""
@@ -46,7 +46,7 @@ def with_legend(picture: Bytes) -> Bytes:
     panel's colour.
     """
     height = picture.shape[0]
-    row = max(height / _ROWS_PER_HEIGHT, float(_LEAST_ROW))
+    row = max(height / _ROWS_PER_HEIGHT, float(_MIN_ROW))
     lines = _lines()
     needed = round(row * (len(lines) + 2))
     width = max(cv2.getTextSize(text, _FONT, row * _LETTER, 2)[0][0] for _, text in lines)

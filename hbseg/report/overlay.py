@@ -27,7 +27,7 @@ FILL_TEXTURE: Final = 0.6
 """Share of the fill's brightness that follows the radiograph, so that trabeculae stay visible."""
 OUTLINE: Final = 0.95
 """Opacity of the outline."""
-LEAST_LUMA: Final = 120
+MIN_LUMA: Final = 120
 """Outlines are lightened to at least this luma (0 to 255): pure blue is lost on a dark film."""
 LINE_PER_SIDE: Final = 1 / 600
 """Width of the outline, as a fraction of the picture's geometric mean side: 3.4 px at 2048."""
@@ -35,7 +35,7 @@ RIM: Final = 3
 """The outline lies inside its mask; its soft edge reaches at most so many line widths outside."""
 
 _DARK_PERCENTILE, _BRIGHT_PERCENTILE = 1.0, 99.7
-_LARGEST_GAIN = 1.8
+_MAX_GAIN = 1.8
 _MIDDLE = 0.36
 """Brightness that the median of what is not background is brought towards."""
 _GAMMA = (0.65, 1.2)
@@ -83,9 +83,9 @@ def line_width(height: int, width: int) -> float:
 
 
 def outline_colour(colour: Colour) -> Colour:
-    """Return `colour`, mixed with so much white that it has `LEAST_LUMA` (weights of BT.601)."""
+    """Return `colour`, mixed with so much white that it has `MIN_LUMA` (weights of BT.601)."""
     luma = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2]
-    white = max(0.0, (LEAST_LUMA - luma) / (255 - luma)) if luma < 255 else 0.0
+    white = max(0.0, (MIN_LUMA - luma) / (255 - luma)) if luma < 255 else 0.0
     red, green, blue = (round(channel + (255 - channel) * white) for channel in colour)
     return red, green, blue
 
@@ -98,7 +98,7 @@ def stretched(gray: Bytes) -> Bytes:
     """
     histogram = np.bincount(gray[::2, ::2].ravel(), minlength=256)
     dark, bright = _percentiles(histogram, (_DARK_PERCENTILE, _BRIGHT_PERCENTILE))
-    span = max(bright - dark, 255 / _LARGEST_GAIN)
+    span = max(bright - dark, 255 / _MAX_GAIN)
     levels = np.clip((np.arange(256) - dark) / span, 0, 1)
     (middle,) = _percentiles(histogram * (np.arange(256) > (dark + bright) / 8), (50,))
     level = float(np.clip(levels[int(middle)], 0.02, 0.98))

@@ -5,7 +5,7 @@ Numbers are counted for each step of a run, over all its tasks, so that
 An execution on several nodes is one attempt: whichever node comes first takes the number, the
 others join it. How it ended stands in it; of several nodes' words, the one that tells more.
 
-    attempts/<step>/<number>.json          the attempt, in the end with its ending
+    attempts/<step>/<number>.json          the attempt, in the end with its result
     attempts/<step>/<number>/<node>.json   a node's part in it
 """
 
@@ -16,6 +16,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Literal
 
+from pydantic import Field
+
 from hbseg.documents import Document
 from hbseg.errors import HbsegError, NotFoundError, SpecError
 from hbseg.runs.run import Run
@@ -25,10 +27,11 @@ TERMINATED = 143
 """Exit code after SIGTERM: a cancel, or a machine that is taken away."""
 
 
-class Ending(Document):
+class AttemptResult(Document):
     """How an execution ended: `exit.json` of a job, `failures/<step>/<attempt>.json` of a run.
 
-    A pod's termination message is the same document.
+    A pod's termination message is the same document. What is stored keeps the names that it has
+    had from the beginning: `kind: Ending`, `lost_peer`, and `ending` in an attempt.
     """
 
     kind: Literal["Ending"] = "Ending"
@@ -43,7 +46,7 @@ class Ending(Document):
     """Process of the training that was the cause, where it is known."""
     final: bool = True
     """Whether no further attempt follows."""
-    lost_peer: bool = False
+    peer_lost: bool = Field(default=False, alias="lost_peer")
     """Whether only another process was missed: that one's own end tells why."""
 
 
@@ -62,10 +65,10 @@ class Attempt(Document):
     """Digest of the spec that was submitted."""
     first: bool = False
     """Whether retries are counted anew from this one on."""
-    ending: Ending | None = None
+    result: AttemptResult | None = Field(default=None, alias="ending")
 
 
-class Part(Document):
+class AttemptPart(Document):
     """`attempts/<step>/<number>/<node>.json`: a node that takes part in an attempt."""
 
     kind: Literal["AttemptPart"] = "AttemptPart"
@@ -108,7 +111,7 @@ def claim_attempt(
     while True:
         numbers = attempt_numbers(run, step)
         latest = None if first else latest_record(run, step, task_name)
-        is_open = latest is not None and latest.ending is None and latest.spec_hash == spec_hash
+        is_open = latest is not None and latest.result is None and latest.spec_hash == spec_hash
         if latest is not None and is_open and _joined(run, step, latest.number, node):
             return latest.number
         number = max(numbers, default=0) + 1
@@ -126,7 +129,7 @@ def claim_attempt(
 
 
 def _joined(run: Run, step: Step, number: int, node: int) -> bool:
-    part = Part(node=node, host=socket.gethostname(), started=now())
+    part = AttemptPart(node=node, host=socket.gethostname(), started=now())
     return run.folder.put_if_absent(f"attempts/{step}/{number}/{node}.json", part.to_json())
 
 
@@ -154,45 +157,45 @@ def read_attempt(run: Run, step: Step, number: int) -> Attempt | None:
         return None
 
 
-def record_ending(run: Run, step: Step, ending: Ending) -> Ending:
-    """Put how an attempt ended into storage, and return the ending that stands there then.
+def record_result(run: Run, step: Step, result: AttemptResult) -> AttemptResult:
+    """Put how an attempt ended into storage, and return the result that stands there then.
 
     What another node wrote is replaced only by what tells more: a failure's own cause, then
     SIGTERM, then a lost peer, then success.
     """
     while True:
-        stands = _settled(run, step, ending)
+        stands = _settled(run, step, result)
         if stands.code == 0:
             return stands
-        run.folder.put(failure_key(step, ending.attempt), stands.to_json())
-        attempt = read_attempt(run, step, ending.attempt)
-        if attempt is None or attempt.ending is None or attempt.ending == stands:
+        run.folder.put(failure_key(step, result.attempt), stands.to_json())
+        attempt = read_attempt(run, step, result.attempt)
+        if attempt is None or attempt.result is None or attempt.result == stands:
             return stands
-        ending = attempt.ending  # another node's came in between: the failure must say the same
+        result = attempt.result  # another node's came in between: the failure must say the same
 
 
-def _settled(run: Run, step: Step, ending: Ending) -> Ending:
-    key = attempt_key(step, ending.attempt)
+def _settled(run: Run, step: Step, result: AttemptResult) -> AttemptResult:
+    key = attempt_key(step, result.attempt)
     while True:
         try:
             data, tag = run.folder.get_tagged(key)
             attempt = Attempt.from_text(data, source=f"{run.folder.url}/{key}")
         except (NotFoundError, SpecError):
-            return ending  # the run was deleted meanwhile
-        if attempt.ending is not None and _weight(attempt.ending) >= _weight(ending):
-            return attempt.ending
-        new = attempt.model_copy(update={"ending": ending})
+            return result  # the run was deleted meanwhile
+        if attempt.result is not None and _weight(attempt.result) >= _weight(result):
+            return attempt.result
+        new = attempt.model_copy(update={"result": result})
         if run.folder.put_if_match(key, new.to_json(), tag):
-            return ending
+            return result
 
 
-def _weight(ending: Ending) -> int:
-    """Return how much an ending tells of the cause."""
-    if ending.code == 0:
+def _weight(result: AttemptResult) -> int:
+    """Return how much an result tells of the cause."""
+    if result.code == 0:
         return 0
-    if ending.lost_peer:
+    if result.peer_lost:
         return 1
-    return 2 if ending.code == TERMINATED else 3
+    return 2 if result.code == TERMINATED else 3
 
 
 def attempt_numbers(run: Run, step: Step) -> list[int]:
@@ -217,11 +220,11 @@ def failure_key(step: Step, attempt: int) -> str:
     return f"failures/{step}/{attempt}.json"
 
 
-def read_failure(run: Run, step: Step, attempt: int) -> Ending | None:
+def read_failure(run: Run, step: Step, attempt: int) -> AttemptResult | None:
     """Return why an execution failed, where that is known."""
     key = failure_key(step, attempt)
     try:
-        return Ending.from_text(run.folder.get(key), source=f"{run.folder.url}/{key}")
+        return AttemptResult.from_text(run.folder.get(key), source=f"{run.folder.url}/{key}")
     except HbsegError:
         return None
 

@@ -1,10 +1,10 @@
-"""How far a step is: beats of its processes, and what storage tells of them.
+"""How far a step is: heartbeats of its processes, and what storage knows of them.
 
-Each process says where it stands whenever it gets on (`Beats`); a file of its own, at most one
-write a second, in the folder `HBSEG_PROGRESS`. The launcher reads these files: a process whose
-beats stop has stalled (`StallWatch`), and the slowest one is the step's progress
-(`ProgressReport`, in storage as `logs/<step>/<attempt>/progress.json`). A step that never beats is
-never found stalled.
+Each process reports its position whenever it makes progress (`Heartbeat`), in a file of its own in
+the folder `HBSEG_PROGRESS`, written at most once a second. The launcher reads these files: a
+process whose heartbeats stop has stalled (`StallWatch`), and the slowest one is the step's progress
+(`ProgressReport`, in storage as `logs/<step>/<attempt>/progress.json`). A step without heartbeats
+is never considered stalled.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Beat:
     epochs: int | None
     time: float
     """Seconds since 1970."""
-    waits: bool = False
+    waiting_for_peers: bool = False
     """Whether it may be waiting for the other processes."""
 
     @property
@@ -101,7 +101,7 @@ class Beat:
         return f"{self.unit.removesuffix('s')} {self.done} of {self.total}"
 
 
-class Beats:
+class Heartbeat:
     """What a process tells of itself; a beat costs a microsecond, the file is another thread's.
 
     Without a folder all is accepted and nothing kept.
@@ -115,8 +115,8 @@ class Beats:
         self._lock = threading.Lock()
 
     @classmethod
-    def of_environment(cls) -> Beats:
-        """Return the beats of this process, as the launcher (and torchrun) wants them."""
+    def of_environment(cls) -> Heartbeat:
+        """Return the heartbeat of this process, as the launcher and torchrun configure it."""
         folder = os.environ.get("HBSEG_PROGRESS")
         return cls(Path(folder) if folder else None, int(os.environ.get("RANK", "0")))
 
@@ -134,12 +134,14 @@ class Beats:
         self._latest = Beat(self._rank, done, total, unit, epoch, epochs, time.time())
         if first and self._path is not None:
             self.flush()
-            threading.Thread(target=self._write_on, name="beats", daemon=True).start()
+            threading.Thread(target=self._write_on, name="heartbeat", daemon=True).start()
 
-    def again(self, *, waits: bool = False) -> None:
-        """Tell that the process gets on though no unit is finished, or now `waits` for others."""
+    def touch(self, *, waiting_for_peers: bool = False) -> None:
+        """Report progress although no unit is finished, or that the process waits for its peers."""
         if self._latest is not None:
-            self._latest = replace(self._latest, time=time.time(), waits=waits)
+            self._latest = replace(
+                self._latest, time=time.time(), waiting_for_peers=waiting_for_peers
+            )
 
     def flush(self) -> None:
         """Write the latest beat now; a disk that is full costs the beat alone."""
@@ -159,7 +161,7 @@ class Beats:
             self.flush()
 
 
-def read_beats(folder: Path) -> list[Beat]:
+def read_heartbeats(folder: Path) -> list[Beat]:
     """Return the latest beat of each process that has told one."""
     beats = []
     for path in folder.glob("*.json"):
@@ -189,11 +191,11 @@ def report_of(beats: list[Beat], first: Beat, *, stall_timeout: float) -> Progre
 
 @dataclass(frozen=True)
 class Stall:
-    """A process whose beats have stopped."""
+    """A process whose heartbeats have stopped."""
 
     rank: int
     reason: str
-    waits: bool
+    waiting_for_peers: bool
     """Whether it may only have waited for another process, of another node."""
 
 
@@ -212,18 +214,18 @@ class StallWatch:
         self._seen: dict[int, tuple[Beat, float]] = {}
 
     def look(self) -> Stall | None:
-        """Return the process that stalled, or none; of several the one that waits for no other."""
+        """Return the process that stalled, or none; of several the one that waits for no peer."""
         now = self._clock()
-        for beat in read_beats(self._folder):
+        for beat in read_heartbeats(self._folder):
             seen = self._seen.get(beat.rank)
             if seen is None or seen[0] != beat:
                 self._seen[beat.rank] = (beat, now)
         silent = [beat for beat, since in self._seen.values() if now - since > self._timeout]
         if not silent:
             return None
-        cause = min(silent, key=lambda beat: (beat.waits, beat.time))
+        cause = min(silent, key=lambda beat: (beat.waiting_for_peers, beat.time))
         unit = cause.unit.removesuffix("s")
         reason = (
             f"rank {cause.rank} stalled: no {unit} for {self._timeout:g} s, last was {cause.place}"
         )
-        return Stall(cause.rank, reason, cause.waits)
+        return Stall(cause.rank, reason, cause.waiting_for_peers)

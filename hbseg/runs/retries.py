@@ -16,13 +16,13 @@ from hbseg.errors import NotFoundError
 from hbseg.runs.attempts import (
     TERMINATED,
     Attempt,
-    Ending,
+    AttemptResult,
     attempt_key,
     attempt_numbers,
     latest_record,
     now,
     read_attempt,
-    record_ending,
+    record_result,
 )
 from hbseg.runs.run import Run
 from hbseg.runs.task import Step
@@ -31,42 +31,42 @@ KILLED = 137
 PERMANENT = frozenset({65, 66, 70, 76, 78})
 """Codes with which a step says that trying again does not help."""
 
-Endings = Sequence[Ending | None]
+AttemptResults = Sequence[AttemptResult | None]
 """How the attempts of a series ended; none: killed together with the launcher."""
 
 
-def series_before(run: Run, step: Step, number: int) -> list[Ending | None]:
+def series_before(run: Run, step: Step, number: int) -> list[AttemptResult | None]:
     """Return how the earlier attempts of the series ended that attempt `number` belongs to."""
     this = read_attempt(run, step, number)
     if this is None or this.first:
         return []
-    found: list[Ending | None] = []
+    found: list[AttemptResult | None] = []
     for earlier in reversed([n for n in attempt_numbers(run, step) if n < number]):
         attempt = read_attempt(run, step, earlier)
         if attempt is None or attempt.task != this.task:
             continue
-        if attempt.spec_hash != this.spec_hash or _ends_series(attempt.ending):
+        if attempt.spec_hash != this.spec_hash or _ends_series(attempt.result):
             break
-        found.append(attempt.ending)
+        found.append(attempt.result)
         if attempt.first:
             break
     return found[::-1]
 
 
-def _ends_series(ending: Ending | None) -> bool:
-    return ending is not None and (ending.final or ending.code == 0)
+def _ends_series(result: AttemptResult | None) -> bool:
+    return result is not None and (result.final or result.code == 0)
 
 
-def is_final(ending: Ending, before: Endings, retries: int) -> bool:
+def is_final(result: AttemptResult, before: AttemptResults, retries: int) -> bool:
     """Return whether nothing follows an attempt that ended so, after those of its series."""
-    if ending.code == 0 or ending.code in PERMANENT:
+    if result.code == 0 or result.code in PERMANENT:
         return True
-    return ending.code != TERMINATED and used_up([*before, ending], retries)
+    return result.code != TERMINATED and used_up([*before, result], retries)
 
 
-def used_up(series: Endings, retries: int) -> bool:
+def used_up(series: AttemptResults, retries: int) -> bool:
     """Return whether no further attempt may follow the failures of a series."""
-    codes = [KILLED if ending is None else ending.code for ending in series]
+    codes = [KILLED if result is None else result.code for result in series]
     failures = [code for code in codes if code not in (0, TERMINATED)]
     unexplained = [code for code in failures if code == KILLED or code < 128]
     return len(failures) > retries or len(unexplained) > 1
@@ -75,12 +75,12 @@ def used_up(series: Endings, retries: int) -> bool:
 def end_series(run: Run, step: Step, task_name: str) -> None:
     """Have the retries of a task be counted anew: for a backend that starts it as a new job."""
     latest = latest_record(run, step, task_name)
-    if latest is None or _ends_series(latest.ending):
+    if latest is None or _ends_series(latest.result):
         return
-    if latest.ending is None:
+    if latest.result is None:
         reason = "killed, with its launcher"
-        ending = Ending(code=KILLED, reason=reason, attempt=latest.number, finished=now())
-        record_ending(run, step, ending)
+        result = AttemptResult(code=KILLED, reason=reason, attempt=latest.number, finished=now())
+        record_result(run, step, result)
         return
     _make_final(run, attempt_key(step, latest.number))
 
@@ -92,10 +92,10 @@ def _make_final(run: Run, key: str) -> None:
         except NotFoundError:
             return
         attempt = Attempt.from_text(data, source=f"{run.folder.url}/{key}")
-        if attempt.ending is None:
+        if attempt.result is None:
             return
-        ending = attempt.ending.model_copy(update={"final": True})
+        result = attempt.result.model_copy(update={"final": True})
         if run.folder.put_if_match(
-            key, attempt.model_copy(update={"ending": ending}).to_json(), tag
+            key, attempt.model_copy(update={"result": result}).to_json(), tag
         ):
             return

@@ -13,7 +13,7 @@ from hbseg.errors import BucketMissing, ConflictError, InvalidInput, NotFoundErr
 from hbseg.storage.store import Store
 
 CLAIM = "run.json"
-LONGEST_NAME = 40
+MAX_NAME = 40
 """Characters of a run's name: pods and services add to it, and end at 63."""
 
 AT_WORK = ("pending", "running")
@@ -146,7 +146,7 @@ def _claim_key(name: str) -> str:
 
 
 def _is_run_name(name: str) -> bool:
-    return _NAME.fullmatch(name) is not None and len(name) <= LONGEST_NAME
+    return _NAME.fullmatch(name) is not None and len(name) <= MAX_NAME
 
 
 def checked_run_name(name: str) -> str:
@@ -158,7 +158,7 @@ def checked_run_name(name: str) -> str:
     if not _is_run_name(name):
         raise InvalidInput(
             f"run name {name[:60]!r} is not valid",
-            f"use a letter, then up to {LONGEST_NAME - 1} of a-z, 0-9 and -",
+            f"use a letter, then up to {MAX_NAME - 1} of a-z, 0-9 and -",
         )
     return name
 

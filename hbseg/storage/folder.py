@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Self
 
 from hbseg.errors import DeniedError, DiskFullError, NotFoundError
-from hbseg.storage.store import Entry, checked_key, is_utf8, joined, read_many
+from hbseg.storage.store import Entry, checked_key, is_utf8, join_key, read_many
 
 _PRIVATE = ".hbseg-"
 """Names of our own lock and temporary files start so; they are no objects."""
@@ -140,7 +140,7 @@ class FolderStore:
             relative = os.path.relpath(folder, self._root)
             above = "" if relative == "." else relative.replace(os.sep, "/")
             for name in names:
-                key = joined(above, name)
+                key = join_key(above, name)
                 if name.startswith(_PRIVATE) or not is_utf8(key):
                     continue
                 try:

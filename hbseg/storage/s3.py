@@ -26,7 +26,7 @@ from hbseg.errors import (
     UnreachableError,
 )
 from hbseg.storage.folder import write_error
-from hbseg.storage.store import READERS, Entry, checked_key, joined, read_many
+from hbseg.storage.store import READERS, Entry, checked_key, join_key, read_many
 
 if TYPE_CHECKING:
     from boto3.session import Session
@@ -94,12 +94,12 @@ class S3Store:
     @property
     def url(self) -> str:
         """`s3://bucket/prefix`."""
-        return f"s3://{joined(self._bucket, self._prefix)}"
+        return f"s3://{join_key(self._bucket, self._prefix)}"
 
     def folder(self, path: str) -> Self:
         """Return the store of a folder below this one."""
         key = checked_key(path.strip("/"))
-        return type(self)(self._connection, self._bucket, joined(self._prefix, key))
+        return type(self)(self._connection, self._bucket, join_key(self._prefix, key))
 
     def get(self, key: str) -> bytes:
         """Return an object's bytes."""
@@ -124,13 +124,13 @@ class S3Store:
             return answer["Body"].read(), answer["ETag"]
 
     def get_many(self, keys: Iterable[str]) -> Iterator[bytes | None]:
-        """Yield many small objects' bytes; by the shortcut where there is one."""
-        from hbseg.storage.s3_reads import Shortcut
+        """Yield many small objects' bytes; by the fast_reader where there is one."""
+        from hbseg.storage.s3_reads import FastReader
 
-        shortcut = Shortcut(*self._connection, self._bucket)
+        fast_reader = FastReader(*self._connection, self._bucket)
 
         def read(key: str) -> bytes:
-            data = shortcut.get(self._key(key))
+            data = fast_reader.get(self._key(key))
             return self.get(key) if data is None else data
 
         return read_many(read, keys)
@@ -232,7 +232,7 @@ class S3Store:
             self._client.create_bucket(Bucket=self._bucket)
 
     def _key(self, key: str) -> str:
-        return joined(self._prefix, checked_key(key))
+        return join_key(self._prefix, checked_key(key))
 
     def _listing_prefix(self, prefix: str) -> str:
         return f"{self._prefix}/{prefix}" if self._prefix else prefix
@@ -254,7 +254,7 @@ class S3Store:
             raise self._no_answer(error) from None
 
     def _refusal(self, code: str, key: str) -> HbsegError:
-        place = f"s3://{joined(self._bucket, joined(self._prefix, key))}"
+        place = f"s3://{join_key(self._bucket, join_key(self._prefix, key))}"
         if code == "NoSuchBucket":
             return BucketMissing(f"no such bucket: {self._bucket}", "create it or correct the URL")
         if code in _MISSING:
@@ -319,7 +319,9 @@ def s3_connection() -> Connection:
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     try:
         core = new_session()
-        core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=moment)
+        core.get_component("response_parser_factory").set_parser_defaults(
+            timestamp_parser=parse_timestamp
+        )
         session = boto3.session.Session(botocore_session=core)
         region = region or session.region_name or "us-east-1"
         return Connection(session.client("s3", region_name=region, config=config), session)
@@ -352,7 +354,7 @@ def _loader(folders: str | None) -> Loader:
     return create_loader(folders)
 
 
-def moment(value: Any) -> datetime:
+def parse_timestamp(value: Any) -> datetime:
     """Return the time in an answer of AWS.
 
     botocore's own reader tries every form there is: a tenth of the CPU time of a small read, and
@@ -362,11 +364,11 @@ def moment(value: Any) -> datetime:
     Raises:
         ValueError: it is none.
     """
-    from botocore.utils import parse_timestamp
+    from botocore import utils
 
     with suppress(ValueError):
         if str(value).endswith("GMT"):
             return parsedate_to_datetime(value)
         if str(value).endswith("Z"):
             return datetime.fromisoformat(value)
-    return parse_timestamp(value)
+    return utils.parse_timestamp(value)

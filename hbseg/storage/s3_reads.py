@@ -22,7 +22,7 @@ SECONDS = 20
 _BUCKET = re.compile(r"[A-Za-z0-9._-]+")
 
 
-class Shortcut:
+class FastReader:
     """Objects of one bucket, by their whole keys. Safe to share between threads."""
 
     def __init__(self, client: S3Client, session: Session, bucket: str) -> None:

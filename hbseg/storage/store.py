@@ -153,6 +153,6 @@ def is_utf8(name: str) -> bool:
     return True
 
 
-def joined(prefix: str, key: str) -> str:
+def join_key(prefix: str, key: str) -> str:
     """Return `prefix/key`, or the one of them that is not empty."""
     return f"{prefix}/{key}" if prefix and key else prefix or key

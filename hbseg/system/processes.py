@@ -1,4 +1,4 @@
-"""Processes of this machine: tied to their parent, told from recycled ids, waited for, ended."""
+"""Processes of this machine: bound to their parent, told from recycled ids, waited for, ended."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ProcessId:
     time in seconds since 1970."""
 
 
-def tied(command: Sequence[str]) -> list[str]:
+def dies_with_parent(command: Sequence[str]) -> list[str]:
     """Return `command` so that it dies with the thread that starts it (see `parent_death.py`)."""
     return [sys.executable, "-I", "-S", str(_PARENT_DEATH), str(os.getpid()), *command]
 

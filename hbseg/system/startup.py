@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def loading() -> Iterator[None]:
+def gc_paused() -> Iterator[None]:
     """Return a context for imports of large libraries, without a search for garbage.
 
     What is there at its end is never searched again, by any thread of this process. The imports'
@@ -30,7 +30,7 @@ def loading() -> Iterator[None]:
             gc.enable()
 
 
-def leave_garbage() -> None:
+def skip_gc_at_exit() -> None:
     """Have this process end without a last search for garbage: its memory goes back in one piece.
 
     For programs only, which close their files and take away what is temporary themselves: what

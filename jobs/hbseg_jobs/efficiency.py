@@ -28,7 +28,7 @@ def work(context: StepContext) -> None:
         reference_pictures(dataset, held_out_fold(stage)),
         lambda: open_engine(engine, context.work, batch_size=spec.batch_size),
         lambda: load_model(stage),
-        context.beats,
+        context.heartbeat,
     )
     context.task.folder.put(EFFICIENCY, measured.to_json())
     context.finish(

@@ -37,12 +37,12 @@ from hbseg.config.specs import (
 from hbseg.documents import load_yaml
 from hbseg.errors import HbsegError, PeerLost, SpecError, Terminated
 from hbseg.runs.chain import pinned
-from hbseg.runs.progress import Beats
+from hbseg.runs.progress import Heartbeat
 from hbseg.runs.run import Run
 from hbseg.runs.task import Input, Step, Task
 from hbseg.storage.markers import Marker, write_marker
 from hbseg.storage.store import Store, open_store
-from hbseg.system.startup import leave_garbage, loading
+from hbseg.system.startup import gc_paused, skip_gc_at_exit
 
 BUG = 70
 _SPECS: Mapping[str, type[Spec]] = {
@@ -70,7 +70,7 @@ class StepContext:
     """URL of the raw set, for the step prepare."""
     skip_bad: bool = False
     """Whether the step prepare leaves pictures with errors out."""
-    beats: Beats = field(default_factory=Beats)
+    heartbeat: Heartbeat = field(default_factory=Heartbeat)
     """Where the step says how far it is."""
 
     def input(self, name: str) -> Store:
@@ -108,7 +108,7 @@ def run_step(
 ) -> NoReturn:
     """Do `work` and exit with its documented code."""
     _die_with_parent()
-    leave_garbage()
+    skip_gc_at_exit()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A line in one write: unbuffered, its end would come after another rank's line.
@@ -117,9 +117,9 @@ def run_step(
     try:
         context = context_of(arguments)
         work(context)
-        context.beats.flush()
+        context.heartbeat.flush()
     except HbsegError as error:
-        _fail(error.step_exit_code, str(error), lost_peer=isinstance(error, PeerLost))
+        _fail(error.step_exit_code, str(error), peer_lost=isinstance(error, PeerLost))
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             _bug(error)
@@ -145,7 +145,7 @@ def libraries() -> Iterator[None]:
         return
     signal.signal(signal.SIGTERM, _end_terminated)
     try:
-        with loading():
+        with gc_paused():
             yield
     finally:
         signal.signal(signal.SIGTERM, _raise_terminated)
@@ -195,7 +195,7 @@ def context_of(arguments: Sequence[str] | None) -> StepContext:
         data=data,
         work=options.work,
         attempt=options.attempt,
-        beats=Beats.of_environment(),
+        heartbeat=Heartbeat.of_environment(),
         raw=options.raw,
         skip_bad=options.skip_bad,
     )
@@ -248,7 +248,7 @@ def _bug(error: BaseException) -> NoReturn:
     _fail(BUG, f"bug: {type(error).__name__} at {place}: {error}")
 
 
-def _fail(code: int, reason: str, *, lost_peer: bool = False) -> NoReturn:
+def _fail(code: int, reason: str, *, peer_lost: bool = False) -> NoReturn:
     rank = os.environ.get("RANK", "0")
     reason = " ".join(reason.split())[:2000]
     print(f"error: {reason}", file=sys.stderr, flush=True)
@@ -259,7 +259,7 @@ def _fail(code: int, reason: str, *, lost_peer: bool = False) -> NoReturn:
             "reason": reason,
             "rank": int(rank),
             "time": time.time(),
-            "lost_peer": lost_peer,
+            "peer_lost": peer_lost,
         }
         with suppress(OSError):  # on a disk that is full the code alone has to do
             Path(folder).mkdir(parents=True, exist_ok=True)

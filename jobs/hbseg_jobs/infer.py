@@ -32,7 +32,7 @@ def work(context: StepContext) -> None:
         context.work,
         identity=identity,
         truth=truth,
-        beats=context.beats,
+        heartbeat=context.heartbeat,
     )
     inferred = step.run(sources, _share())
     if inferred is not None:

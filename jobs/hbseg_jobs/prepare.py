@@ -20,7 +20,7 @@ from hbseg.data.prepare import prepare
 from hbseg.data.prepared import PREPARED, PreparedRecord
 from hbseg.data.raw_source import fetch
 from hbseg.errors import InvalidInput, SpecError
-from hbseg.runs.progress import Beats
+from hbseg.runs.progress import Heartbeat
 from hbseg.storage.markers import sha256_of
 from hbseg.storage.store import open_store
 from hbseg.system.cpu import usable_cores
@@ -92,12 +92,12 @@ class _Teller:
     _UNITS: ClassVar = {"fetch": "files", "check": "images", "prepare": "images"}
 
     def __init__(self) -> None:
-        self._beats = Beats.of_environment()
+        self._heartbeat = Heartbeat.of_environment()
         self._told: dict[str, float] = {}
 
     def __call__(self, what: str, done: int, total: int) -> None:
         """Tell that `done` of `total` are finished."""
-        self._beats.beat(done, total, self._UNITS[what])
+        self._heartbeat.beat(done, total, self._UNITS[what])
         now = time.monotonic()
         if done == total or now - self._told.setdefault(what, now) >= TELL_SECONDS:
             self._told[what] = now

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from hbseg.system.startup import leave_garbage, loading
+from hbseg.system.startup import gc_paused, skip_gc_at_exit
 
 
 def main() -> None:
     """Start the ranks of a step and wait for them; the arguments are torchrun's own."""
-    leave_garbage()
-    with loading():
+    skip_gc_at_exit()
+    with gc_paused():
         from torch.distributed.run import main as torchrun
     torchrun()
 

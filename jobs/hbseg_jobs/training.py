@@ -15,7 +15,7 @@ from hbseg.errors import ContractError, SpecError
 from hbseg.ml.checkpoint import load_weights, put_weights
 from hbseg.ml.distributed import World, world
 from hbseg.ml.model import Segmenter, load_encoder
-from hbseg.ml.trainer import Setting, train
+from hbseg.ml.trainer import StageInputs, train
 from hbseg.runs.task import identity
 from hbseg.system.cpu import has_bf16
 from hbseg_jobs.entry import StepContext
@@ -53,11 +53,11 @@ def _warn_of_emulation(spec: TrainSpec) -> None:
         )
 
 
-def _setting(context: StepContext, spec: TrainSpec, digest: str, here: World) -> Setting:
+def _setting(context: StepContext, spec: TrainSpec, digest: str, here: World) -> StageInputs:
     say = print_line if here.is_main else _silent
     block, initial = _start(context, spec, say)
     version = context.input("dataset").url.rpartition("/")[2]
-    return Setting(
+    return StageInputs(
         spec=spec,
         model_block=block,
         dataset=open_version(context.data, version),
@@ -66,7 +66,7 @@ def _setting(context: StepContext, spec: TrainSpec, digest: str, here: World) ->
         identity=digest,
         initial=initial,
         say=say,
-        beats=context.beats,
+        heartbeat=context.heartbeat,
     )
 
 

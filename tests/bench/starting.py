@@ -15,9 +15,9 @@ TIMES = 9
 TIMES_OF_LIBRARIES = 3
 LIBRARIES = "import segmentation_models_pytorch"
 LOADED = f"""
-from hbseg.system.startup import leave_garbage, loading
-leave_garbage()
-with loading():
+from hbseg.system.startup import skip_gc_at_exit, gc_paused
+skip_gc_at_exit()
+with gc_paused():
     {LIBRARIES}
 """
 RUN = "bench"

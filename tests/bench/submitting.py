@@ -83,7 +83,7 @@ def seconds_to_start(
 ) -> float:
     """Start a run's job; return the seconds until its container is seen to run, and clean up.
 
-    Seen by a watch and on our own clock: Kubernetes tells of whole seconds only.
+    Observation by a watch and on our own clock: Kubernetes tells of whole seconds only.
     """
     with _pods(namespace) as lines:
         begin = time.perf_counter()

@@ -113,7 +113,7 @@ class Team:
             with process:  # closes its pipes, and waits for it
                 pass
 
-    def refusal(self, code: int, *words: str, **environment: str) -> str:
+    def api_error(self, code: int, *words: str, **environment: str) -> str:
         """Run a command that must be refused; return its one line."""
         done = self.hbseg(*words, code=code, environment=environment)
         lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]

@@ -16,7 +16,7 @@ from tests.cluster.tokens import with_life
 def test_a_token_that_is_not_accepted_is_told(crew: Team, tmp_path: Path) -> None:
     path = crew.namespace.cluster.write_kubeconfig(tmp_path / "kubeconfig", token="expired")
 
-    line = crew.refusal(4, *TRAIN, KUBECONFIG=path)
+    line = crew.api_error(4, *TRAIN, KUBECONFIG=path)
 
     assert "token" in line
     assert "expired" in line
@@ -32,7 +32,7 @@ def test_a_token_that_ran_out_is_told_and_not_taken_for_missing_rights(
     for seconds in (600, -600):
         other = with_life(token, key, seconds)
         path = own_cluster.write_kubeconfig(tmp_path / f"kubeconfig{seconds}", token=other)
-        lines.append(crew.refusal(4, *TRAIN, KUBECONFIG=path))
+        lines.append(crew.api_error(4, *TRAIN, KUBECONFIG=path))
 
     good, ran_out = lines
     assert "not allowed" in good
@@ -44,7 +44,7 @@ def test_missing_rights_name_the_verb_and_the_resource(crew: Team, tmp_path: Pat
     token = crew.namespace.kubectl("create", "token", "default").strip()
     path = crew.namespace.cluster.write_kubeconfig(tmp_path / "kubeconfig", token=token)
 
-    line = crew.refusal(4, *TRAIN, KUBECONFIG=path)
+    line = crew.api_error(4, *TRAIN, KUBECONFIG=path)
 
     assert "may not" in line or "not allowed" in line
     assert crew.namespace.name in line
@@ -52,14 +52,14 @@ def test_missing_rights_name_the_verb_and_the_resource(crew: Team, tmp_path: Pat
 
 
 def test_a_namespace_that_is_not_there_is_named(crew: Team) -> None:
-    assert "no-such-place" in crew.refusal(3, *TRAIN, "-n", "no-such-place")
+    assert "no-such-place" in crew.api_error(3, *TRAIN, "-n", "no-such-place")
 
 
 def test_a_server_that_is_not_there_is_told(crew: Team, tmp_path: Path) -> None:
     gone = "https://127.0.0.1:1"
     path = crew.namespace.cluster.write_kubeconfig(tmp_path / "kubeconfig", server=gone)
 
-    line = crew.refusal(4, *TRAIN, KUBECONFIG=path)
+    line = crew.api_error(4, *TRAIN, KUBECONFIG=path)
 
     assert "127.0.0.1:1" in line
 

@@ -13,7 +13,7 @@ def test_memory_that_runs_out_is_tried_once_more_and_then_named(crew: Team) -> N
     # so much that the rank, which takes all that is left, has more than torchrun when it ends
     small = fake(crew, stage1=["oom"]).with_profile(memory_per_process="1Gi")
 
-    line = small.refusal(100, *TRAIN, "--wait")
+    line = small.api_error(100, *TRAIN, "--wait")
 
     assert "137" in line
     assert "memory" in line
@@ -26,7 +26,7 @@ def test_memory_that_runs_out_is_tried_once_more_and_then_named(crew: Team) -> N
 
 
 def test_a_permanent_failure_ends_the_job_at_once_with_its_reason(crew: Team) -> None:
-    line = fake(crew, stage1=["fail 65"]).refusal(100, *TRAIN, "-j", "2x1", "--wait")
+    line = fake(crew, stage1=["fail 65"]).api_error(100, *TRAIN, "-j", "2x1", "--wait")
 
     assert "failed with code 65 in attempt 1: planned failure 65" in line
 
@@ -42,7 +42,7 @@ def test_a_failure_that_passes_is_tried_again_by_the_operator(crew: Team) -> Non
 
 
 def test_retries_that_are_used_up_end_the_job_with_the_cause(crew: Team) -> None:
-    line = fake(crew, stage1=["fail 170"]).refusal(100, *TRAIN, "--retries", "1", "--wait")
+    line = fake(crew, stage1=["fail 170"]).api_error(100, *TRAIN, "--retries", "1", "--wait")
 
     assert "failed with code 170 in attempt 2: planned failure 170" in line
     assert "planned failure" in crew.hbseg("logs", "drill").stdout

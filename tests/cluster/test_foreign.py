@@ -47,7 +47,7 @@ def named(tmp_path: Path) -> dict[str, str]:
     return {KUBECONFIG: str(tmp_path / "kubeconfig"), "PATH": str(tmp_path), **values}
 
 
-def refusal(environment: Mapping[str, str]) -> str:
+def api_error(environment: Mapping[str, str]) -> str:
     with pytest.raises(UnusableError) as caught:
         foreign_ground(environment)
     return str(caught.value)
@@ -69,7 +69,7 @@ def test_what_is_named_is_what_pods_and_this_machine_get(named: dict[str, str]) 
 
 
 def test_all_variables_that_are_missing_are_told_at_once(named: dict[str, str]) -> None:
-    line = refusal({KUBECONFIG: named[KUBECONFIG], "AWS_REGION": "here"})
+    line = api_error({KUBECONFIG: named[KUBECONFIG], "AWS_REGION": "here"})
 
     assert line == (
         "HBSEG_TEST_KUBECONFIG names a cluster, which needs HBSEG_TEST_IMAGE, "
@@ -80,8 +80,8 @@ def test_all_variables_that_are_missing_are_told_at_once(named: dict[str, str]) 
 def test_a_kubeconfig_or_a_kubectl_that_is_not_there_is_told(
     named: dict[str, str], tmp_path: Path
 ) -> None:
-    assert f"no file {tmp_path}/absent" in refusal({**named, KUBECONFIG: f"{tmp_path}/absent"})
-    assert "kubectl on your PATH" in refusal({**named, "PATH": str(tmp_path / "empty")})
+    assert f"no file {tmp_path}/absent" in api_error({**named, KUBECONFIG: f"{tmp_path}/absent"})
+    assert "kubectl on your PATH" in api_error({**named, "PATH": str(tmp_path / "empty")})
 
 
 def test_a_further_profile_comes_before_ours(named: dict[str, str], tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_a_further_profile_that_is_wrong_is_told_in_one_line(
     if text is not None:
         path.write_text(text)
 
-    line = refusal({**named, PROFILE: str(path)})
+    line = api_error({**named, PROFILE: str(path)})
 
     assert line.startswith(f"HBSEG_TEST_PROFILE: {path}")
     assert told in line

@@ -24,8 +24,8 @@ from typing import Any
 try:
     Path("/hbseg/site/written").touch()
 except OSError as error:
-    refusal = type(error).__name__, error.errno
-print(os.getuid(), torch.ones(3).sum().item(), refusal, torch.__file__)
+    api_error = type(error).__name__, error.errno
+print(os.getuid(), torch.ones(3).sum().item(), api_error, torch.__file__)
 """
 READ_OBJECT = """
 import os, boto3
@@ -76,9 +76,9 @@ def test_a_user_without_rights_imports_torch_but_cannot_write_next_to_it(
     ground: Ground, namespace: TestNamespace
 ) -> None:
     pod = pod_that_runs(ground, IMPORT_TORCH)
-    user, total, refusal = output_of(namespace, pod).split(" ", 2)
+    user, total, api_error = output_of(namespace, pod).split(" ", 2)
     assert (user, total) == ("1000", "3.0")
-    assert refusal.startswith(f"('OSError', {READ_ONLY_FILE_SYSTEM}) /hbseg/site/torch/")
+    assert api_error.startswith(f"('OSError', {READ_ONLY_FILE_SYSTEM}) /hbseg/site/torch/")
 
 
 def test_a_pod_reads_an_object_that_this_machine_has_written(

@@ -17,7 +17,7 @@ def test_an_operator_that_is_down_is_named_at_submit_and_then_is_back(
 ) -> None:
     own_cluster.stop_component("training-operator")
     try:
-        line = crew.refusal(4, *TRAIN)
+        line = crew.api_error(4, *TRAIN)
     finally:
         own_cluster.start_component("training-operator")
 

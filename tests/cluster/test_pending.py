@@ -13,7 +13,7 @@ GPU = "example.com/gpu"
 def test_a_wrong_image_is_named_and_the_job_ends_after_the_pending_timeout(crew: Team) -> None:
     wrong = crew.with_profile(image="localhost/no-such:1", image_pull_policy="IfNotPresent")
 
-    line = wrong.refusal(101, *TRAIN, "--wait", "--pending-timeout", "30")
+    line = wrong.api_error(101, *TRAIN, "--wait", "--pending-timeout", "30")
 
     assert "localhost/no-such:1" in line
     assert "did not start within 30 s" in line

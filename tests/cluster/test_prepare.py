@@ -36,6 +36,6 @@ def test_a_pod_prepares_what_is_prepared_here(team: Team, raw_folder: Path, tmp_
     assert (made["version"], made["unchanged"], again["unchanged"]) == (here.version, False, True)
     assert read_index(open_store(f"{team.url}/data")).current == here.version
     raw.put(next(entry.key for entry in raw.list("train/DCM/")), b"no picture")
-    refused = team.refusal(100, *words)
+    refused = team.api_error(100, *words)
     assert "code 65" in refused
     assert f"{raw.url} has 1 errors" in refused

@@ -46,7 +46,7 @@ def test_submits_of_the_same_and_of_another_spec_meet_a_running_job(crew: Team) 
     waiting.hbseg(*TRAIN)
 
     again = waiting.hbseg(*TRAIN)
-    line = waiting.refusal(5, *TRAIN, "--set", "run.epochs=7")
+    line = waiting.api_error(5, *TRAIN, "--set", "run.epochs=7")
 
     assert "running already" in again.stderr
     assert "run.epochs" in line

@@ -1,4 +1,4 @@
-"""Attempts in storage: who takes a number, who joins it, and which ending stands."""
+"""Attempts in storage: who takes a number, who joins it, and which result stands."""
 
 import threading
 from typing import Any
@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 
 from hbseg.runs.attempts import (
-    Ending,
+    AttemptResult,
     attempt_numbers,
     claim_attempt,
     latest_attempt,
     read_attempt,
     read_failure,
-    record_ending,
+    record_result,
 )
 from hbseg.runs.retries import end_series, is_final, series_before, used_up
 from hbseg.runs.run import Run
@@ -22,8 +22,8 @@ from hbseg.storage.store import Store, open_store
 STAGE = Step.STAGE1
 
 
-def ending(code: int, number: int = 1, **more: Any) -> Ending:
-    return Ending(
+def result(code: int, number: int = 1, **more: Any) -> AttemptResult:
+    return AttemptResult(
         code=code, reason=more.pop("reason", f"c{code}"), attempt=number, finished="t", **more
     )
 
@@ -46,7 +46,7 @@ def test_nodes_join_one_attempt_and_a_node_that_comes_back_begins_the_next(run: 
     assert [claimed(run, node) for node in (1, 0, 2)] == [1, 1, 1]
     assert claimed(run, 1) == 2
     assert claimed(run, 0) == 2
-    record_ending(run, STAGE, ending(170, 2))
+    record_result(run, STAGE, result(170, 2))
     assert claimed(run, 2) == 3
     assert attempt_numbers(run, STAGE) == [1, 2, 3]
 
@@ -84,8 +84,8 @@ def test_of_many_nodes_at_once_all_take_part_in_one_attempt(run: Run) -> None:
     assert numbers == [1] * 6
 
 
-ROOT, LOST = ending(65, rank=1), ending(170, lost_peer=True)
-SIGTERM, WELL = ending(143, final=False), ending(0, reason="")
+ROOT, LOST = result(65, rank=1), result(170, peer_lost=True)
+SIGTERM, WELL = result(143, final=False), result(0, reason="")
 
 
 @pytest.mark.parametrize(
@@ -97,39 +97,41 @@ SIGTERM, WELL = ending(143, final=False), ending(0, reason="")
         ([LOST, SIGTERM, LOST], SIGTERM),
         ([WELL, LOST], LOST),
         ([LOST, WELL], LOST),
-        ([ROOT, ending(170)], ROOT),
+        ([ROOT, result(170)], ROOT),
     ],
 )
-def test_the_ending_that_tells_more_stands(run: Run, told: list[Ending], stands: Ending) -> None:
+def test_the_ending_that_tells_more_stands(
+    run: Run, told: list[AttemptResult], stands: AttemptResult
+) -> None:
     claimed(run)
 
-    answers = [record_ending(run, STAGE, one) for one in told]
+    answers = [record_result(run, STAGE, one) for one in told]
 
     assert answers[-1] == stands
     attempt = read_attempt(run, STAGE, 1)
     assert attempt is not None
-    assert attempt.ending == stands
+    assert attempt.result == stands
     assert read_failure(run, STAGE, 1) == stands
 
 
 def test_a_success_leaves_no_failure(here: Run) -> None:
     claimed(here)
 
-    assert record_ending(here, STAGE, WELL) == WELL
+    assert record_result(here, STAGE, WELL) == WELL
     assert read_failure(here, STAGE, 1) is None
 
 
 def test_an_ending_of_a_run_that_was_deleted_is_no_error(here: Run) -> None:
-    assert record_ending(here, STAGE, ROOT) == ROOT
+    assert record_result(here, STAGE, ROOT) == ROOT
 
 
 def test_of_endings_at_once_the_failure_says_what_the_attempt_says(run: Run) -> None:
     claimed(run)
     start = threading.Barrier(4)
 
-    def tell(one: Ending) -> None:
+    def tell(one: AttemptResult) -> None:
         start.wait()
-        record_ending(run, STAGE, one)
+        record_result(run, STAGE, one)
 
     threads = [threading.Thread(target=tell, args=(one,)) for one in (LOST, SIGTERM, ROOT, WELL)]
     for thread in threads:
@@ -140,16 +142,16 @@ def test_of_endings_at_once_the_failure_says_what_the_attempt_says(run: Run) -> 
     assert read_failure(run, STAGE, 1) == ROOT
 
 
-def with_endings(run: Run, *endings: Ending | None, **more: Any) -> int:
+def with_endings(run: Run, *endings: AttemptResult | None, **more: Any) -> int:
     """Make an attempt with each of the endings, then one more; return its number."""
     for one in endings:
         number = claimed(run, **more)
         if one is not None:
-            record_ending(run, STAGE, one.model_copy(update={"attempt": number}))
+            record_result(run, STAGE, one.model_copy(update={"attempt": number}))
     return claimed(run, **more)
 
 
-AGAIN = ending(170, final=False)
+AGAIN = result(170, final=False)
 
 
 def codes(run: Run, number: int) -> list[int | None]:
@@ -161,8 +163,8 @@ def test_a_series_goes_back_to_what_nothing_followed(here: Run) -> None:
     assert codes(here, with_endings(here, AGAIN, None, SIGTERM)) == [None, 170, None, 143]
 
 
-@pytest.mark.parametrize("last", [ending(65), WELL, ending(170, final=True)])
-def test_a_final_ending_or_a_success_cuts_the_series(here: Run, last: Ending) -> None:
+@pytest.mark.parametrize("last", [result(65), WELL, result(170, final=True)])
+def test_a_final_ending_or_a_success_cuts_the_series(here: Run, last: AttemptResult) -> None:
     assert codes(here, with_endings(here, AGAIN, last, AGAIN)) == [170]
 
 
@@ -176,11 +178,11 @@ def test_another_spec_another_task_and_a_new_start_are_another_series(here: Run)
     assert codes(here, claimed(here, spec_hash="new")) == [None]
 
 
-@pytest.mark.parametrize("last", [AGAIN, None, SIGTERM, WELL, ending(66)])
-def test_a_backend_can_end_a_series(here: Run, last: Ending | None) -> None:
+@pytest.mark.parametrize("last", [AGAIN, None, SIGTERM, WELL, result(66)])
+def test_a_backend_can_end_a_series(here: Run, last: AttemptResult | None) -> None:
     claimed(here)
     if last is not None:
-        record_ending(here, STAGE, last)
+        record_result(here, STAGE, last)
 
     end_series(here, STAGE, "stage1")
 
@@ -212,9 +214,9 @@ def test_a_backend_can_end_a_series(here: Run, last: Ending | None) -> None:
 def test_codes_and_counts_say_whether_anything_follows(
     code: int, before: list[int | None], retries: int, final: bool
 ) -> None:
-    earlier = [None if one is None else ending(one, final=False) for one in before]
+    earlier = [None if one is None else result(one, final=False) for one in before]
 
-    assert is_final(ending(code), earlier, retries) == final
+    assert is_final(result(code), earlier, retries) == final
 
 
 def test_attempts_that_were_killed_with_their_launcher_use_up_the_retries() -> None:

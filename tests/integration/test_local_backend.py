@@ -15,7 +15,7 @@ from hbseg.config.specs import CompileSpec
 from hbseg.control.pipeline import submit
 from hbseg.errors import ConflictError, DeniedError, NotFoundError, UsageError
 from hbseg.local.backend import LocalBackend, default_state
-from hbseg.runs.attempts import Attempt, Ending
+from hbseg.runs.attempts import Attempt, AttemptResult
 from hbseg.runs.backend import Phase
 from hbseg.runs.task import Step
 from hbseg.storage.markers import read_marker, write_marker
@@ -73,7 +73,7 @@ def test_a_killed_rank_is_the_root_cause_and_is_tried_once_more(local: Local) ->
 
     assert (state.phase, state.exit_code, state.attempt) == (Phase.FAILED, 137, 2)
     assert "rank 1 was killed by SIGKILL" in state.reason
-    failure = Ending.from_text(local.run.folder.get("failures/stage1/2.json"), source="x")
+    failure = AttemptResult.from_text(local.run.folder.get("failures/stage1/2.json"), source="x")
     assert (failure.code, failure.attempt) == (137, 2)
     assert local.submit(task, processes=2).phase == Phase.RUNNING
     assert local.wait(task).phase == Phase.SUCCEEDED
@@ -136,7 +136,7 @@ def test_a_rank_that_stalls_is_ended_named_and_tried_again(local: Local) -> None
     state = local.wait(task)
 
     assert (state.phase, state.attempt) == (Phase.SUCCEEDED, 2)
-    failure = Ending.from_text(local.run.folder.get("failures/stage1/1.json"), source="x")
+    failure = AttemptResult.from_text(local.run.folder.get("failures/stage1/1.json"), source="x")
     assert (failure.code, failure.rank, failure.final) == (170, 1, False)
     assert failure.reason == "rank 1 stalled: no step for 3 s, last was step 3 of 400"
 
@@ -292,10 +292,10 @@ from hbseg.runs.run import Run
 from hbseg.config.specs import CompileSpec
 from hbseg.runs.task import Step, Task
 from hbseg.storage.store import open_store
-runs, data, tied = sys.argv[1:]
+runs, data, dies_with_parent = sys.argv[1:]
 run = Run(open_store(runs), "first")
 modules = {step: "tests.integration.fakes.fake_step" for step in Step}
-backend = LocalBackend(tied=tied == "tied", modules=modules)
+backend = LocalBackend(dies_with_parent=dies_with_parent == "dies_with_parent", modules=modules)
 task = Task(Step.COMPILE, CompileSpec(), run.folder.folder("engine/abc"), "engine/abc")
 backend.submit(run, task, Placement(), data=data)
 next(line for line in backend.logs(run, task.name, follow=True) if "acts: wait" in line)
@@ -303,16 +303,16 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-@pytest.mark.parametrize("tied", ["tied", "detached"])
-def test_only_a_tied_task_ends_with_who_submitted_it(local: Local, tied: str) -> None:
+@pytest.mark.parametrize("dies_with_parent", ["dies_with_parent", "detached"])
+def test_only_a_tied_task_ends_with_who_submitted_it(local: Local, dies_with_parent: str) -> None:
     local.fake(compile=["wait"])
     task = local.task()
     runs = str(local.folder / "runs")
-    command = [sys.executable, "-c", SUBMIT_AND_DIE, runs, local.data.url, tied]
+    command = [sys.executable, "-c", SUBMIT_AND_DIE, runs, local.data.url, dies_with_parent]
 
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
 
-    if tied == "tied":
+    if dies_with_parent == "dies_with_parent":
         until(lambda: not processes_of(local.job_folder(task)), "the task ends with its submitter")
         assert local.backend.state(local.run, task.name).exit_code == 137
     else:

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from hbseg.config.placement import Placement
-from hbseg.runs.attempts import Ending, read_attempt, read_failure
+from hbseg.runs.attempts import AttemptResult, read_attempt, read_failure
 from hbseg.runs.progress import read_progress
 from hbseg.runs.run import Run
 from hbseg.runs.step_call import StepCall
@@ -50,8 +50,8 @@ class Pod:
         self.process.send_signal(signal.SIGTERM)
 
     @property
-    def message(self) -> Ending:
-        return Ending.from_text((self.folder / "termination").read_bytes(), source="message")
+    def message(self) -> AttemptResult:
+        return AttemptResult.from_text((self.folder / "termination").read_bytes(), source="message")
 
     @property
     def said(self) -> str:
@@ -129,11 +129,11 @@ def cluster(local: Local) -> Iterator[Cluster]:
         pod.process.wait()
 
 
-def ending_of(local: Local, step: Step, number: int) -> Ending:
+def ending_of(local: Local, step: Step, number: int) -> AttemptResult:
     attempt = read_attempt(local.run, step, number)
     assert attempt is not None
-    assert attempt.ending is not None
-    return attempt.ending
+    assert attempt.result is not None
+    return attempt.result
 
 
 def test_a_step_that_ends_well_leaves_its_lines_and_its_word(
@@ -393,8 +393,8 @@ def test_a_lost_node_ends_the_other_one_and_both_meet_again(local: Local, cluste
     lost.torchrun().kill()
 
     assert [lost.wait(), other.wait()] == [170, 170]
-    ending = ending_of(local, Step.STAGE1, 1)
-    assert (ending.code, ending.lost_peer, ending.final) == (137, False, False)
+    result = ending_of(local, Step.STAGE1, 1)
+    assert (result.code, result.peer_lost, result.final) == (137, False, False)
     again = cluster.gang(task)
     assert [pod.wait() for pod in again] == [0, 0]
     assert {pod.message.attempt for pod in again} == {2}
@@ -412,10 +412,10 @@ def test_a_node_that_is_killed_with_its_launcher_leaves_the_other_one_s_word(
     lost.process.kill()
 
     assert other.wait() == 170
-    ending = ending_of(local, Step.STAGE1, 1)
-    assert (ending.code, ending.lost_peer, ending.final) == (170, True, False)
+    result = ending_of(local, Step.STAGE1, 1)
+    assert (result.code, result.peer_lost, result.final) == (170, True, False)
     # Whichever sees it first: the rank its peer's end, or torchrun its rendezvous' end.
-    assert any(word in ending.reason for word in ("lost another process", "keeps the rendezvous"))
+    assert any(word in result.reason for word in ("lost another process", "keeps the rendezvous"))
 
 
 def test_a_node_that_waits_in_an_older_attempt_gives_it_up(local: Local, cluster: Cluster) -> None:
@@ -432,7 +432,7 @@ def test_a_node_that_waits_in_an_older_attempt_gives_it_up(local: Local, cluster
     pods.append(cluster.start(task, node=1, nodes=2))
 
     assert waiting.wait() == 170
-    assert waiting.message.lost_peer
+    assert waiting.message.peer_lost
     gate.touch()
     assert [pod.wait() for pod in pods] == [0, 0]
     assert {pod.message.attempt for pod in pods} == {2}
@@ -444,9 +444,9 @@ def test_ranks_that_read_other_inputs_start_again(local: Local, cluster: Cluster
 
     assert [pod.wait() for pod in pods] == [170, 170]
 
-    ending = ending_of(local, Step.STAGE1, 1)
-    assert "rank 1 read another spec or other inputs than rank 0" in ending.reason
-    assert not ending.lost_peer
+    result = ending_of(local, Step.STAGE1, 1)
+    assert "rank 1 read another spec or other inputs than rank 0" in result.reason
+    assert not result.peer_lost
 
 
 def test_the_cause_of_the_end_counts_and_not_the_lost_peer(local: Local, cluster: Cluster) -> None:
@@ -457,9 +457,9 @@ def test_the_cause_of_the_end_counts_and_not_the_lost_peer(local: Local, cluster
 
     assert codes[0] == 65
     assert codes[1] in (65, 170)
-    ending = ending_of(local, Step.STAGE1, 1)
-    assert (ending.code, ending.rank, ending.reason) == (65, 0, "planned failure 65; no next step")
-    assert read_failure(local.run, Step.STAGE1, 1) == ending
+    result = ending_of(local, Step.STAGE1, 1)
+    assert (result.code, result.rank, result.reason) == (65, 0, "planned failure 65; no next step")
+    assert read_failure(local.run, Step.STAGE1, 1) == result
 
 
 def test_others_that_do_not_come_are_a_lost_peer(local: Local, cluster: Cluster) -> None:
@@ -469,7 +469,7 @@ def test_others_that_do_not_come_are_a_lost_peer(local: Local, cluster: Cluster)
     assert pod.wait() == 170
 
     assert pod.message.reason == "the other nodes did not come: rendezvous timed out"
-    assert pod.message.lost_peer
+    assert pod.message.peer_lost
 
 
 @pytest.mark.parametrize("nodes", [1, 2])
@@ -484,9 +484,9 @@ def test_a_rank_that_stalls_is_ended_and_named(local: Local, cluster: Cluster, n
 
     assert [pod.wait() for pod in pods] == [170] * nodes
 
-    ending = ending_of(local, Step.STAGE1, 1)
-    assert (ending.code, ending.rank, ending.final) == (170, 1, False)
-    assert ending.reason == "rank 1 stalled: no step for 3 s, last was step 3 of 400"
+    result = ending_of(local, Step.STAGE1, 1)
+    assert (result.code, result.rank, result.final) == (170, 1, False)
+    assert result.reason == "rank 1 stalled: no step for 3 s, last was step 3 of 400"
     report = read_progress(local.run, Step.STAGE1, 1)
     assert report is not None
     assert (report.done, report.total, report.unit, report.stall_timeout) == (3, 400, "steps", 3)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from hbseg.anatomy import BONES
 from hbseg.report.build import as_jpeg
-from hbseg.report.contents import Contents, Epoch, Hand, Latency, Stage
+from hbseg.report.contents import Contents, Epoch, Latency, ReportedHand, Stage
 from hbseg.report.html import SECTIONS, render
 
 Browse = Callable[..., str]
@@ -51,7 +51,7 @@ def contents() -> Contents:
         run="wrist-<&>-손목",
         stages=(Stage("stage 1", epochs, "kind: TrainSpec"), Stage("stage 2", epochs)),
         validation={(f"{hand}.png", bone): 0.9 for hand in range(5) for bone in BONES},
-        hands=(Hand("image1.png", jpeg, width, height),),
+        hands=(ReportedHand("image1.png", jpeg, width, height),),
         num_test_images=2,
         latencies=(Latency("eager", 20.0), Latency("engine", 10.0)),
     )

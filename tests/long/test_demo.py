@@ -16,8 +16,8 @@ import pytest
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
-LEAST_DICE = 0.90
-LEAST_POINTS = 0.75
+MIN_DICE = 0.90
+MIN_POINTS = 0.75
 
 
 def points_module() -> ModuleType:
@@ -46,7 +46,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_unseen_synthetic_hands_are_found(demo: Path) -> None:
-    assert json.loads((demo / "result.json").read_text())["dice"] >= LEAST_DICE
+    assert json.loads((demo / "result.json").read_text())["dice"] >= MIN_DICE
 
 
 def test_stage_2_is_better_than_stage_1(demo: Path) -> None:
@@ -62,7 +62,7 @@ def test_points_on_real_hands_are_in_the_right_bone_and_no_other(demo: Path) -> 
     hits = points_module().points_hit(Path(radiographs), demo / "images.csv")
     right, points = sum(h.right for h in hits.values()), sum(h.points for h in hits.values())
     assert points > 400
-    assert right / points >= LEAST_POINTS
+    assert right / points >= MIN_POINTS
     assert len(list((demo / "overlays").glob("*.png"))) == 34
 
 

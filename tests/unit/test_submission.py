@@ -107,7 +107,7 @@ def test_the_first_wrong_row_is_named(
 
 def test_a_file_of_bad_rows_gives_a_limited_list(tmp_path: Path) -> None:
     lines = [line.replace("1 2 5 1", "x") for line in good_lines()]
-    assert len(problems(tmp_path / "s.csv", lines)) == submission.MOST_PROBLEMS + 1
+    assert len(problems(tmp_path / "s.csv", lines)) == submission.MAX_PROBLEMS + 1
 
 
 def test_a_missing_file_and_a_binary_file_are_problems_not_tracebacks(tmp_path: Path) -> None:

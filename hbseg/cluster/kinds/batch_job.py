@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from hbseg.cluster.base_manifest import plain
-from hbseg.cluster.kinds.job_kind import Item, JobKind, Manifest
+from hbseg.cluster.base_manifest import load_manifest
+from hbseg.cluster.kinds.job_kind import JobKind
+from hbseg.cluster.objects import Manifest, Object
 from hbseg.cluster.pods.rules import host_name_problems, pod_problems
 from hbseg.cluster.pods.template import PodShape, complete_step
 from hbseg.cluster.requests.resources import JOB
@@ -33,7 +34,7 @@ class BatchJob(JobKind):
 
     def render(self, call: StepCall, placement: Placement) -> Manifest:
         """Return the job, from the manifest of the step's name."""
-        job = plain(f"{call.step}.yaml")
+        job = load_manifest(f"{call.step}.yaml")
         nodes = PodShape.of(call.step, placement).nodes
         spec = job["spec"]
         spec["backoffLimit"] = nodes * placement.retries + SPARE_PODS
@@ -58,11 +59,11 @@ class BatchJob(JobKind):
                 yield f"podFailurePolicy looks at the container {of}, which the pod does not have"
         yield from pod_problems(pod, container="step")
 
-    def pod_templates(self, job: Item) -> list[Item]:
+    def pod_templates(self, job: Object) -> list[Object]:
         """Return the one template."""
         return [(job.get("spec") or {}).get("template") or {}]
 
-    def num_pods(self, job: Item) -> int:
+    def num_pods(self, job: Object) -> int:
         """Return the pods that may run together."""
         spec = job.get("spec") or {}
         return min(int(spec.get("parallelism") or 1), int(spec.get("completions") or 1))

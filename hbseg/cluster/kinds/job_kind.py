@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Iterator, Sequence
+from typing import ClassVar
 
+from hbseg.cluster.objects import Manifest, Object
 from hbseg.cluster.pods.states import Failure
 from hbseg.cluster.requests.resources import Resource
 from hbseg.config.placement import Placement
 from hbseg.runs.step_call import StepCall
 from hbseg.runs.task import Step
-
-Item = Mapping[str, Any]
-Manifest = dict[str, Any]
 
 
 class JobKind(ABC):
@@ -50,18 +48,18 @@ class JobKind(ABC):
         """Yield what is wrong with a manifest beyond its metadata, a sentence each."""
 
     @abstractmethod
-    def pod_templates(self, job: Item) -> list[Item]:
+    def pod_templates(self, job: Object) -> list[Object]:
         """Return the templates that pods are made from."""
 
     @abstractmethod
-    def num_pods(self, job: Item) -> int:
+    def num_pods(self, job: Object) -> int:
         """Return how many pods the job has at a time."""
 
-    def num_ranks(self, job: Item) -> int:
+    def num_ranks(self, job: Object) -> int:
         """Return how many ranks write logs: one a pod, where pods start no processes."""
         return self.num_pods(job)
 
-    def is_suspended(self, job: Item) -> bool:
+    def is_suspended(self, job: Object) -> bool:
         """Return whether somebody, mostly a queue, holds the job back."""
         return bool((job.get("spec") or {}).get("suspend"))
 
@@ -69,7 +67,7 @@ class JobKind(ABC):
     def is_pod_name(self, words: Sequence[str]) -> bool:
         """Return whether a pod's name has these words, between dashes, behind the job's."""
 
-    def failure_in(self, event: Item) -> Failure | None:
+    def failure_in(self, event: Object) -> Failure | None:
         """Return the failure that an event of the job tells; none where it tells none.
 
         Only a controller that deletes failed pods has to tell how they ended.

@@ -7,10 +7,11 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from hbseg.cluster.base_manifest import plain
-from hbseg.cluster.kinds.job_kind import Item, JobKind, Manifest
+from hbseg.cluster.base_manifest import load_manifest
+from hbseg.cluster.kinds.job_kind import JobKind
+from hbseg.cluster.objects import Manifest, Object
 from hbseg.cluster.pods.rules import host_name_problems, pod_problems
-from hbseg.cluster.pods.states import Failure, ending_in, of_ending
+from hbseg.cluster.pods.states import Failure, of_result, result_in
 from hbseg.cluster.pods.template import complete_step
 from hbseg.cluster.requests.api_errors import one_line
 from hbseg.cluster.requests.resources import PYTORCH_JOB
@@ -45,7 +46,7 @@ class PyTorchJob(JobKind):
     def render(self, call: StepCall, placement: Placement) -> Manifest:
         """Return the job, from the manifest for one node or for several."""
         several = placement.nodes > 1
-        job = plain("train-elastic.yaml" if several else "train.yaml")
+        job = load_manifest("train-elastic.yaml" if several else "train.yaml")
         spec = job["spec"]
         spec["nprocPerNode"] = str(placement.processes_per_node)
         replicas = spec["pytorchReplicaSpecs"]["Worker" if several else "Master"]
@@ -72,20 +73,20 @@ class PyTorchJob(JobKind):
         for role, replica in replicas.items():
             yield from _replica(role, replica, name, policy, elastic="elasticPolicy" in spec)
 
-    def pod_templates(self, job: Item) -> list[Item]:
+    def pod_templates(self, job: Object) -> list[Object]:
         """Return the template of each role."""
         return [replica.get("template") or {} for replica in _replicas(job)]
 
-    def num_pods(self, job: Item) -> int:
+    def num_pods(self, job: Object) -> int:
         """Return the replicas of all roles."""
         return sum(int(replica.get("replicas") or 1) for replica in _replicas(job))
 
-    def num_ranks(self, job: Item) -> int:
+    def num_ranks(self, job: Object) -> int:
         """Return the processes that torchrun starts in all pods."""
         text = str((job.get("spec") or {}).get("nprocPerNode") or "1")
         return self.num_pods(job) * (int(text) if text.isdigit() else 1)
 
-    def is_suspended(self, job: Item) -> bool:
+    def is_suspended(self, job: Object) -> bool:
         """Return what its run policy says."""
         return bool(((job.get("spec") or {}).get("runPolicy") or {}).get("suspend"))
 
@@ -93,20 +94,20 @@ class PyTorchJob(JobKind):
         """Return whether it is a role and a number."""
         return len(words) == 2 and words[0] in ("master", "worker") and words[1].isdigit()
 
-    def failure_in(self, event: Item) -> Failure | None:
+    def failure_in(self, event: Object) -> Failure | None:
         """Return the failure that the operator tells of a pod, which it deletes itself."""
         match = _POD_ERROR.match(str(event.get("message") or ""))
         if match is None:
             return None
-        told = ending_in(match[3])
+        told = result_in(match[3])
         if told is not None:
-            return of_ending(match[1], told)
+            return of_result(match[1], told)
         known = {"OOMKilled": "out of memory", "StartError": "its container cannot start: "}
         words = known.get(str(event.get("reason")), "") + one_line(match[3])[-300:]
         return Failure(match[1], int(match[2]), words or "no record", "")
 
 
-def _replicas(job: Item) -> list[dict[str, Any]]:
+def _replicas(job: Object) -> list[dict[str, Any]]:
     return list(((job.get("spec") or {}).get("pytorchReplicaSpecs") or {}).values())
 
 

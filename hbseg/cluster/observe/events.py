@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 from hbseg.cluster import kinds
+from hbseg.cluster.objects import Object
 from hbseg.cluster.observe.pending import event_time
 from hbseg.cluster.requests.api_errors import one_line
 from hbseg.runs.backend import RunEvent
 
-Item = Mapping[str, Any]
 
-
-def is_about(event: Item, names: Iterable[str], uids: Iterable[str] = ()) -> bool:
+def is_about(event: Object, names: Iterable[str], uids: Iterable[str] = ()) -> bool:
     """Return whether an event is about one of these jobs, or a pod of them.
 
     Pods that are gone are told by their names: the job's and a dash before their own.
@@ -35,7 +33,7 @@ def _is_pod_of(name: str, job: str) -> bool:
     return any(kind.is_pod_name(words) for kind in kinds.KINDS)
 
 
-def aggregated(events: Iterable[Item]) -> list[RunEvent]:
+def aggregated(events: Iterable[Object]) -> list[RunEvent]:
     """Return events by time, those that differ by the pod's random name alone as one."""
     found: dict[tuple[str, ...], RunEvent] = {}
     for event in sorted(events, key=event_time):
@@ -47,7 +45,7 @@ def aggregated(events: Iterable[Item]) -> list[RunEvent]:
     return list(found.values())
 
 
-def _told(event: Item) -> RunEvent:
+def _told(event: Object) -> RunEvent:
     about = event["involvedObject"]
     series = event.get("series") or {}
     return RunEvent(
@@ -60,7 +58,7 @@ def _told(event: Item) -> RunEvent:
     )
 
 
-def _without_pod(event: Item, message: str) -> str:
+def _without_pod(event: Object, message: str) -> str:
     """Return the message without the random end of a pod's name: it changes with each try."""
     job = str(event["involvedObject"].get("name") or "")
     words = message.split('"')

@@ -4,35 +4,34 @@ from __future__ import annotations
 
 import heapq
 import queue
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
 
 from hbseg.cluster.kinds import kind_of
-from hbseg.cluster.observe.job_state import Seen, job_state, latest
+from hbseg.cluster.objects import Object
+from hbseg.cluster.observe.job_state import Observation, job_state, latest
 from hbseg.cluster.observe.pod_log import Line, PodFollower, whole_log
 from hbseg.cluster.pods.states import has_started, is_running, name_of
 from hbseg.cluster.requests.client import Cluster
-from hbseg.cluster.requests.informer import Mirror
+from hbseg.cluster.requests.informer import Informer
 from hbseg.cluster.requests.resources import POD
 from hbseg.errors import HbsegError
 from hbseg.runs.backend import ENDED, Phase
 from hbseg.runs.logs import lines_of, stored_texts
 from hbseg.runs.run import Run
 
-Item = Mapping[str, Any]
 TICK_SECONDS = 5.0
 """Between two looks at reasons that come with time alone, such as an operator's silence."""
 
 
-def container_of(pod: Item) -> str:
+def container_of(pod: Object) -> str:
     """Return the name of the pod's container."""
     return str(pod["spec"]["containers"][0]["name"])
 
 
 def merged_logs(
-    cluster: Cluster, job: Item, pods: Sequence[Item], rank: int | None
+    cluster: Cluster, job: Object, pods: Sequence[Object], rank: int | None
 ) -> Iterator[str]:
     """Yield the lines of all pods by their times."""
     several = kind_of(job).num_ranks(job) > 1
@@ -56,8 +55,8 @@ class Followed:
     run: Run
     task_name: str
     rank: int | None
-    seen: Callable[[Mirror], Seen]
-    """Returns what the mirror has of the task now."""
+    observe: Callable[[Informer], Observation]
+    """Returns what the informer has of the task now."""
     tell: Callable[[str], None]
     """Gets the reason for waiting, each once."""
     last_times: dict[str, str] = field(default_factory=dict)
@@ -93,10 +92,10 @@ class Follower:
         """Wake the follower: an object changed."""
         self._queue.put("changed")
 
-    def lines(self, mirror: Mirror) -> Iterator[str]:
+    def lines(self, informer: Informer) -> Iterator[str]:
         """Yield lines as they come until the job has ended and all its lines are there."""
         try:
-            while not self._look(mirror) or self._open:
+            while not self._look(informer) or self._open:
                 for line in self._arrived():
                     self._followed.last_times[line.name] = line.time
                     if is_wanted(line, self._followed.rank):
@@ -119,15 +118,15 @@ class Follower:
                     self._open -= 1
                 item = self._queue.get_nowait()
 
-    def _look(self, mirror: Mirror) -> bool:
+    def _look(self, informer: Informer) -> bool:
         """Attach to new pods, tell why it waits, and return whether the job has ended."""
-        seen = self._followed.seen(mirror)
+        seen = self._followed.observe(informer)
         state = job_state(seen)
         if seen.job is not None:
             self._several = kind_of(seen.job).num_ranks(seen.job) > 1
         for pod in latest(seen.pods):
             if has_started(pod) and pod["metadata"]["uid"] not in self._readers:
-                self._attach(mirror, pod)
+                self._attach(informer, pod)
         if state.phase == Phase.PENDING and state.reason != self._told:
             self._told = state.reason
             self._followed.tell(state.reason)
@@ -135,11 +134,11 @@ class Follower:
             self._told = ""
         return state.phase in ENDED or state.phase == Phase.ABSENT
 
-    def _attach(self, mirror: Mirror, pod: Item) -> None:
+    def _attach(self, informer: Informer, pod: Object) -> None:
         uid = pod["metadata"]["uid"]
 
         def is_over() -> bool:
-            now = [item for item in mirror.objects(POD) if item["metadata"]["uid"] == uid]
+            now = [item for item in informer.objects(POD) if item["metadata"]["uid"] == uid]
             return not (now and is_running(now[0]))
 
         reader = PodFollower(

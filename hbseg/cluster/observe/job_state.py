@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 from hbseg.cluster import kinds
 from hbseg.cluster.kinds import kind_of
+from hbseg.cluster.objects import Object
 from hbseg.cluster.observe.pending import event_time, job_reason
 from hbseg.cluster.pods.states import (
     STOPPED,
@@ -24,27 +24,25 @@ from hbseg.cluster.pods.states import (
 from hbseg.cluster.requests.api_errors import one_line
 from hbseg.runs.backend import JobState, Phase
 
-Item = Mapping[str, Any]
-
 
 @dataclass(frozen=True)
-class Seen:
+class Observation:
     """What the cluster has of one task at one moment."""
 
-    job: Item | None
+    job: Object | None
     """Of any of `hbseg.cluster.kinds`."""
-    pods: Sequence[Item]
+    pods: Sequence[Object]
     now: datetime
     """Time by the server's clock."""
-    events: Sequence[Item] = field(default=())
+    events: Sequence[Object] = field(default=())
     """Those of the job and its pods; needed only while it is pending."""
     cancelled: bool = False
-    """Whether the run's anchor records a cancel of the task."""
-    workload: Item | None = None
+    """Whether the run's owner records a cancel of the task."""
+    workload: Object | None = None
     """Kueue's object for the job."""
 
 
-def job_state(seen: Seen) -> JobState:
+def job_state(seen: Observation) -> JobState:
     """Return phase, root cause and reason of a task; its attempt is 0 where no pod says it."""
     if seen.job is None or is_leaving(seen.job):
         return _leaving(seen)
@@ -58,7 +56,7 @@ def job_state(seen: Seen) -> JobState:
     return _failed(seen, ended)
 
 
-def ended_condition(job: Item) -> Item | None:
+def ended_condition(job: Object) -> Object | None:
     """Return the condition that says that a job has ended, and how."""
     ends = (kind_of(job).succeeded, kind_of(job).failed)
     for condition in (job.get("status") or {}).get("conditions") or []:
@@ -67,7 +65,7 @@ def ended_condition(job: Item) -> Item | None:
     return None
 
 
-def is_over(job: Item) -> bool:
+def is_over(job: Object) -> bool:
     """Return whether a job has ended or is being deleted: another one may take its place."""
     return is_leaving(job) or ended_condition(job) is not None
 
@@ -75,7 +73,7 @@ def is_over(job: Item) -> bool:
 _CANCELLED = JobState(Phase.CANCELLED, 0, STOPPED, "cancelled")
 
 
-def _leaving(seen: Seen) -> JobState:
+def _leaving(seen: Observation) -> JobState:
     if any("deletionTimestamp" in pod["metadata"] or is_running(pod) for pod in seen.pods):
         return JobState(Phase.RUNNING, 0, None, "it is being stopped")
     if seen.cancelled:
@@ -85,7 +83,7 @@ def _leaving(seen: Seen) -> JobState:
     return JobState(Phase.RUNNING, 0, None, "its job is being deleted")
 
 
-def _under_way(seen: Seen, job: Item) -> JobState:
+def _under_way(seen: Observation, job: Object) -> JobState:
     pods = latest(seen.pods)
     failure = root_cause(_failures(pods)) or _told_failure(job, seen.events)
     attempt = 0 if failure is None else failure.attempt
@@ -100,27 +98,27 @@ def _under_way(seen: Seen, job: Item) -> JobState:
     return JobState(Phase.PENDING, attempt, None, reason or "its container is being created")
 
 
-def _runs(job: Item, pods: Sequence[Item]) -> bool:
+def _runs(job: Object, pods: Sequence[Object]) -> bool:
     """Return whether the step runs: in all pods of a gang, else in any."""
     kind = kind_of(job)
     num_well = sum(is_running(pod) or has_succeeded(pod) for pod in pods)
     return num_well >= (kind.num_pods(job) if kind.is_gang else 1)
 
 
-def latest(pods: Iterable[Item]) -> list[Item]:
+def latest(pods: Iterable[Object]) -> list[Object]:
     """Return the newest pod of each replica, by their names.
 
     A batch Job keeps the pods of earlier attempts; they say nothing of the latest one.
     """
     replica_labels = [label for kind in kinds.KINDS for label in kind.replica_labels]
-    newest: dict[tuple[str, ...], Item] = {}
+    newest: dict[tuple[str, ...], Object] = {}
     for pod in sorted(pods, key=created_of):
         labels = pod["metadata"].get("labels") or {}
         newest[tuple(str(labels.get(label, "")) for label in replica_labels)] = pod
     return sorted(newest.values(), key=name_of)
 
 
-def _failed(seen: Seen, condition: Item) -> JobState:
+def _failed(seen: Observation, condition: Object) -> JobState:
     cause = root_cause(_failures(latest(seen.pods)))
     if condition.get("reason") == "DeadlineExceeded":
         limit = (seen.job or {}).get("spec", {}).get("activeDeadlineSeconds")
@@ -132,11 +130,11 @@ def _failed(seen: Seen, condition: Item) -> JobState:
     return JobState(Phase.FAILED, cause.attempt, cause.code, cause.reason)
 
 
-def _failures(pods: Sequence[Item]) -> list[Failure]:
+def _failures(pods: Sequence[Object]) -> list[Failure]:
     return [failure for pod in pods if (failure := failure_of_pod(pod)) is not None]
 
 
-def _told_failure(job: Item, events: Iterable[Item]) -> Failure | None:
+def _told_failure(job: Object, events: Iterable[Object]) -> Failure | None:
     """Return the last failure that the job's events tell."""
     for event in sorted(events, key=event_time, reverse=True):
         if event["involvedObject"].get("uid") == job["metadata"].get("uid"):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from hbseg.cluster.kinds import kind_of
 from hbseg.cluster.names import QUEUE
+from hbseg.cluster.objects import Object
 from hbseg.cluster.observe.scheduler_messages import refused_pod, unschedulable
 from hbseg.cluster.pods.states import container_states, created_of, name_of
 from hbseg.cluster.requests.api_errors import DOCTOR, one_line
@@ -21,11 +22,13 @@ _MOUNT = frozenset(
     {"FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox", "FailedMapVolume"}
 )
 
-Item = Mapping[str, Any]
-
 
 def job_reason(
-    job: Item, pods: Sequence[Item], events: Iterable[Item], now: datetime, workload: Item | None
+    job: Object,
+    pods: Sequence[Object],
+    events: Iterable[Object],
+    now: datetime,
+    workload: Object | None,
 ) -> str:
     """Return why a job is pending.
 
@@ -49,7 +52,7 @@ def job_reason(
     return reason
 
 
-def _queued(job: Item, workload: Item | None) -> str:
+def _queued(job: Object, workload: Object | None) -> str:
     queue = (job["metadata"].get("labels") or {}).get(QUEUE)
     if queue is None:
         return "it is suspended"
@@ -63,13 +66,13 @@ def _queued(job: Item, workload: Item | None) -> str:
     return f"waits in queue {queue}" + (f": {told[0][:300]}" if told and told[0] else "")
 
 
-def _about(job: Item, events: Iterable[Item]) -> list[Item]:
+def _about(job: Object, events: Iterable[Object]) -> list[Object]:
     """Return the events of this very job: an earlier one may have had its name."""
     uid = job["metadata"].get("uid")
     return [item for item in events if item["involvedObject"].get("uid") == uid]
 
 
-def _refused(job: Item, pods: Sequence[Item], events: Iterable[Item]) -> str:
+def _refused(job: Object, pods: Sequence[Object], events: Iterable[Object]) -> str:
     """Return why a pod could not be made, if that was after those that are there."""
     newest = max(map(created_of, pods), default="")
     refused = [
@@ -82,21 +85,21 @@ def _refused(job: Item, pods: Sequence[Item], events: Iterable[Item]) -> str:
     return refused_pod(refused[-1]) if refused else ""
 
 
-def _without_pods(job: Item, events: Iterable[Item], now: datetime) -> str:
+def _without_pods(job: Object, events: Iterable[Object], now: datetime) -> str:
     silent = not (job.get("status") or {}).get("conditions") and not _about(job, events)
     if silent and _age(job, now) > SILENCE_SECONDS:
         return f"{kind_of(job).controller} has not seen the job; is it running? {DOCTOR}"
     return "waits for its pods to be created"
 
 
-def _age(item: Item, now: datetime) -> float:
+def _age(item: Object, now: datetime) -> float:
     try:
         return (now - datetime.fromisoformat(created_of(item))).total_seconds()
     except ValueError:
         return 0.0
 
 
-def pod_reason(pod: Item, events: Iterable[Item]) -> str:
+def pod_reason(pod: Object, events: Iterable[Object]) -> str:
     """Return why a pod has not started; empty where it has. `events` in the order of time."""
     status = pod.get("status") or {}
     if status.get("phase") not in (None, "Pending"):
@@ -115,7 +118,7 @@ def pod_reason(pod: Item, events: Iterable[Item]) -> str:
     return _mounting(pod, events) or "its container is being created"
 
 
-def _waiting(pod: Item, container: str, waiting: Item) -> str:
+def _waiting(pod: Object, container: str, waiting: Object) -> str:
     kind, message = str(waiting.get("reason") or ""), one_line(str(waiting.get("message") or ""))
     if kind in _IMAGE:
         return f"image {_image(pod, container)} cannot be pulled: {_pull_cause(kind, message)}"
@@ -141,12 +144,12 @@ def _config_hint(message: str) -> str:
     return "; create it, or correct cluster.credentials_secret" if missing_secret else ""
 
 
-def _image(pod: Item, container: str) -> str:
+def _image(pod: Object, container: str) -> str:
     every = [*(pod["spec"].get("initContainers") or []), *pod["spec"]["containers"]]
     return next((str(item["image"]) for item in every if item["name"] == container), "")
 
 
-def _mounting(pod: Item, events: Iterable[Item]) -> str:
+def _mounting(pod: Object, events: Iterable[Object]) -> str:
     """Return what the node says while it prepares a pod's volumes and network."""
     told = [
         one_line(str(item.get("message") or ""))
@@ -157,7 +160,7 @@ def _mounting(pod: Item, events: Iterable[Item]) -> str:
     return f"its volumes or network are not ready: {told[-1][:300]}" if told else ""
 
 
-def event_time(event: Item) -> str:
+def event_time(event: Object) -> str:
     """Return when an event was seen last, ISO 8601, UTC."""
     series = event.get("series") or {}
     times = (

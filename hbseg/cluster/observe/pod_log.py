@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from hbseg.cluster.requests.client import Cluster
 from hbseg.cluster.requests.informer import OUTAGE_SECONDS
-from hbseg.cluster.requests.transport import FIRST_PAUSE, LONGEST_PAUSE, Answer
+from hbseg.cluster.requests.transport import FIRST_PAUSE, MAX_PAUSE, Answer
 from hbseg.errors import InvalidInput, NotFoundError, UnreachableError
 
 _RANK_LINE = re.compile(r"(\S+Z) \[([\w-]+)\] ?(.*)", re.S)
@@ -154,7 +154,7 @@ class PodFollower(threading.Thread):
                 if time.monotonic() - last_answer > self._outage:
                     raise
             self._stopped.wait(pause)
-            pause = min(2 * pause, LONGEST_PAUSE)
+            pause = min(2 * pause, MAX_PAUSE)
 
     def _read(self) -> bool:
         """Pass the new lines on until the stream ends; return whether there were any."""

@@ -6,11 +6,10 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
+from hbseg.cluster.objects import Manifest
 from hbseg.cluster.pods.quantity import amount
 
-Manifest = dict[str, Any]
-
-LONGEST_LABEL: Final = 63
+MAX_LABEL: Final = 63
 """Characters of a Service's or a pod's host name, and of a label's value."""
 _SECRET_NAME = re.compile(
     r"(secret|password|passwd|token(?!izers)|credential|private_?key|access_?key)(?!.*_file$)", re.I
@@ -20,8 +19,8 @@ _SECRET_VALUE = re.compile(r"\b(AKIA|ASIA)[A-Z0-9]{16}\b|://[^/\s:@]+:[^/\s@]+@|
 
 def host_name_problems(host: str) -> Iterator[str]:
     """Yield that a pod's name is too long for a host, if it is."""
-    if len(host) > LONGEST_LABEL:
-        yield f"pod name {host} has {len(host)} characters, expected at most {LONGEST_LABEL}"
+    if len(host) > MAX_LABEL:
+        yield f"pod name {host} has {len(host)} characters, expected at most {MAX_LABEL}"
 
 
 def pod_problems(pod: Manifest, *, container: str) -> Iterator[str]:

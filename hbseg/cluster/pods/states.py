@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
+from hbseg.cluster.objects import Object
 from hbseg.cluster.requests.api_errors import one_line
 from hbseg.errors import HbsegError
-from hbseg.runs.attempts import Ending
-
-Pod = Mapping[str, Any]
+from hbseg.runs.attempts import AttemptResult
 
 OUT_OF_MEMORY: Final = 137
 STOPPED: Final = 143
@@ -33,66 +32,66 @@ class Failure:
     """Number of the execution; 0 where the pod does not say it."""
     final: bool = False
     """Whether the launcher says that no further attempt follows."""
-    lost_peer: bool = False
+    peer_lost: bool = False
     """Whether only another process was missed."""
 
     @property
     def weight(self) -> int:
         """How little it tells of the cause: 0 a failure of its own, 1 SIGTERM, 2 a lost peer."""
-        return 2 if self.lost_peer else int(self.code == STOPPED)
+        return 2 if self.peer_lost else int(self.code == STOPPED)
 
 
-def name_of(item: Mapping[str, Any]) -> str:
+def name_of(item: Object) -> str:
     """Return an object's name."""
     return str(item["metadata"]["name"])
 
 
-def created_of(item: Mapping[str, Any]) -> str:
+def created_of(item: Object) -> str:
     """Return an object's time of creation, ISO 8601."""
     return str(item["metadata"].get("creationTimestamp", ""))
 
 
-def is_leaving(item: Mapping[str, Any]) -> bool:
+def is_leaving(item: Object) -> bool:
     """Return whether an object is being deleted."""
     return "deletionTimestamp" in item["metadata"]
 
 
-def is_owned(item: Mapping[str, Any], uid: str) -> bool:
+def is_owned(item: Object, uid: str) -> bool:
     """Return whether an object belongs to the one with this uid."""
     owners = item["metadata"].get("ownerReferences") or []
     return any(owner.get("uid") == uid for owner in owners)
 
 
-def container_states(pod: Pod) -> list[tuple[str, Mapping[str, Any]]]:
+def container_states(pod: Object) -> list[tuple[str, Object]]:
     """Return name and state of the pod's containers, those that initialise it first."""
     status = pod.get("status") or {}
     found = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
     return [(str(item.get("name", "")), item.get("state") or {}) for item in found]
 
 
-def _main_state(pod: Pod) -> Mapping[str, Any]:
+def _main_state(pod: Object) -> Object:
     statuses = (pod.get("status") or {}).get("containerStatuses") or [{}]
     return statuses[0].get("state") or {}
 
 
-def is_running(pod: Pod) -> bool:
+def is_running(pod: Object) -> bool:
     """Return whether the pod's container runs."""
     return "running" in _main_state(pod)
 
 
-def has_started(pod: Pod) -> bool:
+def has_started(pod: Object) -> bool:
     """Return whether the pod's container has run, so that there may be a log."""
     state = _main_state(pod)
     return "running" in state or "terminated" in state
 
 
-def has_succeeded(pod: Pod) -> bool:
+def has_succeeded(pod: Object) -> bool:
     """Return whether the pod's container ended well."""
     ended = _main_state(pod).get("terminated")
     return ended is not None and ended.get("exitCode") == 0
 
 
-def failure_of_pod(pod: Pod) -> Failure | None:
+def failure_of_pod(pod: Object) -> Failure | None:
     """Return how the pod failed; none where it has not."""
     status = pod.get("status") or {}
     for name, state in container_states(pod):
@@ -104,27 +103,27 @@ def failure_of_pod(pod: Pod) -> Failure | None:
     return None
 
 
-def _of_container(pod: Pod, container: str, ended: Mapping[str, Any]) -> Failure:
-    code, told = int(ended["exitCode"]), ending_in(str(ended.get("message") or ""))
+def _of_container(pod: Object, container: str, ended: Object) -> Failure:
+    code, told = int(ended["exitCode"]), result_in(str(ended.get("message") or ""))
     finished = str(ended.get("finishedAt") or "")
     attempt = 0 if told is None else told.attempt
     if ended.get("reason") == "OOMKilled":
         reason = f"out of memory: {name_of(pod)} {_limit(pod, container)}"
         return Failure(name_of(pod), OUT_OF_MEMORY, reason, finished, attempt)
     if told is not None:
-        return of_ending(name_of(pod), told)
+        return of_result(name_of(pod), told)
     reason = _of_node(pod) or _without_word(pod, code, ended)
     return Failure(name_of(pod), code, reason, finished)
 
 
-def of_ending(pod: str, told: Ending) -> Failure:
+def of_result(pod: str, told: AttemptResult) -> Failure:
     """Return the failure that a launcher's record tells."""
     return Failure(
-        pod, told.code, told.reason, told.finished, told.attempt, told.final, told.lost_peer
+        pod, told.code, told.reason, told.finished, told.attempt, told.final, told.peer_lost
     )
 
 
-def _without_word(pod: Pod, code: int, ended: Mapping[str, Any]) -> str:
+def _without_word(pod: Object, code: int, ended: Object) -> str:
     words = one_line(str(ended.get("message") or ""))[-300:]
     if ended.get("reason") in ("StartError", "ContainerCannotRun"):
         return f"its container cannot start: {words}"
@@ -134,7 +133,7 @@ def _without_word(pod: Pod, code: int, ended: Mapping[str, Any]) -> str:
     return f"{name_of(pod)} ended with exit code {code}{said}"
 
 
-def _limit(pod: Pod, container: str) -> str:
+def _limit(pod: Object, container: str) -> str:
     for item in pod["spec"].get("containers", []):
         limit = ((item.get("resources") or {}).get("limits") or {}).get("memory")
         if item.get("name") == container and limit:
@@ -142,7 +141,7 @@ def _limit(pod: Pod, container: str) -> str:
     return "used up its node's memory; set cluster.memory_per_process"
 
 
-def _of_node(pod: Pod) -> str:
+def _of_node(pod: Object) -> str:
     """Return why the cluster itself ended the pod; empty where it did not."""
     status = pod.get("status") or {}
     reason, message = str(status.get("reason") or ""), one_line(str(status.get("message") or ""))
@@ -160,10 +159,10 @@ def _of_node(pod: Pod) -> str:
     return reason and f"{name_of(pod)}: {reason} {message}".rstrip()
 
 
-def ending_in(text: str) -> Ending | None:
+def result_in(text: str) -> AttemptResult | None:
     """Return the launcher's record in a termination message; none where it is no such one."""
     with suppress(ValueError, HbsegError):
-        return Ending.from_mapping(json.loads(text), source="termination message")
+        return AttemptResult.from_mapping(json.loads(text), source="termination message")
     return None
 
 

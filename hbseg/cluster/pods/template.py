@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from hbseg.cluster.names import RUN, TASK, labels, spec_name
+from hbseg.cluster.objects import Manifest
 from hbseg.cluster.pods import quantity
 from hbseg.config.placement import Placement
 from hbseg.config.profile import ClusterProfile
 from hbseg.errors import SpecError
 from hbseg.runs.step_call import MODULES, StepCall
 from hbseg.runs.task import TRAINING, Step
-
-Manifest = dict[str, Any]
 
 WITH_GPU = TRAINING
 """Steps that use GPUs: the engines that there are run on the CPU."""
@@ -108,10 +107,10 @@ def _arguments(call: StepCall, placement: Placement, shape: PodShape) -> list[st
         *("--placement", in_pod(placement, shape).for_launcher()),
     ]
     step = call.arguments(spec_file="/etc/hbseg/spec.yaml", work="/scratch/work")
-    return [literal(str(argument)) for argument in (*own, "--", *step)]
+    return [escape_variables(str(argument)) for argument in (*own, "--", *step)]
 
 
-def literal(text: str) -> str:
+def escape_variables(text: str) -> str:
     """Return text that a pod gets as it is: Kubernetes puts variables in for `$(NAME)`."""
     return text.replace("$(", "$$(")
 
@@ -188,7 +187,7 @@ def set_variables(container: Manifest, values: dict[str, str]) -> None:
             known[name] = {"name": name}
             container["env"].append(known[name])
         known[name].pop("valueFrom", None)
-        known[name]["value"] = literal(value)
+        known[name]["value"] = escape_variables(value)
 
 
 def _add_claims(pod: Manifest, container: Manifest, profile: ClusterProfile) -> None:

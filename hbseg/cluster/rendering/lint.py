@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
 
 from hbseg.cluster.kinds import named_kind
 from hbseg.cluster.kinds.job_kind import JobKind
-from hbseg.cluster.pods.rules import LONGEST_LABEL
-
-Manifest = dict[str, Any]
+from hbseg.cluster.objects import Manifest
+from hbseg.cluster.pods.rules import MAX_LABEL
 
 _DNS_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _LABEL = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?")
@@ -38,8 +36,8 @@ def _metadata(metadata: Manifest) -> Iterator[str]:
     if not _DNS_1035.fullmatch(name):
         yield f"name {name!r:.80} is not a letter, then a-z, 0-9 and -"
     for label, value in metadata.get("labels", {}).items():
-        if not isinstance(value, str) or len(value) > LONGEST_LABEL or not _LABEL.fullmatch(value):
-            expected = f"at most {LONGEST_LABEL} of a-z, 0-9, - and ."
+        if not isinstance(value, str) or len(value) > MAX_LABEL or not _LABEL.fullmatch(value):
+            expected = f"at most {MAX_LABEL} of a-z, 0-9, - and ."
             yield f"label {label} is {value!r:.80}, expected {expected}"
 
 

@@ -12,10 +12,17 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from hbseg.cluster import names
-from hbseg.cluster.base_manifest import plain
+from hbseg.cluster.base_manifest import load_manifest
 from hbseg.cluster.kinds import kind_of_step
 from hbseg.cluster.kinds.job_names import job_name
-from hbseg.cluster.pods.template import PodShape, complete_pod, in_pod, literal, set_variables
+from hbseg.cluster.objects import Manifest
+from hbseg.cluster.pods.template import (
+    PodShape,
+    complete_pod,
+    escape_variables,
+    in_pod,
+    set_variables,
+)
 from hbseg.cluster.rendering.lint import problems
 from hbseg.config.placement import Placement
 from hbseg.config.profile import ClusterProfile
@@ -24,9 +31,7 @@ from hbseg.documents import canonical_digest, dump_yaml
 from hbseg.errors import SpecError, UsageError
 from hbseg.runs.step_call import StepCall
 
-Manifest = dict[str, Any]
-
-LARGEST_CONFIG_MAP = 2**20
+MAX_CONFIG_MAP = 2**20
 """Bytes of a ConfigMap's data that the API server takes."""
 
 
@@ -80,7 +85,7 @@ def runner_objects(
     data = {"spec.yaml": dump_yaml(dict(specs)), "hbseg.yaml": dump_yaml(dict(settings))}
     digest = canonical_digest(data)
     config = _config_map(digest, data, run, names.PIPELINE)
-    job = plain("pipeline.yaml")
+    job = load_manifest("pipeline.yaml")
     profile = placement.cluster
     job["metadata"] = {
         "name": job_name(run, names.PIPELINE),
@@ -96,7 +101,9 @@ def runner_objects(
     container = pod["containers"][0]
     container["image"] = profile.control_image
     set_variables(container, {"USER": owner})
-    container["args"] = [literal(argument) for argument in _runner_arguments(run, placement)]
+    container["args"] = [
+        escape_variables(argument) for argument in _runner_arguments(run, placement)
+    ]
     return _checked([config, job], namespace)
 
 
@@ -134,7 +141,7 @@ def _runner_arguments(run: str, placement: Placement) -> list[str]:
 
 
 def _config_map(digest: str, data: dict[str, str], run: str, step: str) -> Manifest:
-    config = plain("spec.yaml")
+    config = load_manifest("spec.yaml")
     config["metadata"] = {
         "name": names.spec_name_of(digest),
         "labels": names.labels(run, step),
@@ -142,8 +149,8 @@ def _config_map(digest: str, data: dict[str, str], run: str, step: str) -> Manif
     }
     config["data"] = data
     size = sum(len(text.encode()) for text in data.values())
-    if size > LARGEST_CONFIG_MAP:
-        raise SpecError(f"the spec has {size} bytes, a ConfigMap holds {LARGEST_CONFIG_MAP}")
+    if size > MAX_CONFIG_MAP:
+        raise SpecError(f"the spec has {size} bytes, a ConfigMap holds {MAX_CONFIG_MAP}")
     return config
 
 

@@ -14,7 +14,7 @@ from hbseg.config.specs import InferSpec, Spec, TrainSpec
 from hbseg.errors import InvalidInput
 from hbseg.runs.step_call import StepCall
 from hbseg.runs.task import TRAINING, Step
-from hbseg.storage.store import joined, open_store
+from hbseg.storage.store import join_key, open_store
 
 UNRESOLVED = "unresolved"
 """Name of a folder whose key is decided at submit."""
@@ -22,7 +22,7 @@ _NEED_DATASET = (Step.COMPILE, Step.INFER, Step.EFFICIENCY, Step.REPORT)
 
 
 @dataclass(frozen=True)
-class Unopened:
+class OfflineCall:
     """A call, and what in it is open."""
 
     call: StepCall
@@ -30,9 +30,9 @@ class Unopened:
     """A sentence for each thing that only a submit knows."""
 
 
-def unopened(
+def offline_call(
     run: str, step: Step, spec: Spec, *, runs: str, data: str, extra: tuple[str, ...] = ()
-) -> Unopened:
+) -> OfflineCall:
     """Return the call of a step without a look at storage; `runs` and `data` are URLs.
 
     It is the call of `hbseg.runs.chain`'s task of the same step wherever nothing is open.
@@ -49,7 +49,7 @@ def unopened(
         inputs=dict(_inputs(f"{runs}/{run}", data, step, spec)),
         extra=extra,
     )
-    return Unopened(call, tuple(_open(call)))
+    return OfflineCall(call, tuple(_open(call)))
 
 
 def canonical_url(url: str) -> str:
@@ -63,7 +63,7 @@ def canonical_url(url: str) -> str:
     bucket, _, prefix = url.removeprefix("s3://").partition("/")
     if not bucket:
         raise InvalidInput("an S3 URL has no bucket", "give s3://bucket/prefix")
-    return f"s3://{joined(bucket, prefix.strip('/'))}"
+    return f"s3://{join_key(bucket, prefix.strip('/'))}"
 
 
 def _prefix(step: Step, spec: Spec) -> str:

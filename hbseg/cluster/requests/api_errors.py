@@ -41,7 +41,7 @@ class Call:
         return f"{self.resource.named}{f' {self.name}' if self.name else ''}{inside}"
 
 
-class Gone(HbsegError):
+class WatchExpired(HbsegError):
     """The version that a watch began at is too old: list again."""
 
 
@@ -49,7 +49,7 @@ class MissingKind(UnreachableError):
     """The cluster has no such kind of object; asking again does not help."""
 
 
-def refusal(call: Call, status: int, body: bytes) -> HbsegError:
+def api_error(call: Call, status: int, body: bytes) -> HbsegError:
     """Return the error that an answer of status 300 or above means."""
     told = status_of(body)
     message = one_line(str(told.get("message") or body[:300].decode(errors="replace")))
@@ -66,7 +66,7 @@ def refusal(call: Call, status: int, body: bytes) -> HbsegError:
         case 409:
             return ConflictError(f"{call.what}: {message}")
         case 410:
-            return Gone(message)
+            return WatchExpired(message)
         case 400 | 413 | 422:
             return InvalidInput(f"the cluster refuses {call.what}: {_webhook_words(message)}")
     if "failed calling webhook" in message:

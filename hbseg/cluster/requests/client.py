@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from hbseg.cluster.requests.api_errors import Call, Gone, refusal
+from hbseg.cluster.objects import Manifest
+from hbseg.cluster.requests.api_errors import Call, WatchExpired, api_error
 from hbseg.cluster.requests.resources import ACCESS_REVIEW, POD, Resource
 from hbseg.cluster.requests.transport import Answer, Transport
 from hbseg.errors import NotFoundError, UnreachableError
@@ -25,17 +26,16 @@ PAGE = 500
 """Objects of one page of a listing."""
 FIELD_OWNER = "hbseg"
 
-Object = dict[str, Any]
-Objects = list[Object]
+Objects = list[Manifest]
 
 
 @dataclass(frozen=True)
-class Change:
+class WatchEvent:
     """One change that a watch tells."""
 
     kind: str
     """`ADDED`, `MODIFIED`, `DELETED` or `BOOKMARK`."""
-    item: Object
+    item: Manifest
 
 
 class Cluster:
@@ -61,10 +61,10 @@ class Cluster:
         transport, found = connected(context)
         return cls(transport, namespace or found or "default")
 
-    def patient(self, seconds: float) -> Cluster:
+    def with_retry_timeout(self, seconds: float) -> Cluster:
         """Return the cluster through a client that bears so long an outage."""
         inner = self._transport
-        transport = Transport(inner._pool, inner.server, inner._headers, patience=seconds)
+        transport = Transport(inner._pool, inner.server, inner._headers, retry_timeout=seconds)
         transport._ahead = inner._ahead
         return Cluster(transport, self.namespace)
 
@@ -77,16 +77,16 @@ class Cluster:
         """Return the time by the server's clock, as its last answer told it."""
         return self._transport.now()
 
-    def version(self) -> Object:
+    def version(self) -> Manifest:
         """Return `gitVersion` and the like of the API server."""
         return self._transport.json(Call("get", None, ""), "GET", "/version")
 
-    def get(self, resource: Resource, name: str) -> Object:
+    def get(self, resource: Resource, name: str) -> Manifest:
         """Return an object. Raises NotFoundError."""
         call = Call("get", resource, self.namespace, name)
         return self._transport.json(call, "GET", resource.path(self.namespace, name))
 
-    def find(self, resource: Resource, name: str) -> Object | None:
+    def find(self, resource: Resource, name: str) -> Manifest | None:
         """Return an object, or none where there is no such one."""
         try:
             return self.get(resource, name)
@@ -108,7 +108,7 @@ class Cluster:
         while True:
             try:
                 page = self._transport.json(call, "GET", path, query=query)
-            except Gone:  # the rest of a listing that took too long
+            except WatchExpired:  # the rest of a listing that took too long
                 found.clear()
                 query.pop("continue", None)
                 continue
@@ -128,11 +128,11 @@ class Cluster:
         labels: str = "",
         fields: str = "",
         opened: Callable[[Answer], None] = lambda answer: None,
-    ) -> Iterator[Change]:
+    ) -> Iterator[WatchEvent]:
         """Yield the changes from a version on, for less than a minute; `opened` gets the answer.
 
         Raises:
-            Gone: the version is too old: list again.
+            WatchExpired: the version is too old: list again.
             UnreachableError: the connection broke: watch again from the last change's version.
         """
         call = Call("watch", resource, self.namespace)
@@ -152,14 +152,14 @@ class Cluster:
         for line in answer.lines():
             change = _change(line)
             if change.kind == "ERROR":
-                raise refusal(
+                raise api_error(
                     call, int(change.item.get("code") or 500), json.dumps(change.item).encode()
                 )
             yield change
 
     def create(
         self, resource: Resource, item: Mapping[str, Any], *, dry_run: bool = False
-    ) -> Object:
+    ) -> Manifest:
         """Create an object and return it as the server made it; `dry_run` only checks it.
 
         Raises:
@@ -176,7 +176,7 @@ class Cluster:
             body=item,
         )
 
-    def patch(self, resource: Resource, name: str, body: Mapping[str, Any]) -> Object:
+    def patch(self, resource: Resource, name: str, body: Mapping[str, Any]) -> Manifest:
         """Lay `body` on an object (a merge patch) and return it.
 
         Raises:
@@ -208,7 +208,7 @@ class Cluster:
         Raises:
             ConflictError: the object of that name has another uid.
         """
-        body: Object = {"propagationPolicy": propagation}
+        body: Manifest = {"propagationPolicy": propagation}
         if uid is not None:
             body["preconditions"] = {"uid": uid}
         if grace is not None:
@@ -279,9 +279,9 @@ def _selected(labels: str, fields: str) -> dict[str, str]:
     return {name: selector for name, selector in chosen.items() if selector}
 
 
-def _change(line: bytes) -> Change:
+def _change(line: bytes) -> WatchEvent:
     try:
         told = json.loads(line)
-        return Change(str(told["type"]), dict(told["object"]))
+        return WatchEvent(str(told["type"]), dict(told["object"]))
     except (ValueError, KeyError, TypeError):
         raise UnreachableError("the cluster broke off in the middle of a change") from None

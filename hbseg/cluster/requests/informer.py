@@ -13,10 +13,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self
 
-from hbseg.cluster.requests.api_errors import Gone, MissingKind
-from hbseg.cluster.requests.client import Change, Cluster
+from hbseg.cluster.requests.api_errors import MissingKind, WatchExpired
+from hbseg.cluster.requests.client import Cluster, WatchEvent
 from hbseg.cluster.requests.resources import Resource
-from hbseg.cluster.requests.transport import FIRST_PAUSE, LONGEST_PAUSE, Answer
+from hbseg.cluster.requests.transport import FIRST_PAUSE, MAX_PAUSE, Answer
 from hbseg.errors import DeniedError, HbsegError, UnreachableError
 
 OUTAGE_SECONDS = 300.0
@@ -34,7 +34,7 @@ class Watched:
     """Whether to do without where we are not allowed to see it, or the cluster has no such kind."""
 
 
-class Mirror:
+class Informer:
     """The objects of some kinds as they are now; use it as a context.
 
     Raises:
@@ -112,7 +112,7 @@ class Mirror:
                     version = self._list(watched)
                 for change in self._open(watched, version):
                     version = self._apply(watched.resource, change)
-            except Gone:
+            except WatchExpired:
                 version = ""
             except (DeniedError, MissingKind) as error:
                 return self._do_without(watched) if watched.optional else self._fail(error)
@@ -121,7 +121,7 @@ class Mirror:
                     return self._fail(error)
             except HbsegError as error:
                 return self._fail(error)
-            pause = FIRST_PAUSE if time.monotonic() - began > 1 else min(2 * pause, LONGEST_PAUSE)
+            pause = FIRST_PAUSE if time.monotonic() - began > 1 else min(2 * pause, MAX_PAUSE)
             self._stopped.wait(pause)
         return None
 
@@ -139,7 +139,7 @@ class Mirror:
         self._tell()
         return version
 
-    def _open(self, watched: Watched, version: str) -> Iterable[Change]:
+    def _open(self, watched: Watched, version: str) -> Iterable[WatchEvent]:
         def keep(answer: Answer) -> None:
             self._alive(watched.resource)
             self._answers[watched.resource.plural] = answer
@@ -150,7 +150,7 @@ class Mirror:
             watched.resource, version, labels=watched.labels, fields=watched.fields, opened=keep
         )
 
-    def _apply(self, resource: Resource, change: Change) -> str:
+    def _apply(self, resource: Resource, change: WatchEvent) -> str:
         self._alive(resource)
         version = str(change.item["metadata"].get("resourceVersion", ""))
         if change.kind == "BOOKMARK":

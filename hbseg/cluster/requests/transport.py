@@ -11,19 +11,19 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, Protocol, TypeVar
 
-from hbseg.cluster.requests.api_errors import DOCTOR, Call, MissingKind, one_line, refusal
+from hbseg.cluster.requests.api_errors import DOCTOR, Call, MissingKind, api_error, one_line
 from hbseg.errors import DeniedError, HbsegError, UnreachableError
 
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 30.0
-PATIENCE = 5.0
+RETRY_SECONDS = 5.0
 """Seconds for which a request that may pass is tried again."""
 FIRST_PAUSE = 0.2
-LONGEST_PAUSE = 5.0
+MAX_PAUSE = 5.0
 
 Value = TypeVar("Value")
 
-_PASSING = frozenset({429, 500, 502, 503, 504})
+_RETRYABLE_STATUS = frozenset({429, 500, 502, 503, 504})
 
 
 class Pool(Protocol):
@@ -80,12 +80,12 @@ class Transport:
     """Sends requests to one API server; every error is one of `hbseg.errors`."""
 
     def __init__(
-        self, pool: Pool, server: str, headers: Headers, *, patience: float = PATIENCE
+        self, pool: Pool, server: str, headers: Headers, *, retry_timeout: float = RETRY_SECONDS
     ) -> None:
         self._pool = pool
         self.server = server.rstrip("/")
         self._headers = headers
-        self.patience = patience
+        self.retry_timeout = retry_timeout
         """Seconds for which a request that may pass is tried again."""
         self._ahead = timedelta(0)
 
@@ -106,7 +106,7 @@ class Transport:
         """Return the answer's object.
 
         Raises:
-            UnreachableError: no answer, or failures, for as long as `patience`.
+            UnreachableError: no answer, or failures, for as long as `retry_timeout`.
             HbsegError: the server refuses, see `hbseg.cluster.requests.api_errors`.
         """
         data = None if body is None else json.dumps(body).encode()
@@ -121,13 +121,13 @@ class Transport:
                 raise UnreachableError(f"{self.server} does not answer like a Kubernetes API")
             return answer
 
-        return self._patiently(ask)
+        return self._retried(ask)
 
     def stream(
         self, call: Call, path: str, *, query: Mapping[str, str], read_seconds: float
     ) -> Answer:
         """Return an open answer. Raises as `json`; the caller closes it."""
-        return self._patiently(
+        return self._retried(
             lambda: Answer(
                 self._ask(call, "GET", path, query, None, "", read_seconds, whole=False),
                 self.server,
@@ -168,43 +168,43 @@ class Transport:
             self._read_clock(response.headers.get("Date"))
             if response.status < 300:
                 return response
-            refused = refusal(
+            refused = api_error(
                 call, response.status, response.read() if not whole else response.data
             )
-        if response.status in _PASSING:
-            raise _Passing(refused, _seconds(response.headers.get("Retry-After")))
+        if response.status in _RETRYABLE_STATUS:
+            raise _RetryableError(refused, _seconds(response.headers.get("Retry-After")))
         raise refused
 
-    def _patiently(self, ask: Callable[[], Value]) -> Value:
-        """Return what `ask` does; what may pass is tried again within `patience`."""
+    def _retried(self, ask: Callable[[], Value]) -> Value:
+        """Return what `ask` does; what may pass is tried again within `retry_timeout`."""
         began, pause = time.monotonic(), FIRST_PAUSE
         while True:
             try:
                 return ask()
-            except _Passing as passing:
-                error: HbsegError = passing.refusal
+            except _RetryableError as passing:
+                error: HbsegError = passing.api_error
                 least = passing.retry_after
             except MissingKind:
                 raise
             except UnreachableError as unreachable:
                 error, least = unreachable, 0.0
             waited = max(least, pause * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
-            if time.monotonic() - began + waited > self.patience:
+            if time.monotonic() - began + waited > self.retry_timeout:
                 raise error
             time.sleep(waited)
-            pause = min(2 * pause, LONGEST_PAUSE)
+            pause = min(2 * pause, MAX_PAUSE)
 
     def _read_clock(self, date: str | None) -> None:
         with suppress(TypeError, ValueError):
             self._ahead = parsedate_to_datetime(date or "") - datetime.now(UTC)
 
 
-class _Passing(HbsegError):
+class _RetryableError(HbsegError):
     """The server refuses for now."""
 
     def __init__(self, refused: HbsegError, retry_after: float) -> None:
         super().__init__(str(refused))
-        self.refusal = refused
+        self.api_error = refused
         self.retry_after = retry_after
 
 

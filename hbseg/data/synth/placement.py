@@ -43,7 +43,7 @@ WAVE_HEIGHT: Final = 2.2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Placement:
+class BonePlacement:
     """Where the hand's frame lies in the picture: turn, size, shift and a faint warp."""
 
     scale: float
@@ -77,7 +77,7 @@ class PosedHand:
 
     person: Person
     pose: Pose
-    placement: Placement
+    placement: BonePlacement
     skeleton: Skeleton
     """The skeleton in the picture."""
 
@@ -111,7 +111,7 @@ def pose_hand(
 
 def sample_placement(
     skeleton: Skeleton, person: Person, pose: Pose, looks: Looks, rng: np.random.Generator
-) -> Placement:
+) -> BonePlacement:
     """A place in the picture: all bones of the hand inside the frame, the forearm leaving it."""
     reframed = bool(rng.random() < looks.reframed)
     tilt = float(rng.normal(0, REFRAMED_TILT_SD if reframed else TILT_SD))
@@ -127,7 +127,7 @@ def sample_placement(
         centre = _plain_centre(pose, scale, TOP_MARGIN - float(low[1]) * scale, rng)
         centre = np.clip(centre, nearest, farthest)
     x, y = centre.tolist()
-    return Placement(scale=scale, tilt=tilt, centre=(x, y), waves=_waves(rng))
+    return BonePlacement(scale=scale, tilt=tilt, centre=(x, y), waves=_waves(rng))
 
 
 def _extent(skeleton: Skeleton, tilt: float) -> tuple[Points, Points]:

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from hbseg.anatomy import BONES, NUM_BONES
-from hbseg.config.specs import Count
-from hbseg.documents import Block, Document
+from hbseg.documents import Block, Count, Document
 from hbseg.errors import ContractError
 from hbseg.runs.task import SHORT
 

@@ -21,7 +21,7 @@ from hbseg.ml.engines.onnx import INPUT, OUTPUT
 
 ONNX_OPSET = 20
 """ONNX operator set; ONNX Runtime 1.17 and later run it."""
-LARGEST_ONNX = 2_000_000_000
+MAX_ONNX = 2_000_000_000
 """Bytes of weights at most: one protobuf message ends at 2 GiB."""
 
 
@@ -32,9 +32,9 @@ def export_onnx(model: nn.Module, path: Path, *, batch_size: int, size: int) -> 
         SpecError: the weights do not fit one file.
     """
     weights = sum(value.numel() * value.element_size() for value in model.state_dict().values())
-    if weights > LARGEST_ONNX:
+    if weights > MAX_ONNX:
         raise SpecError(
-            f"the weights are {weights:,} bytes, an ONNX file holds {LARGEST_ONNX:,} at most",
+            f"the weights are {weights:,} bytes, an ONNX file holds {MAX_ONNX:,} at most",
             "choose a smaller encoder",
         )
     images = torch.zeros(batch_size, 1, size, size)

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[3]
 """The repository."""
 
 
-LONGEST_SOCKET = 107
+MAX_SOCKET = 107
 """Bytes of a Unix socket's path on Linux."""
 
 
@@ -76,7 +76,7 @@ def cache_folder() -> Path:
                 f"the test cluster's cache {folder} lies below {hidden}, which the node hides; "
                 "set HBSEG_TEST_CACHE to another folder"
             )
-    if len(os.fsencode(State(folder).control_socket)) > LONGEST_SOCKET:
+    if len(os.fsencode(State(folder).control_socket)) > MAX_SOCKET:
         raise NodeError(
             f"the test cluster's cache {folder} has too long a path for a socket in it; "
             "set HBSEG_TEST_CACHE to a shorter one"

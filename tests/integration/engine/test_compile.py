@@ -87,7 +87,7 @@ def test_sigterm_in_the_exporter_ends_the_step_and_is_no_bug(
 def test_weights_too_large_for_one_file_are_refused(
     chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(onnx_export, "LARGEST_ONNX", 1000)
+    monkeypatch.setattr(onnx_export, "MAX_ONNX", 1000)
     model = load_model(chain.stage).model
     with pytest.raises(SpecError, match="bytes, an ONNX file holds 1,000 at most; choose a small"):
         export_onnx(model, tmp_path / "model.onnx", batch_size=1, size=SIZE)

@@ -21,7 +21,7 @@ from hbseg.ml import infer
 from hbseg.ml.engines.card import Images, Logits
 from hbseg.ml.infer import Inferred, InferStep, Share
 from hbseg.ml.predict import Source
-from hbseg.ml.sources import MOST_LINES, check_names, folder_sources
+from hbseg.ml.sources import MAX_LINES, check_names, folder_sources
 from hbseg.runs.task import Step
 from hbseg.storage.folder import FolderStore
 from hbseg.storage.markers import read_marker, sha256_of
@@ -168,11 +168,11 @@ def test_many_skipped_files_make_few_lines(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     picture(tmp_path, "hand.png", 1)
-    for number in range(MOST_LINES + 5):
+    for number in range(MAX_LINES + 5):
         (tmp_path / f"{number}.txt").write_text("x")
     folder_sources(FolderStore(tmp_path))
     lines = capsys.readouterr().out.splitlines()
-    assert lines[MOST_LINES:] == ["skipped 5 more files that are no pictures"]
+    assert lines[MAX_LINES:] == ["skipped 5 more files that are no pictures"]
 
 
 def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:

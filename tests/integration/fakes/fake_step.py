@@ -82,14 +82,14 @@ def act(what: str, context: StepContext, peers: Callable[[], None]) -> None:
         until_there(value)
     if action == "hang":
         for done in (1, 2, 3):
-            context.beats.beat(done, 400, "steps")
-            context.beats.flush()  # a test looks for this very step, however slow the machine is
+            context.heartbeat.beat(done, 400, "steps")
+            context.heartbeat.flush()  # a test waits for this very step
             peers()
         if int(value) == RANK:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             threading.Event().wait()
-        context.beats.again(waits=True)
-        context.beats.flush()
+        context.heartbeat.touch(waiting_for_peers=True)
+        context.heartbeat.flush()
         peers()
     while action == "turns":
         peers()

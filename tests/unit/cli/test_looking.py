@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hbseg.runs.attempts import Ending, claim_attempt, record_ending
+from hbseg.runs.attempts import AttemptResult, claim_attempt, record_result
 from hbseg.runs.chain import stage_task
 from hbseg.runs.progress import ProgressReport, progress_key
 from hbseg.runs.run import Run
@@ -60,8 +60,10 @@ def test_status_as_json_has_the_progress(
 
 def test_events_tell_attempts_and_their_ends_in_order(cli: Cli, run: Run) -> None:
     number = claim_attempt(run, Step.STAGE1, "stage1")
-    ending = Ending(code=65, reason="bad", attempt=number, finished="2999-01-01T00:00:00+00:00")
-    record_ending(run, Step.STAGE1, ending)
+    result = AttemptResult(
+        code=65, reason="bad", attempt=number, finished="2999-01-01T00:00:00+00:00"
+    )
+    record_result(run, Step.STAGE1, result)
 
     content = cli("events", "first", "-o", "json").json()
 

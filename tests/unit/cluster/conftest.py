@@ -8,7 +8,7 @@ import pytest
 import urllib3
 
 from hbseg.cluster.backend import KubernetesBackend
-from hbseg.cluster.observe.job_state import Seen
+from hbseg.cluster.observe.job_state import Observation
 from hbseg.cluster.requests.client import Cluster
 from hbseg.cluster.requests.transport import Transport
 from hbseg.runs.run import Run
@@ -26,10 +26,10 @@ def api() -> Iterator[FakeApi]:
         yield server
 
 
-def connect(url: str, *, patience: float = 2.0, token: str = "token") -> Cluster:
+def connect(url: str, *, retry_timeout: float = 2.0, token: str = "token") -> Cluster:
     pool = urllib3.PoolManager(maxsize=8)
     headers = {"Authorization": f"Bearer {token}"}
-    return Cluster(Transport(pool, url, lambda: headers, patience=patience), "team")
+    return Cluster(Transport(pool, url, lambda: headers, retry_timeout=retry_timeout), "team")
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     return run
 
 
-def captured(name: str, **changes: Any) -> Seen:
+def captured(name: str, **changes: Any) -> Observation:
     """Return what a real cluster had of a job once (Kubernetes 1.36, training operator 1.9)."""
     content = json.loads((CAPTURED / f"{name}.json").read_text())
     seen: dict[str, Any] = {
@@ -60,4 +60,4 @@ def captured(name: str, **changes: Any) -> Seen:
         "now": datetime.fromisoformat(content["now"]),
         "events": content["events"],
     }
-    return Seen(**{**seen, **changes})
+    return Observation(**{**seen, **changes})

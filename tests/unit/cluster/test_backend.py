@@ -12,7 +12,7 @@ from hbseg.config.placement import Placement
 from hbseg.config.specs import CompileSpec, ModelBlock, ReportSpec, TrainSpec
 from hbseg.control.waiting import wait_for_end, wait_for_start
 from hbseg.errors import ConflictError, InvalidInput, NotFinished, NotFoundError
-from hbseg.runs.attempts import Ending, claim_attempt, latest_record, record_ending
+from hbseg.runs.attempts import AttemptResult, claim_attempt, latest_record, record_result
 from hbseg.runs.backend import Phase
 from hbseg.runs.run import Run
 from hbseg.runs.task import Step, Task
@@ -67,12 +67,12 @@ def test_a_submit_makes_spec_anchor_and_a_job_that_they_are_tied_to(
 ) -> None:
     assert submit(backend, run) == Phase.PENDING
 
-    anchor = api.objects["configmaps", "hbseg-run-main"]
+    owner = api.objects["configmaps", "hbseg-run-main"]
     owner = {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "name": "hbseg-run-main",
-        "uid": anchor["metadata"]["uid"],
+        "uid": owner["metadata"]["uid"],
     }
     assert job_of(api)["metadata"]["ownerReferences"] == [owner]
     specs = [name for plural, name in api.objects if name.startswith("hbseg-spec-")]
@@ -287,8 +287,10 @@ def test_the_attempt_and_a_cause_that_no_pod_tells_come_from_storage(
 ) -> None:
     submit(backend, run)
     number = claim_attempt(run, Step.COMPILE, task(run).name)
-    ending = Ending(code=70, reason="a bug", attempt=number, finished="2026-01-01T00:00:00+00:00")
-    record_ending(run, Step.COMPILE, ending)
+    result = AttemptResult(
+        code=70, reason="a bug", attempt=number, finished="2026-01-01T00:00:00+00:00"
+    )
+    record_result(run, Step.COMPILE, result)
     end(api, "Failed")
 
     state = wait_for_end(backend, run, task(run), 30)
@@ -400,12 +402,12 @@ def test_a_submit_that_another_has_overtaken_leaves_its_attempt_alone(
             submit(backend, run)
             claim_attempt(run, Step.COMPILE, of.name, spec_hash=of.spec.digest())
 
-    monkeypatch.setattr("hbseg.cluster.job_lifecycle.anchors.ensure_spec", overtake)
+    monkeypatch.setattr("hbseg.cluster.job_lifecycle.run_owner.ensure_spec", overtake)
     submit(backend, run)
 
     record = latest_record(run, Step.COMPILE, of.name)
     assert record is not None
-    assert record.ending is None
+    assert record.result is None
 
 
 def test_events_of_a_run_with_a_longer_name_are_not_those_of_this_one() -> None:
@@ -421,8 +423,8 @@ def test_a_pod_that_has_just_started_is_not_the_attempt_before(
 ) -> None:
     of = task(run)
     number = claim_attempt(run, Step.COMPILE, of.name)
-    ending = Ending(code=65, attempt=number, finished="2026-01-01T00:00:00+00:00")
-    record_ending(run, Step.COMPILE, ending)
+    result = AttemptResult(code=65, attempt=number, finished="2026-01-01T00:00:00+00:00")
+    record_result(run, Step.COMPILE, result)
     submit(backend, run)
     pod_of(api)
 

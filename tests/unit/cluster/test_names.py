@@ -5,11 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hbseg.cluster.kinds.job_names import job_name
-from hbseg.cluster.names import anchor_name, labels, spec_name
+from hbseg.cluster.names import labels, run_owner_name, spec_name
 from hbseg.config.specs import ReportSpec
-from hbseg.runs.run import LONGEST_NAME, checked_run_name
+from hbseg.runs.run import MAX_NAME, checked_run_name
 
-NAMES = st.from_regex(rf"[a-z]([-a-z0-9]{{0,{LONGEST_NAME - 2}}}[a-z0-9])?", fullmatch=True)
+NAMES = st.from_regex(rf"[a-z]([-a-z0-9]{{0,{MAX_NAME - 2}}}[a-z0-9])?", fullmatch=True)
 KEYS = st.from_regex(r"[0-9a-f]{12}", fullmatch=True)
 PREFIXES = ["prepare", "stage1", "stage2", "infer", "valid", "report", "pipeline"]
 
@@ -53,8 +53,8 @@ def test_two_tasks_of_a_run_have_two_names(run: str, keys: list[str]) -> None:
 
 def test_a_spec_and_a_run_have_objects_of_their_names() -> None:
     assert spec_name(ReportSpec()) == f"hbseg-spec-{ReportSpec().digest()[:12]}"
-    assert anchor_name("main") == "hbseg-run-main"
-    assert len(anchor_name("x" * LONGEST_NAME)) <= 63
+    assert run_owner_name("main") == "hbseg-run-main"
+    assert len(run_owner_name("x" * MAX_NAME)) <= 63
 
 
 def test_labels_say_run_step_and_task_as_far_as_there_are_any() -> None:

@@ -12,7 +12,7 @@ from hbseg.config.specs import CompileSpec
 from hbseg.control.status import progress_line, statuses
 from hbseg.control.waiting import wait_for_end
 from hbseg.errors import NotFinished
-from hbseg.runs.attempts import Ending, claim_attempt, record_ending
+from hbseg.runs.attempts import AttemptResult, claim_attempt, record_result
 from hbseg.runs.backend import Backend, JobState, Phase
 from hbseg.runs.progress import ProgressReport, progress_key
 from hbseg.runs.run import Run
@@ -105,8 +105,10 @@ def test_a_task_that_does_not_get_on_is_stalled_before_it_is_stopped(run: Run) -
 def test_a_failure_that_the_backend_has_forgotten_is_told_from_storage(run: Run) -> None:
     run.summarise(steps={"stage1": "failed"})
     number = claim_attempt(run, Step.STAGE1, "stage1")
-    ending = Ending(code=65, reason="bad", attempt=number, finished="2026-01-01T00:00:00+00:00")
-    record_ending(run, Step.STAGE1, ending)
+    result = AttemptResult(
+        code=65, reason="bad", attempt=number, finished="2026-01-01T00:00:00+00:00"
+    )
+    record_result(run, Step.STAGE1, result)
 
     assert status(run) == ("failed", 1, "bad")
 

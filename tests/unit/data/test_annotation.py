@@ -145,7 +145,7 @@ def test_an_unknown_label_names_the_nearest_known_one(label: str, near: str) -> 
 
 def test_a_file_of_absurd_size_is_refused_unread() -> None:
     with pytest.raises(InvalidInput, match="expected at most"):
-        annotation.parse(b" " * (annotation.MOST_BYTES + 1), source="x")
+        annotation.parse(b" " * (annotation.MAX_BYTES + 1), source="x")
 
 
 def test_a_missing_file_is_not_found(tmp_path: Path) -> None:

@@ -137,7 +137,7 @@ def test_a_bomb_is_refused_before_it_is_decoded() -> None:
 
 
 def test_millions_of_empty_parts_are_refused_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hbseg.data.formats.MOST_PARTS", 1000)
+    monkeypatch.setattr("hbseg.data.formats.MAX_PARTS", 1000)
     head = png(4, 4, b"")[:33]
     with pytest.raises(InvalidInput, match="too many chunks"):
         read_gray(head + chunk(b"IDAT", b"") * 2000, source="x")

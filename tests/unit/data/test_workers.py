@@ -8,7 +8,7 @@ import time
 import psutil
 import pytest
 
-from hbseg.data.workers import spread
+from hbseg.data.workers import parallel_map
 from hbseg.errors import StepFailed
 
 
@@ -18,11 +18,11 @@ def double(number: int) -> int:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_results_come_in_the_order_of_the_items(workers: int) -> None:
-    assert list(spread(abs, range(-30, 0), workers=workers)) == list(range(30, 0, -1))
+    assert list(parallel_map(abs, range(-30, 0), workers=workers)) == list(range(30, 0, -1))
 
 
 def test_nothing_is_started_for_no_items() -> None:
-    assert list(spread(double, [], workers=4)) == []
+    assert list(parallel_map(double, [], workers=4)) == []
 
 
 def test_an_item_is_taken_only_when_a_result_is_wanted() -> None:
@@ -32,21 +32,21 @@ def test_an_item_is_taken_only_when_a_result_is_wanted() -> None:
         taken.append(number)
         return number
 
-    results = spread(note, range(100), workers=1)
+    results = parallel_map(note, range(100), workers=1)
     next(results)
     assert taken == [0]
 
 
 def test_a_worker_that_dies_is_one_line_not_a_traceback() -> None:
     with pytest.raises(StepFailed, match=r"a worker process was killed.*use fewer workers"):
-        list(spread(os._exit, [3, 3], workers=2))
+        list(parallel_map(os._exit, [3, 3], workers=2))
 
 
 SLEEPERS = """
 import time
-from hbseg.data.workers import spread
+from hbseg.data.workers import parallel_map
 if __name__ == "__main__":
-    list(spread(time.sleep, [300, 300], workers=2))
+    list(parallel_map(time.sleep, [300, 300], workers=2))
 """
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from hbseg.cluster.requests.client import Change, Cluster
+from hbseg.cluster.requests.client import Cluster, WatchEvent
 from hbseg.cluster.requests.resources import Resource
 from hbseg.cluster.requests.transport import Answer
 from hbseg.config.placement import Placement
@@ -68,8 +68,8 @@ class FakeCluster(Cluster):
 
     def list(self, resource: Resource, *, labels: str = "", fields: str = "") -> Objects:
         self._check(resource)
-        if refusal := self.refusals.get(f"list {resource.kind}"):
-            raise refusal
+        if api_error := self.refusals.get(f"list {resource.kind}"):
+            raise api_error
         return [*self.objects.get(resource.plural, {}).values()]
 
     def list_versioned(
@@ -85,19 +85,19 @@ class FakeCluster(Cluster):
         labels: str = "",
         fields: str = "",
         opened: Callable[[Answer], None] = lambda answer: None,
-    ) -> Iterator[Change]:
+    ) -> Iterator[WatchEvent]:
         if resource.plural != "pods":
             self.over.wait(60)
             return
-        yield from (Change("MODIFIED", item) for item in self.changes)
+        yield from (WatchEvent("MODIFIED", item) for item in self.changes)
         self.changes = []
         self.over.wait(60)
 
     def create(
         self, resource: Resource, item: Mapping[str, Any], *, dry_run: bool = False
     ) -> Object:
-        if refusal := self.refusals.get(resource.kind):
-            raise refusal
+        if api_error := self.refusals.get(resource.kind):
+            raise api_error
         self.created.append((dict(item), dry_run))
         if not dry_run:
             self.objects.setdefault(resource.plural, {})[item["metadata"]["name"]] = dict(item)

@@ -11,7 +11,7 @@ import signal, sys
 class Pause:
     def find_spec(self, name, path=None, target=None):
         if name == "hbseg.launcher.main":
-            print("loading", flush=True)
+            print("gc_paused", flush=True)
             signal.pause()
 sys.meta_path.insert(0, Pause())
 """
@@ -24,7 +24,7 @@ def test_sigterm_while_modules_load_is_no_failure(tmp_path: Path) -> None:
 
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
-        assert process.stdout.readline() == b"loading\n"
+        assert process.stdout.readline() == b"gc_paused\n"
         process.send_signal(signal.SIGTERM)
 
     assert process.returncode == 143

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from hbseg.config.placement import Placement
-from hbseg.launcher.execution import await_word
+from hbseg.launcher.execution import await_root_cause
 from hbseg.launcher.options import Launch
 from hbseg.launcher.stop_request import stop_request
-from hbseg.runs.attempts import Ending, claim_attempt, record_ending
+from hbseg.runs.attempts import AttemptResult, claim_attempt, record_result
 from hbseg.runs.run import Run
 from hbseg.runs.task import Step
 from hbseg.storage.store import open_store
@@ -36,33 +36,33 @@ def launch(tmp_path: Path) -> Launch:
     )
 
 
-def ending(code: int, *, lost_peer: bool) -> Ending:
-    return Ending(code=code, attempt=1, finished="t", final=False, lost_peer=lost_peer)
+def result(code: int, *, peer_lost: bool) -> AttemptResult:
+    return AttemptResult(code=code, attempt=1, finished="t", final=False, peer_lost=peer_lost)
 
 
 def test_the_word_of_a_lost_node_is_waited_for(
     launch: Launch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hbseg.launcher.execution.WORD_SECONDS", 300.0)
-    record_ending(launch.run, Step.STAGE1, ending(170, lost_peer=True))
-    word = ending(143, lost_peer=False)
+    monkeypatch.setattr("hbseg.launcher.execution.ROOT_CAUSE_SECONDS", 300.0)
+    record_result(launch.run, Step.STAGE1, result(170, peer_lost=True))
+    word = result(143, peer_lost=False)
     with stop_request() as stop:
-        threading.Timer(0.2, record_ending, (launch.run, Step.STAGE1, word)).start()
-        await_word(launch, 1, stop)
+        threading.Timer(0.2, record_result, (launch.run, Step.STAGE1, word)).start()
+        await_root_cause(launch, 1, stop)
 
-    assert record_ending(launch.run, Step.STAGE1, ending(170, lost_peer=True)) == word
+    assert record_result(launch.run, Step.STAGE1, result(170, peer_lost=True)) == word
 
 
 def test_a_node_that_says_nothing_is_not_waited_for_for_ever(
     launch: Launch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hbseg.launcher.execution.WORD_SECONDS", 9e9)
+    monkeypatch.setattr("hbseg.launcher.execution.ROOT_CAUSE_SECONDS", 9e9)
     with stop_request() as stop:
         stop.set(signal.SIGTERM, None)
-        await_word(launch, 1, stop)
+        await_root_cause(launch, 1, stop)
         stop.is_set = False
-        monkeypatch.setattr("hbseg.launcher.execution.WORD_SECONDS", 0.0)
-        await_word(launch, 1, stop)
+        monkeypatch.setattr("hbseg.launcher.execution.ROOT_CAUSE_SECONDS", 0.0)
+        await_root_cause(launch, 1, stop)
 
-    lost = ending(170, lost_peer=True)
-    assert record_ending(launch.run, Step.STAGE1, lost) == lost
+    lost = result(170, peer_lost=True)
+    assert record_result(launch.run, Step.STAGE1, lost) == lost

@@ -8,14 +8,14 @@ from hbseg.errors import SpecError
 from hbseg.launcher.main import exit_code_of_pod
 from hbseg.launcher.options import options_of
 from hbseg.launcher.rank_logs import (
-    LARGEST_LOG,
-    LARGEST_OWN_TEXT,
-    LONGEST_LINE,
+    MAX_LINE,
+    MAX_LOG,
+    MAX_OWN_TEXT,
     RankLogs,
     end_of,
 )
-from hbseg.launcher.termination import LONGEST_MESSAGE, termination_message
-from hbseg.runs.attempts import Ending
+from hbseg.launcher.termination import MAX_MESSAGE, termination_message
+from hbseg.runs.attempts import AttemptResult
 
 
 def test_lines_go_to_their_ranks_whatever_the_pieces(tmp_path: Path) -> None:
@@ -61,15 +61,15 @@ def test_a_step_without_torchrun_has_one_rank(tmp_path: Path) -> None:
 
 def test_a_line_without_an_end_does_not_grow_for_ever(tmp_path: Path) -> None:
     logs = RankLogs(tmp_path, torchrun=False)
-    logs.feed(b"x" * (LONGEST_LINE + 1))
+    logs.feed(b"x" * (MAX_LINE + 1))
 
-    assert (tmp_path / "0.log").stat().st_size > LONGEST_LINE
+    assert (tmp_path / "0.log").stat().st_size > MAX_LINE
     logs.close()
 
 
 def test_the_rest_of_a_long_line_stays_with_its_rank(tmp_path: Path) -> None:
     logs = RankLogs(tmp_path, torchrun=True)
-    logs.feed(b"[rank1]:b\n[rank0]:" + b"x" * (LONGEST_LINE + 1))
+    logs.feed(b"[rank1]:b\n[rank0]:" + b"x" * (MAX_LINE + 1))
     logs.feed(b"y\n[rank1]:c\n")
     logs.close()
 
@@ -81,13 +81,13 @@ def test_the_rest_of_a_long_line_stays_with_its_rank(tmp_path: Path) -> None:
 def test_only_the_end_of_torchrun_s_own_words_is_looked_at(tmp_path: Path) -> None:
     logs = RankLogs(tmp_path, torchrun=True)
     for _ in range(9):
-        logs.feed(b"z" * (LONGEST_LINE - 1) + b"\n")
+        logs.feed(b"z" * (MAX_LINE - 1) + b"\n")
     logs.feed(b"the report\n")
     logs.close()
 
     said = logs.own_text()
 
-    assert len(said) <= LARGEST_OWN_TEXT
+    assert len(said) <= MAX_OWN_TEXT
     assert said.endswith("the report\n")
 
 
@@ -106,11 +106,11 @@ def test_a_placement_of_another_version_is_refused_by_name(tmp_path: Path) -> No
 
 def test_only_the_end_of_a_huge_log_is_copied(tmp_path: Path) -> None:
     path = tmp_path / "0.log"
-    path.write_bytes(b"first\n" + b"y" * 99 + b"\n" + b"z\n" * (LARGEST_LOG // 2 - 10))
+    path.write_bytes(b"first\n" + b"y" * 99 + b"\n" + b"z\n" * (MAX_LOG // 2 - 10))
 
     data = end_of(path)
 
-    assert len(data) <= LARGEST_LOG
+    assert len(data) <= MAX_LOG
     assert data.startswith(b"z\n")
 
 
@@ -131,19 +131,19 @@ def test_only_the_end_of_a_huge_log_is_copied(tmp_path: Path) -> None:
     ],
 )
 def test_the_exit_code_tells_an_operator_what_to_do(code: int, final: bool, exit_code: int) -> None:
-    ending = Ending(code=code, attempt=1, finished="t", final=final)
+    result = AttemptResult(code=code, attempt=1, finished="t", final=final)
 
-    assert exit_code_of_pod(ending) == exit_code
+    assert exit_code_of_pod(result) == exit_code
 
 
 @pytest.mark.parametrize("reason", ["", "x" * 9000, "손" * 3000, '"\\' * 3000, "\n" * 5000])
 def test_a_termination_message_is_whole_json_whatever_the_reason(reason: str) -> None:
-    ending = Ending(code=70, reason=reason, attempt=7, finished="t", rank=3)
+    result = AttemptResult(code=70, reason=reason, attempt=7, finished="t", rank=3)
 
-    message = termination_message(ending)
+    message = termination_message(result)
 
-    assert len(message) <= LONGEST_MESSAGE
-    told = Ending.from_text(message, source="x")
+    assert len(message) <= MAX_MESSAGE
+    told = AttemptResult.from_text(message, source="x")
     assert (told.code, told.rank, told.attempt) == (70, 3, 7)
     kept = told.reason.removesuffix("...")
     assert reason.startswith(kept)

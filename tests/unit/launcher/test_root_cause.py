@@ -7,7 +7,7 @@ import pytest
 
 from hbseg.launcher.rank_logs import RankLogs
 from hbseg.launcher.root_cause import CANCELLED, exits_by_themselves, explained
-from hbseg.runs.attempts import Ending
+from hbseg.runs.attempts import AttemptResult
 
 REPORT = """\
 W1125 elastic/multiprocessing/api.py:1028] Sending process {stopped} closing signal SIGTERM
@@ -19,21 +19,23 @@ W1125 elastic/multiprocessing/api.py:1028] Sending process {stopped} closing sig
 
 
 def written(
-    folder: Path, rank: int, code: int, time: float = 1.0, *, lost_peer: bool = False
+    folder: Path, rank: int, code: int, time: float = 1.0, *, peer_lost: bool = False
 ) -> None:
     content = {
         "code": code,
         "reason": f"rank {rank}",
         "rank": rank,
         "time": time,
-        "lost_peer": lost_peer,
+        "peer_lost": peer_lost,
     }
     folder.mkdir(exist_ok=True)
     (folder / f"{rank}.json").write_text(json.dumps(content))
 
 
-def explained_by(said: str, tmp_path: Path, *, code: int = 1, stopped: bool = False) -> Ending:
-    """Return the ending after torchrun and the ranks said so much; records are in `failures`."""
+def explained_by(
+    said: str, tmp_path: Path, *, code: int = 1, stopped: bool = False
+) -> AttemptResult:
+    """Return the result after torchrun and the ranks said so much; records are in `failures`."""
     logs = RankLogs(tmp_path / "logs", torchrun=True)
     logs.feed(said.encode())
     logs.close()
@@ -59,9 +61,9 @@ def test_a_transient_code_is_no_signal_and_no_cause_of_an_earlier_failure(tmp_pa
         content = {"code": code, "reason": f"rank {rank}", "rank": rank, "time": time}
         (failures / f"{rank}.json").write_text(json.dumps(content))
 
-    ending = explained(1, logs, failures, 1, stopped=False)
+    result = explained(1, logs, failures, 1, stopped=False)
 
-    assert (ending.code, ending.reason) == (65, "rank 0")
+    assert (result.code, result.reason) == (65, "rank 0")
 
 
 def test_a_killed_rank_is_the_cause_whatever_its_peers_say(tmp_path: Path) -> None:
@@ -71,31 +73,31 @@ def test_a_killed_rank_is_the_cause_whatever_its_peers_say(tmp_path: Path) -> No
     logs.close()
     (tmp_path / "0.json").write_text('{"code": 170, "reason": "a peer is lost", "time": 1}')
 
-    ending = explained(1, logs, tmp_path, 1, stopped=False)
+    result = explained(1, logs, tmp_path, 1, stopped=False)
 
-    assert ending.code == 137
-    assert "rank 1 was killed by SIGKILL" in ending.reason
+    assert result.code == 137
+    assert "rank 1 was killed by SIGKILL" in result.reason
 
 
 def test_a_lost_peer_is_no_cause_where_another_rank_has_one(tmp_path: Path) -> None:
     failures = tmp_path / "failures"
-    written(failures, 0, 170, 1.0, lost_peer=True)
+    written(failures, 0, 170, 1.0, peer_lost=True)
     report = REPORT.format(stopped=7, first=0, first_code=170, first_pid=100, second_code=3)
     without_record = explained_by(report, tmp_path)
     written(failures, 1, 65, 2.0)
     with_record = explained_by("", tmp_path)
 
-    assert (without_record.code, without_record.rank, without_record.lost_peer) == (3, 1, False)
-    assert (with_record.code, with_record.rank, with_record.lost_peer) == (65, 1, False)
+    assert (without_record.code, without_record.rank, without_record.peer_lost) == (3, 1, False)
+    assert (with_record.code, with_record.rank, with_record.peer_lost) == (65, 1, False)
 
 
 def test_a_node_whose_ranks_only_lost_a_peer_says_so(tmp_path: Path) -> None:
-    written(tmp_path / "failures", 2, 170, lost_peer=True)
+    written(tmp_path / "failures", 2, 170, peer_lost=True)
     report = REPORT.format(stopped=101, first=2, first_code=170, first_pid=100, second_code=-15)
 
-    ending = explained_by(report, tmp_path)
+    result = explained_by(report, tmp_path)
 
-    assert (ending.code, ending.rank, ending.lost_peer) == (170, 2, True)
+    assert (result.code, result.rank, result.peer_lost) == (170, 2, True)
 
 
 def test_ranks_that_agreed_to_end_since_another_node_was_told_to_are_terminated(
@@ -126,15 +128,15 @@ def test_ranks_that_agreed_to_end_since_another_node_was_told_to_are_terminated(
     ],
 )
 def test_a_rendezvous_that_failed_is_a_lost_peer(tmp_path: Path, said: str, reason: str) -> None:
-    ending = explained_by(f"Traceback (most recent call last):\n{said}\n", tmp_path)
+    result = explained_by(f"Traceback (most recent call last):\n{said}\n", tmp_path)
 
-    assert (ending.code, ending.reason, ending.lost_peer) == (170, reason, True)
+    assert (result.code, result.reason, result.peer_lost) == (170, reason, True)
 
 
 def test_torchrun_s_own_bug_is_no_lost_peer(tmp_path: Path) -> None:
-    ending = explained_by("Traceback\nValueError: no such flag\n", tmp_path)
+    result = explained_by("Traceback\nValueError: no such flag\n", tmp_path)
 
-    assert (ending.code, ending.lost_peer) == (1, False)
+    assert (result.code, result.peer_lost) == (1, False)
 
 
 def test_a_rank_that_nccl_s_watchdog_ended_lost_a_peer(tmp_path: Path) -> None:
@@ -144,8 +146,8 @@ def test_a_rank_that_nccl_s_watchdog_ended_lost_a_peer(tmp_path: Path) -> None:
     lost = explained_by(said + report, tmp_path / "lost")
     aborted = explained_by(report, tmp_path / "aborted")
 
-    assert (lost.code, lost.rank, lost.lost_peer) == (170, 0, True)
-    assert (aborted.code, aborted.lost_peer) == (134, False)
+    assert (lost.code, lost.rank, lost.peer_lost) == (170, 0, True)
+    assert (aborted.code, aborted.peer_lost) == (134, False)
 
 
 def test_an_end_after_sigterm_is_no_failure_and_one_that_went_well_stays_so(

@@ -6,7 +6,7 @@ import pytest
 
 from hbseg.config.placement import Placement
 from hbseg.launcher.torchrun import (
-    SHORTEST_COLLECTIVE,
+    MIN_COLLECTIVE,
     collective_timeout,
     step_command,
     step_environment,
@@ -123,5 +123,5 @@ def test_libraries_are_led_to_a_folder_that_can_be_written(tmp_path: Path) -> No
 
 
 def test_ranks_that_load_torch_are_waited_for_however_short_a_stall_is() -> None:
-    assert collective_timeout(3.0) == SHORTEST_COLLECTIVE
-    assert collective_timeout(SHORTEST_COLLECTIVE) > SHORTEST_COLLECTIVE
+    assert collective_timeout(3.0) == MIN_COLLECTIVE
+    assert collective_timeout(MIN_COLLECTIVE) > MIN_COLLECTIVE

@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 
 from hbseg.errors import PeerLost, SpecError
-from hbseg.ml.distributed import World, collective_timeout, is_lost_peer, world
+from hbseg.ml.distributed import World, collective_timeout, is_peer_lost, world
 
 GLOO = "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:553] "
 
@@ -29,7 +29,7 @@ GLOO = "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:553] "
     ],
 )
 def test_a_lost_process_is_known_by_what_its_peers_say(error: RuntimeError) -> None:
-    assert is_lost_peer(error)
+    assert is_peer_lost(error)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_a_lost_process_is_known_by_what_its_peers_say(error: RuntimeError) -> N
     ],
 )
 def test_a_bug_is_no_lost_process(error: RuntimeError) -> None:
-    assert not is_lost_peer(error)
+    assert not is_peer_lost(error)
 
 
 def test_a_process_that_does_not_come_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,8 +20,8 @@ from hbseg.ml.checkpoint import WEIGHTS, CheckpointFolder, load_model, load_weig
 from hbseg.ml.distributed import World
 from hbseg.ml.model import Segmenter
 from hbseg.ml.samples import Batch, read_ahead
-from hbseg.ml.trainer import Setting, Trained, learning_rate, train
-from hbseg.runs.progress import Beats, read_beats
+from hbseg.ml.trainer import StageInputs, Trained, learning_rate, train
+from hbseg.runs.progress import Heartbeat, read_heartbeats
 from hbseg.storage.folder import FolderStore
 from hbseg.storage.markers import write_marker
 from tests.trainings import Left, left_by
@@ -37,8 +37,10 @@ SPEC = TrainSpec(
 )
 
 
-def setting(dataset: Dataset, root: Path, spec: TrainSpec = SPEC, identity: str = "i") -> Setting:
-    return Setting(
+def setting(
+    dataset: Dataset, root: Path, spec: TrainSpec = SPEC, identity: str = "i"
+) -> StageInputs:
+    return StageInputs(
         spec=spec,
         model_block=BLOCK,
         dataset=dataset,
@@ -50,7 +52,7 @@ def setting(dataset: Dataset, root: Path, spec: TrainSpec = SPEC, identity: str 
     )
 
 
-def trained(given: Setting) -> Trained:
+def trained(given: StageInputs) -> Trained:
     result = train(given, ALONE)
     assert result is not None
     return result
@@ -77,7 +79,7 @@ def cut_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
     monkeypatch.undo()
 
 
-def whole(given: Setting, result: Trained) -> tuple[dict[str, str], Left]:
+def whole(given: StageInputs, result: Trained) -> tuple[dict[str, str], Left]:
     return result.outputs, left_by(given.stage)
 
 
@@ -285,11 +287,11 @@ def test_weights_of_another_architecture_are_refused_with_both_names(
 
 
 def test_a_training_says_how_far_it_is(drawn: Dataset, tmp_path: Path) -> None:
-    beats = Beats(tmp_path / "progress", rank=2)
-    trained(replace(setting(drawn, tmp_path), beats=beats))
-    beats.flush()
+    heartbeat = Heartbeat(tmp_path / "progress", rank=2)
+    trained(replace(setting(drawn, tmp_path), heartbeat=heartbeat))
+    heartbeat.flush()
 
-    (last,) = read_beats(tmp_path / "progress")
+    (last,) = read_heartbeats(tmp_path / "progress")
 
     assert (last.rank, last.done, last.total, last.unit) == (2, 9, 9, "steps")
     assert (last.epoch, last.epochs) == (3, 3)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from hbseg.anatomy import BONES
-from hbseg.report.contents import Contents, Epoch, Hand, Latency, Stage, StepVersion
+from hbseg.report.contents import Contents, Epoch, Latency, ReportedHand, Stage, StepVersion
 
 Make = Callable[..., Contents]
 
@@ -24,7 +24,7 @@ def contents() -> Make:
                 for hand in range(4)
                 for place, bone in enumerate(BONES)
             },
-            "hands": (Hand("image7.png", b"\xff\xd8jpeg", 900, 700, ("Pisiform",)),),
+            "hands": (ReportedHand("image7.png", b"\xff\xd8jpeg", 900, 700, ("Pisiform",)),),
             "num_test_images": 12,
             "latencies": (Latency("eager", 120.0, 130, 140, 800), Latency("engine", 60.0)),
             "efficiency_document": '{"eager": {"p50_ms": 120}}',

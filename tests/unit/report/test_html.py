@@ -9,7 +9,7 @@ import pytest
 
 from hbseg.anatomy import BONES, GROUPS
 from hbseg.report.charts import boxes, curve, histogram
-from hbseg.report.contents import Contents, Epoch, Hand, Latency, Stage, StepVersion
+from hbseg.report.contents import Contents, Epoch, Latency, ReportedHand, Stage, StepVersion
 from hbseg.report.html import SECTIONS, render
 from hbseg.report.legend import FULL_NAMES
 from hbseg.report.markup import Element, document, tag
@@ -106,7 +106,7 @@ def test_hostile_texts_appear_as_they_are_and_never_as_markup(contents: Make) ->
         run=HOSTILE,
         stages=(Stage(HOSTILE, (Epoch(1, 1.0, 0.5, {"Ulna": 0.5}),), HOSTILE),),
         validation={(HOSTILE, "Radius"): 0.5},
-        hands=(Hand(HOSTILE, b"x", 9, 9, (HOSTILE,)),),
+        hands=(ReportedHand(HOSTILE, b"x", 9, 9, (HOSTILE,)),),
         latencies=(Latency(HOSTILE, 1.0),),
         efficiency_document=HOSTILE,
         versions=(StepVersion(HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE),),

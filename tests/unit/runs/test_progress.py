@@ -1,4 +1,4 @@
-"""Beats of processes, what is told of them, and when one of them has stalled."""
+"""Heartbeat of processes, what is told of them, and when one of them has stalled."""
 
 import json
 import time
@@ -9,11 +9,18 @@ from pathlib import Path
 import pytest
 
 from hbseg.launcher.log_upload import ProgressNotes
-from hbseg.runs.progress import Beat, Beats, ProgressReport, StallWatch, read_beats, report_of
+from hbseg.runs.progress import (
+    Beat,
+    Heartbeat,
+    ProgressReport,
+    StallWatch,
+    read_heartbeats,
+    report_of,
+)
 
 
-def beat(rank: int, done: int, when: float, *, waits: bool = False) -> Beat:
-    return Beat(rank, done, 400, "steps", 2, 5, when, waits)
+def beat(rank: int, done: int, when: float, *, waiting_for_peers: bool = False) -> Beat:
+    return Beat(rank, done, 400, "steps", 2, 5, when, waiting_for_peers)
 
 
 def put(folder: Path, told: Beat) -> None:
@@ -28,27 +35,27 @@ class Clock:
 
 
 def test_the_first_beat_is_there_at_once_and_the_latest_soon(tmp_path: Path) -> None:
-    beats = Beats(tmp_path / "progress", rank=3)
-    beats.beat(0, 9, "images", epoch=1, epochs=2)
-    (first,) = read_beats(tmp_path / "progress")
+    heartbeat = Heartbeat(tmp_path / "progress", rank=3)
+    heartbeat.beat(0, 9, "images", epoch=1, epochs=2)
+    (first,) = read_heartbeats(tmp_path / "progress")
     for done in range(1, 8):
-        beats.beat(done, 9, "images")
-    beats.again(waits=True)
-    beats.flush()
-    (last,) = read_beats(tmp_path / "progress")
+        heartbeat.beat(done, 9, "images")
+    heartbeat.touch(waiting_for_peers=True)
+    heartbeat.flush()
+    (last,) = read_heartbeats(tmp_path / "progress")
 
     assert (first.rank, first.done, first.epoch, first.epochs) == (3, 0, 1, 2)
-    assert (last.done, last.total, last.unit, last.waits) == (7, 9, "images", True)
+    assert (last.done, last.total, last.unit, last.waiting_for_peers) == (7, 9, "images", True)
     assert first.time <= last.time <= time.time()
 
 
 def test_beats_are_written_without_being_asked(tmp_path: Path) -> None:
-    beats = Beats(tmp_path)
-    beats.beat(0, 9, "images")
-    beats.beat(5, 9, "images")
+    heartbeat = Heartbeat(tmp_path)
+    heartbeat.beat(0, 9, "images")
+    heartbeat.beat(5, 9, "images")
 
     deadline = time.monotonic() + 30
-    while read_beats(tmp_path)[0].done != 5:
+    while read_heartbeats(tmp_path)[0].done != 5:
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
@@ -58,10 +65,10 @@ def test_beats_without_a_folder_cost_nothing_and_keep_nothing(
 ) -> None:
     monkeypatch.delenv("HBSEG_PROGRESS", raising=False)
     monkeypatch.chdir(tmp_path)
-    beats = Beats.of_environment()
-    beats.again()
-    beats.beat(1, 2, "steps")
-    beats.flush()
+    heartbeat = Heartbeat.of_environment()
+    heartbeat.touch()
+    heartbeat.beat(1, 2, "steps")
+    heartbeat.flush()
 
     assert list(tmp_path.iterdir()) == []
 
@@ -71,17 +78,17 @@ def test_the_environment_says_where_a_rank_writes(
 ) -> None:
     monkeypatch.setenv("HBSEG_PROGRESS", str(tmp_path))
     monkeypatch.setenv("RANK", "5")
-    Beats.of_environment().beat(1, 2, "calls")
+    Heartbeat.of_environment().beat(1, 2, "calls")
 
     assert [path.name for path in tmp_path.iterdir()] == ["5.json"]
 
 
 def test_a_folder_that_cannot_be_written_costs_the_beat_alone(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    beats = Beats(tmp_path / "file")
-    beats.beat(1, 2, "steps")
+    heartbeat = Heartbeat(tmp_path / "file")
+    heartbeat.beat(1, 2, "steps")
 
-    assert read_beats(tmp_path / "file") == []
+    assert read_heartbeats(tmp_path / "file") == []
 
 
 def test_half_a_beat_is_none(tmp_path: Path) -> None:
@@ -89,7 +96,7 @@ def test_half_a_beat_is_none(tmp_path: Path) -> None:
     (tmp_path / "1.json").write_text('{"rank": 1}')
     (tmp_path / "2.json").write_text("[1]")
 
-    assert read_beats(tmp_path) == []
+    assert read_heartbeats(tmp_path) == []
 
 
 def test_a_report_is_of_the_slowest_and_names_the_most_silent(tmp_path: Path) -> None:
@@ -157,14 +164,14 @@ def test_the_silent_rank_is_named_once_the_limit_is_over(tmp_path: Path) -> None
 def test_a_rank_that_waits_for_another_one_is_no_cause(tmp_path: Path) -> None:
     clock = Clock()
     watch = StallWatch(tmp_path, 10.0, clock)
-    put(tmp_path, beat(0, 12, 4.0, waits=True))
+    put(tmp_path, beat(0, 12, 4.0, waiting_for_peers=True))
     put(tmp_path, beat(1, 12, 5.0))
     watch.look()
     clock.now += 11
     stall = watch.look()
 
     assert stall is not None
-    assert (stall.rank, stall.waits) == (1, False)
+    assert (stall.rank, stall.waiting_for_peers) == (1, False)
 
 
 def test_a_beat_without_progress_is_one_too(tmp_path: Path) -> None:

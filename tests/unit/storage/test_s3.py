@@ -4,12 +4,12 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
-from botocore.utils import parse_timestamp
+from botocore import utils
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hbseg.errors import DeniedError
-from hbseg.storage.s3 import moment, new_session, s3_client
+from hbseg.storage.s3 import new_session, parse_timestamp, s3_client
 
 MOMENTS = st.datetimes(datetime(1980, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))
 
@@ -20,22 +20,22 @@ def test_both_forms_of_s3_are_read_as_botocore_reads_them(time: datetime) -> Non
     listed = time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
     for text in (header, listed):
-        assert moment(text) == parse_timestamp(text)
-        assert moment(text).utcoffset() == timedelta(0)
-    assert time - moment(header) < timedelta(seconds=1)
+        assert parse_timestamp(text) == utils.parse_timestamp(text)
+        assert parse_timestamp(text).utcoffset() == timedelta(0)
+    assert time - parse_timestamp(header) < timedelta(seconds=1)
 
 
 @pytest.mark.parametrize(
     "value", [1_700_000_000, 1_700_000_000.5, "1700000000", "2026-03-01T12:00:00+01:00"]
 )
 def test_other_forms_are_left_to_botocore(value: object) -> None:
-    assert moment(value) == parse_timestamp(value)  # type: ignore[arg-type]
+    assert parse_timestamp(value) == utils.parse_timestamp(value)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("text", ["", "soon", "soon GMT", "2026-99-99T00:00:00Z"])
 def test_what_is_no_time_is_an_error(text: str) -> None:
     with pytest.raises(ValueError, match="Invalid timestamp"):
-        moment(text)
+        parse_timestamp(text)
 
 
 def test_sessions_share_what_botocore_knows(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,10 +8,10 @@ import pytest
 
 from hbseg.system.processes import (
     ProcessId,
+    dies_with_parent,
     identified,
     is_alive,
     stop,
-    tied,
     wait_for_end,
 )
 
@@ -65,8 +65,8 @@ def test_waiting_without_pidfd_is_the_same(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_tied_process_dies_with_who_started_it() -> None:
     script = (
-        "import subprocess, os, signal; from hbseg.system.processes import tied\n"
-        f"child = subprocess.Popen(tied({SLEEPER!r}))\n"
+        "import subprocess, os, signal; from hbseg.system.processes import dies_with_parent\n"
+        f"child = subprocess.Popen(dies_with_parent({SLEEPER!r}))\n"
         "print(child.pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
@@ -87,7 +87,7 @@ def test_a_process_that_ignores_sigterm_is_killed() -> None:
 
 def test_a_tied_command_is_the_command() -> None:
     done = subprocess.run(
-        tied([sys.executable, "-c", "print('x')"]), capture_output=True, check=True
+        dies_with_parent([sys.executable, "-c", "print('x')"]), capture_output=True, check=True
     )
 
     assert done.stdout == b"x\n"

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from hbseg.system.startup import loading
+from hbseg.system.startup import gc_paused
 
 
 class Node:
@@ -31,7 +31,7 @@ def living() -> int:
 
 def test_what_is_loaded_is_not_searched_and_what_comes_later_is() -> None:
     before = gc.get_freeze_count()
-    with loading():
+    with gc_paused():
         assert not gc.isenabled()
         kept = [Node() for _ in range(10)]
     assert gc.isenabled()
@@ -46,7 +46,7 @@ def test_what_is_loaded_is_not_searched_and_what_comes_later_is() -> None:
 
 
 def test_a_failed_import_leaves_the_search_on() -> None:
-    with pytest.raises(ModuleNotFoundError), loading():
+    with pytest.raises(ModuleNotFoundError), gc_paused():
         import hbseg.no_such_module  # type: ignore[import-not-found] # noqa: F401
     assert gc.isenabled()
 
@@ -54,7 +54,7 @@ def test_a_failed_import_leaves_the_search_on() -> None:
 def test_a_search_that_was_off_stays_off() -> None:
     gc.disable()
     try:
-        with loading():
+        with gc_paused():
             pass
         assert not gc.isenabled()
     finally:
@@ -62,12 +62,12 @@ def test_a_search_that_was_off_stays_off() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "ends"), [("", "at exit, searched"), ("leave_garbage()", "at exit")]
+    ("line", "ends"), [("", "at exit, searched"), ("skip_gc_at_exit()", "at exit")]
 )
 def test_a_process_ends_without_a_last_search(line: str, ends: str) -> None:
     code = f"""
 import atexit, sys
-from hbseg.system.startup import leave_garbage
+from hbseg.system.startup import skip_gc_at_exit
 class Node:
     def __init__(self): self.me = self
     def __del__(self, write=sys.stdout.write): write(", searched")
@@ -88,8 +88,8 @@ sys.argv = ["hbseg", "--version"]
     "a step": """
 from types import SimpleNamespace
 from hbseg_jobs import entry
-beats = SimpleNamespace(flush=lambda: None)
-entry.context_of = lambda arguments: SimpleNamespace(beats=beats)
+heartbeat = SimpleNamespace(flush=lambda: None)
+entry.context_of = lambda arguments: SimpleNamespace(heartbeat=heartbeat)
 end = lambda: entry.run_step(lambda context: None)
 """,
 }

@@ -9,8 +9,9 @@ import pytest
 
 from hbseg.cluster import kinds
 from hbseg.cluster.backend import KubernetesBackend
-from hbseg.cluster.base_manifest import plain
-from hbseg.cluster.kinds.job_kind import Item, JobKind, Manifest
+from hbseg.cluster.base_manifest import load_manifest
+from hbseg.cluster.kinds.job_kind import JobKind
+from hbseg.cluster.objects import Manifest, Object
 from hbseg.cluster.pods.states import OUT_OF_MEMORY, Failure
 from hbseg.cluster.pods.template import PodShape, complete_step
 from hbseg.cluster.rendering.lint import problems
@@ -33,11 +34,11 @@ NAME = "main-stage1"
 PLACEMENT = Placement(nodes=2, processes_per_node=3)
 
 
-class Choir(JobKind):
+class FakeJobKind(JobKind):
     """A training as singers, all in one template."""
 
-    resource = Resource("example.org", "v2", "choirs", "Choir", brought_by="the conductor")
-    noun = "Choir"
+    resource = Resource("example.org", "v2", "choirs", "FakeJobKind", brought_by="the conductor")
+    noun = "FakeJobKind"
     steps = frozenset(TRAINING)
     controller = "the conductor"
     longest_name = 20
@@ -47,7 +48,7 @@ class Choir(JobKind):
     failed = "Booed"
 
     def render(self, call: StepCall, placement: Placement) -> Manifest:
-        template = plain("train.yaml")["spec"]["pytorchReplicaSpecs"]["Master"]["template"]
+        template = load_manifest("train.yaml")["spec"]["pytorchReplicaSpecs"]["Master"]["template"]
         complete_step(template, call, placement)
         shape = PodShape.of(call.step, placement)
         spec = {"singers": shape.nodes, "voices": shape.processes, "singer": template}
@@ -57,29 +58,29 @@ class Choir(JobKind):
         if job["spec"]["singers"] > 8:
             yield f"{job['spec']['singers']} singers, a stage holds 8"
 
-    def pod_templates(self, job: Item) -> list[Item]:
+    def pod_templates(self, job: Object) -> list[Object]:
         return [job["spec"]["singer"]]
 
-    def num_pods(self, job: Item) -> int:
+    def num_pods(self, job: Object) -> int:
         return int(job["spec"]["singers"])
 
-    def num_ranks(self, job: Item) -> int:
+    def num_ranks(self, job: Object) -> int:
         return self.num_pods(job) * int(job["spec"]["voices"])
 
-    def is_suspended(self, job: Item) -> bool:
+    def is_suspended(self, job: Object) -> bool:
         return bool(job["spec"].get("pause"))
 
     def is_pod_name(self, words: Sequence[str]) -> bool:
         return len(words) == 2 and words[0] == "singer"
 
-    def failure_in(self, event: Item) -> Failure | None:
+    def failure_in(self, event: Object) -> Failure | None:
         singer, _, what = str(event["message"]).partition(" has ")
         return Failure(singer, OUT_OF_MEMORY, what, "") if what else None
 
 
 @pytest.fixture(autouse=True)
 def _listed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kinds, "KINDS", (Choir(), *kinds.KINDS))
+    monkeypatch.setattr(kinds, "KINDS", (FakeJobKind(), *kinds.KINDS))
 
 
 @pytest.fixture
@@ -113,7 +114,7 @@ def sing(api: FakeApi, number: int, **state: Any) -> None:
 
 
 def tell(api: FakeApi, reason: str, message: str) -> None:
-    about = {"kind": "Choir", "name": NAME, "uid": choir(api)["metadata"]["uid"]}
+    about = {"kind": "FakeJobKind", "name": NAME, "uid": choir(api)["metadata"]["uid"]}
     api.put(
         "events",
         {
@@ -133,7 +134,7 @@ def end(api: FakeApi, condition: str) -> None:
 
 def test_it_is_rendered_with_a_name_that_fits_it(run: Run, task: Task) -> None:
     _, job = job_objects(StepCall.of(run, task, data=DATA), PLACEMENT)
-    assert (job["kind"], job["metadata"]["name"]) == ("Choir", NAME)
+    assert (job["kind"], job["metadata"]["name"]) == ("FakeJobKind", NAME)
     assert job["spec"]["singers"] == 2
 
     long = Run(run.folder.folder("other"), "a-run-with-a-long-name")
@@ -143,12 +144,12 @@ def test_it_is_rendered_with_a_name_that_fits_it(run: Run, task: Task) -> None:
 
 def test_its_rules_are_asked_before_anything_is_sent(run: Run, task: Task) -> None:
     call = StepCall.of(run, task, data=DATA)
-    with pytest.raises(SpecError, match="Choir main-stage1: 9 singers, a stage holds 8"):
+    with pytest.raises(SpecError, match="FakeJobKind main-stage1: 9 singers, a stage holds 8"):
         job_objects(call, PLACEMENT.model_copy(update={"nodes": 9}))
 
     _, job = job_objects(call, PLACEMENT)
     job["metadata"]["name"] = "x" * 21
-    assert problems(job) == ["name has 21 characters, a Choir may have 20"]
+    assert problems(job) == ["name has 21 characters, a FakeJobKind may have 20"]
 
 
 def test_it_is_seen_from_submit_to_its_end(
@@ -233,7 +234,7 @@ def test_its_events_are_those_of_the_run(
 
     told = [event.about for event in backend.events(run)]
 
-    assert sorted(told) == [f"Choir/{NAME}", f"Pod/{NAME}-singer-0"]
+    assert sorted(told) == [f"FakeJobKind/{NAME}", f"Pod/{NAME}-singer-0"]
 
 
 def test_an_older_job_of_another_kind_is_still_seen(

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from hbseg.cluster.observe.job_state import Seen, job_state
+from hbseg.cluster.observe.job_state import Observation, job_state
 from hbseg.runs.backend import JobState, Phase
 from tests.unit.cluster.conftest import captured
 
@@ -96,7 +96,7 @@ def test_of_two_pods_the_one_with_a_cause_of_its_own_tells_why() -> None:
     seen = captured("two")
     assert seen.job is not None
     lost, cause = seen.pods
-    ended(lost, 170, ending(170, "lost rank 1", lost_peer=True, finished="2026-01-01T00:00:01Z"))
+    ended(lost, 170, ending(170, "lost rank 1", peer_lost=True, finished="2026-01-01T00:00:01Z"))
     ended(cause, 65, ending(65, "image x is damaged", rank=1))
     seen.job["status"]["conditions"].append({"type": "Failed", "status": "True"})
 
@@ -133,7 +133,7 @@ def test_a_pod_that_its_node_lost_or_evicted_says_so() -> None:
         137,
         "two-worker-0 was evicted from node node-a: low on disk",
     )
-    alone = job_state(Seen(seen.job, [lost], seen.now))
+    alone = job_state(Observation(seen.job, [lost], seen.now))
     assert alone.reason == "two-worker-1 had to leave node node-a: preempted by another pod"
 
 
@@ -155,7 +155,7 @@ def test_a_training_runs_when_all_its_pods_do_and_a_batch_job_with_the_first() -
     running = {**indexed.pods[0], "metadata": {**indexed.pods[0]["metadata"], "name": "other"}}
     running["metadata"]["labels"] = {"batch.kubernetes.io/job-completion-index": "0"}
     running["status"] = {"containerStatuses": [{"name": "step", "state": {"running": {}}}]}
-    assert job_state(Seen(indexed.job, [running], indexed.now)).phase == Phase.RUNNING
+    assert job_state(Observation(indexed.job, [running], indexed.now)).phase == Phase.RUNNING
 
 
 def test_a_deleted_job_is_being_stopped_while_its_pods_are_there_then_cancelled() -> None:
@@ -163,9 +163,9 @@ def test_a_deleted_job_is_being_stopped_while_its_pods_are_there_then_cancelled(
     assert seen.job is None
 
     assert job_state(seen) == JobState(Phase.RUNNING, 0, None, "it is being stopped")
-    gone = Seen(None, [], seen.now, cancelled=True)
+    gone = Observation(None, [], seen.now, cancelled=True)
     assert job_state(gone) == JobState(Phase.CANCELLED, 0, 143, "cancelled")
-    assert job_state(Seen(None, [], seen.now)) == JobState(Phase.ABSENT)
+    assert job_state(Observation(None, [], seen.now)) == JobState(Phase.ABSENT)
 
 
 def test_a_message_that_is_not_ours_is_shown_as_it_is() -> None:
@@ -174,7 +174,7 @@ def test_a_message_that_is_not_ours_is_shown_as_it_is() -> None:
     ended(seen.pods[0], 1, "sh: 1: python: not found\n")
     seen.job["status"]["conditions"].append({"type": "Failed", "status": "True"})
 
-    state = job_state(Seen(seen.job, seen.pods[:1], seen.now))
+    state = job_state(Observation(seen.job, seen.pods[:1], seen.now))
 
     assert state.exit_code == 1
     assert state.reason == "two-worker-0 ended with exit code 1: sh: 1: python: not found"

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from hbseg.cluster.observe.job_state import Seen, job_state
+from hbseg.cluster.observe.job_state import Observation, job_state
 from hbseg.cluster.observe.pending import job_reason
 from hbseg.cluster.observe.scheduler_messages import refused_pod, unschedulable
 from hbseg.runs.backend import Phase
@@ -91,7 +91,7 @@ def test_an_operator_that_does_not_react_is_the_reason_after_a_while() -> None:
     seen = captured("account", events=[])
     assert seen.job is not None
     assert job_state(seen).reason.startswith("the training operator has not seen the job; is it")
-    early = Seen(seen.job, [], seen.now - timedelta(seconds=15))
+    early = Observation(seen.job, [], seen.now - timedelta(seconds=15))
     assert job_state(early).reason == "waits for its pods to be created"
     batch = captured("jobquota", events=[])
     assert "job controller" in job_state(batch).reason
@@ -114,7 +114,7 @@ def test_a_job_in_a_queue_says_what_the_queue_waits_for() -> None:
     }
 
     assert job_state(seen).reason == "waits in queue team-a"
-    told = job_state(Seen(seen.job, [], seen.now, workload=workload)).reason
+    told = job_state(Observation(seen.job, [], seen.now, workload=workload)).reason
     assert told == (
         "waits in queue team-a: insufficient unused quota for nvidia.com/gpu, 2 more needed"
     )
@@ -153,7 +153,7 @@ def test_a_refusal_of_another_kind_is_told_in_its_own_words() -> None:
     )
 
 
-def refusal(uid: str, time: str) -> dict[str, Any]:
+def api_error(uid: str, time: str) -> dict[str, Any]:
     quota = "exceeded quota: q, requested: cpu=4, used: cpu=0, limited: cpu=2"
     return {
         "metadata": {},
@@ -172,14 +172,14 @@ def batch_reason(*events: dict[str, Any], pods: tuple[dict[str, Any], ...] = ())
 
 
 def test_what_was_refused_to_an_earlier_job_of_the_name_is_no_reason_now() -> None:
-    earlier = refusal("earlier", "2026-01-01T00:00:00Z")
+    earlier = api_error("earlier", "2026-01-01T00:00:00Z")
     assert batch_reason(earlier).startswith("the cluster's job controller has not seen the job")
-    assert batch_reason(earlier, refusal("this", "2026-01-01T00:01:01Z")).startswith("quota q is")
+    assert batch_reason(earlier, api_error("this", "2026-01-01T00:01:01Z")).startswith("quota q is")
 
 
 def test_of_several_pods_one_that_cannot_be_made_is_the_reason() -> None:
     made = {"name": "p", "creationTimestamp": "2026-01-01T00:01:10Z"}
     pod = {"metadata": made, "spec": {}, "status": {"phase": "Running"}}
-    before, after = (refusal("this", f"2026-01-01T00:01:{second}Z") for second in ("01", "11"))
+    before, after = (api_error("this", f"2026-01-01T00:01:{second}Z") for second in ("01", "11"))
     assert batch_reason(before, pods=(pod,)) == ""
     assert batch_reason(before, after, pods=(pod,)).startswith("quota q is used up")

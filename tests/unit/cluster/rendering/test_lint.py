@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hbseg.cluster.base_manifest import plain
+from hbseg.cluster.base_manifest import load_manifest
 from hbseg.cluster.rendering.lint import problems
 from hbseg.config.profile import ClusterProfile
 
@@ -161,7 +161,7 @@ CASES = [
     [pytest.param(n, c, m, id=f"{n}: {what}") for n, what, c, m in CASES],
 )
 def test_a_rule_finds_what_is_broken(name: str, change: Break, message: str) -> None:
-    manifest = plain(name)
+    manifest = load_manifest(name)
     assert problems(manifest) == []
 
     change(manifest)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hbseg.cluster.base_manifest import plain
+from hbseg.cluster.base_manifest import load_manifest
 from hbseg.cluster.rendering.lint import problems
 from hbseg.cluster.rendering.manifests import (
     job_objects,
@@ -73,7 +73,7 @@ def test_the_same_call_gives_the_same_manifests_and_shares_nothing(name: str) ->
 
 @pytest.mark.parametrize("name", PLAIN)
 def test_a_plain_manifest_is_valid_as_it_stands(name: str) -> None:
-    manifest = plain(name)
+    manifest = load_manifest(name)
 
     assert problems(manifest) == []
     assert manifest["metadata"]["labels"]["app.kubernetes.io/part-of"] == "hbseg"
@@ -91,7 +91,7 @@ def test_a_plain_manifest_is_what_is_rendered_but_for_values(name: str) -> None:
     )[-1]
     whole["metadata"].pop("annotations")
 
-    assert keys_of(whole) == keys_of(plain(name))
+    assert keys_of(whole) == keys_of(load_manifest(name))
 
 
 def keys_of(value: Any, path: str = "") -> set[str]:
@@ -106,7 +106,7 @@ def keys_of(value: Any, path: str = "") -> set[str]:
 
 def test_the_pods_of_all_steps_have_one_shape() -> None:
     """So that five nearly equal files do not drift apart."""
-    shapes = {name: shape_of(plain(name)) for name in STEPS}
+    shapes = {name: shape_of(load_manifest(name)) for name in STEPS}
 
     first = shapes.pop("train.yaml")
     for name, shape in shapes.items():
@@ -126,7 +126,7 @@ def shape_of(manifest: Manifest) -> Manifest:
 
 
 def test_the_runners_pod_has_the_same_security_and_less_of_the_rest() -> None:
-    runner, step = pod_of(plain("pipeline.yaml")), pod_of(plain("report.yaml"))
+    runner, step = pod_of(load_manifest("pipeline.yaml")), pod_of(load_manifest("report.yaml"))
 
     assert runner["securityContext"] == step["securityContext"]
     for name in ("securityContext", "terminationMessagePolicy", "imagePullPolicy"):
@@ -139,7 +139,7 @@ def test_the_runners_pod_has_the_same_security_and_less_of_the_rest() -> None:
 
 @pytest.mark.parametrize("name", [*CASES, *(n for n in PLAIN if n != "spec.yaml")])
 def test_every_pod_passes_the_restricted_standard(name: str) -> None:
-    manifest = plain(name) if name.endswith(".yaml") else job(name)
+    manifest = load_manifest(name) if name.endswith(".yaml") else job(name)
     pod, container = pod_of(manifest), container_of(manifest)
 
     assert not set(pod) & {"hostNetwork", "hostPID", "hostIPC", "initContainers"}

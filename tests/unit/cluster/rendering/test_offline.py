@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hbseg.cluster.rendering.offline import UNRESOLVED, canonical_url, unopened
+from hbseg.cluster.rendering.offline import UNRESOLVED, canonical_url, offline_call
 from hbseg.config.specs import (
     CompileSpec,
     EfficiencySpec,
@@ -69,7 +69,7 @@ def done(folder: Store, step: str, **inputs: str) -> Marker:
 
 def outlined(run: Run, data: Store, step: Step, spec: Spec, *extra: str) -> StepCall:
     runs = run.folder.url.removesuffix("/main")
-    return unopened("main", step, spec, runs=runs, data=data.url, extra=extra).call
+    return offline_call("main", step, spec, runs=runs, data=data.url, extra=extra).call
 
 
 @pytest.mark.parametrize("spec", [STAGE1, STAGE2], ids=["stage1", "stage2"])
@@ -130,7 +130,7 @@ def test_a_later_step_is_known_but_for_keys_and_the_datasets_version(
 
 def test_what_is_open_is_said() -> None:
     def sentences(step: Step, spec: Spec) -> str:
-        return " ".join(unopened("main", step, spec, runs="s3://a", data="s3://b").open)
+        return " ".join(offline_call("main", step, spec, runs="s3://a", data="s3://b").open)
 
     assert sentences(Step.STAGE1, STAGE1) == ""
     assert sentences(Step.PREPARE, PrepareSpec()) == ""

@@ -40,14 +40,14 @@ from tests.unit.cluster.rendering.cases import (
 
 def test_nodes_wait_for_each_other_as_long_as_they_may_be_pending() -> None:
     of, placement = TRAININGS["train-2x4"]
-    patient = placement.model_copy(update={"pending_timeout": 3600.5})
+    with_retry_timeout = placement.model_copy(update={"pending_timeout": 3600.5})
 
     def settings(place: Placement) -> list[dict[str, str]]:
         found: list[dict[str, str]] = job_objects(of, place)[1]["spec"]["elasticPolicy"]["rdzvConf"]
         return found
 
     assert settings(placement) == [{"key": "join_timeout", "value": "600"}]
-    assert settings(patient) == [{"key": "join_timeout", "value": "3601"}]
+    assert settings(with_retry_timeout) == [{"key": "join_timeout", "value": "3601"}]
 
 
 def test_one_node_is_a_master_alone() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hbseg.cluster.requests import transport
-from hbseg.cluster.requests.api_errors import Gone
+from hbseg.cluster.requests.api_errors import WatchExpired
 from hbseg.cluster.requests.client import Cluster
 from hbseg.cluster.requests.resources import CONFIG_MAP, JOB, NODE, POD, PYTORCH_JOB
 from hbseg.errors import (
@@ -135,7 +135,7 @@ def test_a_webhook_that_does_not_answer_is_named(api: FakeApi) -> None:
     api.plan("POST", "pytorchjobs", *[Reply(500, status(500, message))] * 9)
 
     with pytest.raises(UnreachableError, match="the training operator's webhook does not answer"):
-        connect(api.url, patience=0.1).create(
+        connect(api.url, retry_timeout=0.1).create(
             PYTORCH_JOB,
             {"apiVersion": "kubeflow.org/v1", "kind": "PyTorchJob", "metadata": {"name": "j"}},
         )
@@ -158,7 +158,7 @@ def test_what_does_not_pass_ends_with_the_patience(api: FakeApi) -> None:
     api.plan("GET", "configmaps", *[Reply(503, status(503, "starting"))] * 50)
 
     with pytest.raises(UnreachableError, match=r"failed to get .* \(status 503\): starting"):
-        connect(api.url, patience=0.5).get(CONFIG_MAP, "a")
+        connect(api.url, retry_timeout=0.5).get(CONFIG_MAP, "a")
     asked_to_wait = Reply(429, status(429, "slow down"), headers={"Retry-After": "600"})
     api.plan("GET", "pods", asked_to_wait)
     with pytest.raises(UnreachableError, match="slow down"):
@@ -197,7 +197,7 @@ def answer_once(data: bytes) -> str:
     ],
 )
 def test_no_foreign_error_comes_through(data: bytes) -> None:
-    cluster = connect(answer_once(data), patience=0.0)
+    cluster = connect(answer_once(data), retry_timeout=0.0)
     for use in (
         lambda: cluster.get(POD, "a"),
         lambda: list(cluster.watch(POD, "1")),
@@ -219,12 +219,12 @@ def test_no_foreign_error_comes_through(data: bytes) -> None:
 )
 def test_a_server_that_is_not_there_is_unreachable(url: str) -> None:
     with pytest.raises(UnreachableError):
-        connect(url, patience=0.0).get(POD, "a")
+        connect(url, retry_timeout=0.0).get(POD, "a")
 
 
 def test_tls_with_a_server_that_speaks_none_is_told(api: FakeApi) -> None:
     with pytest.raises(UnreachableError, match="no safe connection to the cluster"):
-        connect(api.url.replace("http:", "https:"), patience=0.0).get(POD, "a")
+        connect(api.url.replace("http:", "https:"), retry_timeout=0.0).get(POD, "a")
 
 
 def test_credentials_that_cannot_be_refreshed_are_refused(api: FakeApi) -> None:
@@ -250,7 +250,7 @@ def test_a_watch_yields_changes_and_a_version_that_is_too_old_is_told(
 
     changes = cluster.watch(POD, "1")
     assert next(iter(changes)).item["metadata"]["name"] == "a"
-    with pytest.raises(Gone):
+    with pytest.raises(WatchExpired):
         list(changes)
     assert api.requests[0].query["allowWatchBookmarks"] == "true"
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from hbseg.cluster.requests.client import Cluster
-from hbseg.cluster.requests.informer import Mirror, Watched
+from hbseg.cluster.requests.informer import Informer, Watched
 from hbseg.cluster.requests.resources import EVENT, POD
 from hbseg.errors import DeniedError, UnreachableError
 from tests.unit.cluster.conftest import connect
@@ -19,14 +19,14 @@ def named(name: str, **labels: str) -> dict[str, Any]:
     return {"metadata": {"name": name, "labels": labels}}
 
 
-def names(mirror: Mirror) -> set[str]:
-    return {item["metadata"]["name"] for item in mirror.objects(POD)}
+def names(informer: Informer) -> set[str]:
+    return {item["metadata"]["name"] for item in informer.objects(POD)}
 
 
-def until(mirror: Mirror, wanted: set[str]) -> None:
-    """Return when the mirror has these pods; a state that never comes fails the test."""
-    while names(mirror) != wanted:
-        assert mirror.wait(SECONDS), f"never became {wanted}: {names(mirror)}"
+def until(informer: Informer, wanted: set[str]) -> None:
+    """Return when the informer has these pods; a state that never comes fails the test."""
+    while names(informer) != wanted:
+        assert informer.wait(SECONDS), f"never became {wanted}: {names(informer)}"
 
 
 def watches(api: FakeApi) -> list[str]:
@@ -36,7 +36,9 @@ def watches(api: FakeApi) -> list[str]:
 def test_a_mirror_follows_what_is_made_changed_and_deleted(api: FakeApi, cluster: Cluster) -> None:
     api.put("pods", named("a", run="main"))
     rings: list[int] = []
-    with Mirror(cluster, [Watched(POD, labels="run=main")], on_change=lambda: rings.append(1)) as m:
+    with Informer(
+        cluster, [Watched(POD, labels="run=main")], on_change=lambda: rings.append(1)
+    ) as m:
         assert names(m) == {"a"}
         api.put("pods", named("b", run="main"))
         api.put("pods", named("c", run="other"))
@@ -53,10 +55,10 @@ def test_a_connection_that_breaks_is_made_again_from_the_last_version(
     made = {"type": "ADDED", "object": {"metadata": {"name": "a", "resourceVersion": "100"}}}
     line = json.dumps(made).encode() + b"\n"
     api.plan("WATCH", "pods", Reply(pieces=(line, b'{"type": "ADD'), cut=True), Reply(cut=True))
-    with Mirror(cluster, [Watched(POD)]) as mirror:
-        until(mirror, {"a"})
+    with Informer(cluster, [Watched(POD)]) as informer:
+        until(informer, {"a"})
         api.put("pods", named("b"))
-        until(mirror, {"a", "b"})
+        until(informer, {"a", "b"})
     assert watches(api)[:3] == ["100", "100", "100"]
     assert sum(r.method == "GET" and not r.query.get("watch") for r in api.requests) == 1
 
@@ -67,16 +69,16 @@ def test_a_version_that_is_too_old_leads_to_another_listing(api: FakeApi, cluste
     api.plan("GET", "pods", Reply(body={"metadata": {"resourceVersion": "1"}, "items": []}))
     api.plan("WATCH", "pods", Reply(pieces=(json.dumps(gone).encode() + b"\n",)))
     api.plan("WATCH", "pods", Reply(410, status(410, "too old")))
-    with Mirror(cluster, [Watched(POD)]) as mirror:
-        until(mirror, {"a"})
+    with Informer(cluster, [Watched(POD)]) as informer:
+        until(informer, {"a"})
 
 
 def test_bookmarks_move_the_version_on(api: FakeApi, cluster: Cluster) -> None:
     bookmark = {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "99"}}}
     api.plan("WATCH", "pods", Reply(pieces=(json.dumps(bookmark).encode() + b"\n",)))
-    with Mirror(cluster, [Watched(POD)]) as mirror:
+    with Informer(cluster, [Watched(POD)]) as informer:
         api.put("pods", named("a"))
-        until(mirror, {"a"})
+        until(informer, {"a"})
     assert watches(api)[1] == "99"
 
 
@@ -85,30 +87,32 @@ def test_what_we_may_not_see_ends_the_mirror_unless_it_can_be_done_without(
 ) -> None:
     forbidden = [Reply(403, status(403, "forbidden"))] * 2
     api.plan("GET", "events", *forbidden)
-    with Mirror(cluster, [Watched(EVENT, optional=True)]) as mirror:
-        assert mirror.objects(EVENT) == []
-    with Mirror(cluster, [Watched(EVENT)]) as mirror, pytest.raises(DeniedError):
-        mirror.objects(EVENT)
+    with Informer(cluster, [Watched(EVENT, optional=True)]) as informer:
+        assert informer.objects(EVENT) == []
+    with Informer(cluster, [Watched(EVENT)]) as informer, pytest.raises(DeniedError):
+        informer.objects(EVENT)
 
 
-def waited(mirror: Mirror) -> None:
-    """Wait until the mirror raises; one that goes on fails the test."""
-    while mirror.wait(SECONDS):
+def waited(informer: Informer) -> None:
+    """Wait until the informer raises; one that goes on fails the test."""
+    while informer.wait(SECONDS):
         pass
 
 
 def test_a_token_that_expires_in_between_is_told(api: FakeApi, cluster: Cluster) -> None:
     api.plan("WATCH", "pods", Reply(401, status(401, "Unauthorized")))
-    with Mirror(cluster, [Watched(POD)]) as mirror, pytest.raises(DeniedError, match="expired"):
-        waited(mirror)
+    with Informer(cluster, [Watched(POD)]) as informer, pytest.raises(DeniedError, match="expired"):
+        waited(informer)
 
 
 def test_an_outage_longer_than_the_limit_is_told() -> None:
     with FakeApi() as api:
-        mirror = Mirror(connect(api.url, patience=0.1), [Watched(POD)], outage=0.5).__enter__()
+        informer = Informer(
+            connect(api.url, retry_timeout=0.1), [Watched(POD)], outage=0.5
+        ).__enter__()
     with pytest.raises(UnreachableError):
-        waited(mirror)
-    mirror.__exit__()
+        waited(informer)
+    informer.__exit__()
 
 
 def test_a_bug_in_a_watch_is_raised_where_its_news_are_waited_for(
@@ -117,6 +121,6 @@ def test_a_bug_in_a_watch_is_raised_where_its_news_are_waited_for(
     def broken(*_: object) -> None:
         raise KeyError("a bug")
 
-    monkeypatch.setattr(Mirror, "_list", broken)
-    with Mirror(cluster, [Watched(POD)]) as mirror, pytest.raises(KeyError, match="a bug"):
-        mirror.wait(SECONDS)
+    monkeypatch.setattr(Informer, "_list", broken)
+    with Informer(cluster, [Watched(POD)]) as informer, pytest.raises(KeyError, match="a bug"):
+        informer.wait(SECONDS)
