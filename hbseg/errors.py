@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from hbseg.exit_codes import CommandExit, StepExit
+
 
 class HbsegError(Exception):
     """Base of all errors that are no bug; `message` and `hint` make up its one line."""
 
-    exit_code: ClassVar[int] = 1
-    step_exit_code: ClassVar[int] = 70
+    exit_code: ClassVar[int] = CommandExit.BUG
+    step_exit_code: ClassVar[int] = StepExit.BUG
 
     def __init__(self, message: str, hint: str | None = None) -> None:
         super().__init__(message)
@@ -29,15 +31,15 @@ class HbsegError(Exception):
 class UsageError(HbsegError):
     """A command was called with arguments that do not go together."""
 
-    exit_code = 2
-    step_exit_code = 78
+    exit_code = CommandExit.USAGE
+    step_exit_code = StepExit.SPEC
 
 
 class NotFoundError(HbsegError):
     """A run, bucket, file or namespace does not exist."""
 
-    exit_code = 3
-    step_exit_code = 66
+    exit_code = CommandExit.NOT_FOUND
+    step_exit_code = StepExit.MISSING_INPUT
 
 
 class BucketMissing(NotFoundError):
@@ -47,8 +49,8 @@ class BucketMissing(NotFoundError):
 class UnreachableError(HbsegError):
     """Storage or cluster does not answer; trying again may help."""
 
-    exit_code = 4
-    step_exit_code = 170
+    exit_code = CommandExit.NOT_AVAILABLE
+    step_exit_code = StepExit.TRANSIENT
 
 
 class PeerLost(UnreachableError):
@@ -58,27 +60,27 @@ class PeerLost(UnreachableError):
 class DeniedError(HbsegError):
     """Storage or cluster answers, but does not allow this."""
 
-    exit_code = 4
-    step_exit_code = 66
+    exit_code = CommandExit.NOT_AVAILABLE
+    step_exit_code = StepExit.MISSING_INPUT
 
 
 class InvalidInput(HbsegError):
     """Data, a name or a file from outside is not as it must be."""
 
-    exit_code = 5
-    step_exit_code = 65
+    exit_code = CommandExit.REFUSED
+    step_exit_code = StepExit.DATA
 
 
 class SpecError(InvalidInput):
     """A spec or a setting is not valid."""
 
-    step_exit_code = 78
+    step_exit_code = StepExit.SPEC
 
 
 class ContractError(InvalidInput):
     """A checkpoint or an engine does not fit what was asked of it."""
 
-    step_exit_code = 76
+    step_exit_code = StepExit.CONTRACT
 
 
 class ConflictError(InvalidInput):
@@ -88,30 +90,30 @@ class ConflictError(InvalidInput):
 class Terminated(HbsegError):
     """SIGTERM arrived; what can be kept has been."""
 
-    exit_code = 103
-    step_exit_code = 143
+    exit_code = CommandExit.CANCELLED
+    step_exit_code = StepExit.TERMINATED
 
 
 class DiskFullError(HbsegError):
     """A local disk has no room left."""
 
-    exit_code = 5
-    step_exit_code = 70
+    exit_code = CommandExit.REFUSED
+    step_exit_code = StepExit.BUG
 
 
 class StepFailed(HbsegError):
     """A step ended in failure."""
 
-    exit_code = 100
+    exit_code = CommandExit.JOB_FAILED
 
 
 class NotFinished(HbsegError):
     """A step did not finish in the time that was given."""
 
-    exit_code = 101
+    exit_code = CommandExit.NOT_FINISHED
 
 
 class Cancelled(HbsegError):
     """A step was cancelled."""
 
-    exit_code = 103
+    exit_code = CommandExit.CANCELLED

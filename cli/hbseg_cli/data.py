@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hbseg.exit_codes import CommandExit
 from hbseg_cli import options
 from hbseg_cli.groups import OUTPUT, SESSION, SUBMIT_OPTIONS, Group, SubmitOptions, grouped
 from hbseg_cli.output import Format, Result, document, progress, say
@@ -86,7 +87,7 @@ def check(
         problems,
         sorted({p.image for p in report.problems}),
         output,
-        exit_code=5 if errors else 0,
+        exit_code=CommandExit.REFUSED if errors else CommandExit.DONE,
     )
 
 

@@ -13,12 +13,10 @@ import typer
 
 from hbseg import __version__
 from hbseg.errors import HbsegError
+from hbseg.exit_codes import CommandExit
 from hbseg.system.startup import skip_gc_at_exit
 from hbseg_cli.output import Result, error_document, render, say, verbosity, write
 from hbseg_cli.session import globals_
-
-USAGE = 2
-INTERRUPTED = 130
 
 _PLAIN_FLAGS: Final = ("-v", "--verbose", "-q", "--quiet")
 MODULES: Final = {
@@ -124,15 +122,15 @@ def _run(words: list[str]) -> int:
     except typer.TyperException as error:
         if type(error).__name__ == "NoArgsIsHelpError":
             say(error.format_message(), level=-1)
-            return USAGE
+            return CommandExit.USAGE
         hint = "see: hbseg --help"
         context = getattr(error, "ctx", None)
         if context is not None:
             hint = f"see: {context.command_path} --help"
-        return _failed(words, USAGE, error.format_message(), hint)
+        return _failed(words, CommandExit.USAGE, error.format_message(), hint)
     except (KeyboardInterrupt, typer.Abort):
         say("interrupted", level=-1)
-        return INTERRUPTED
+        return CommandExit.INTERRUPTED
 
 
 def _failed(words: list[str], code: int, message: str, hint: str | None) -> int:

@@ -21,13 +21,14 @@ from hbseg.cluster.observe.events import aggregated, is_about
 from hbseg.cluster.observe.follow import TICK_SECONDS, Followed, Follower, merged_logs
 from hbseg.cluster.observe.job_state import ended_condition, is_over, job_state, latest
 from hbseg.cluster.observe.observation import TaskObserver
-from hbseg.cluster.pods.states import STOPPED, has_started, name_of
+from hbseg.cluster.pods.states import has_started, name_of
 from hbseg.cluster.rendering.manifests import job_objects
 from hbseg.cluster.requests.client import Cluster
 from hbseg.cluster.requests.informer import OUTAGE_SECONDS
 from hbseg.cluster.requests.resources import CONFIG_MAP, EVENT
 from hbseg.config.placement import Placement
 from hbseg.errors import ConflictError, HbsegError, NotFoundError
+from hbseg.exit_codes import StepExit
 from hbseg.runs.attempts import is_step, latest_record, step_of
 from hbseg.runs.backend import ENDED, JobState, Phase, RunEvent
 from hbseg.runs.logs import stored_logs
@@ -128,7 +129,7 @@ class KubernetesBackend:
             while True:
                 state = job_state(self._retrying_observer.observe_in(informer, run, task_name))
                 if last is not None and state.phase == Phase.ABSENT:
-                    state = JobState(Phase.CANCELLED, 0, STOPPED, "its job was deleted")
+                    state = JobState(Phase.CANCELLED, 0, StepExit.TERMINATED, "its job was deleted")
                 if state != last:
                     yield state
                 last = state

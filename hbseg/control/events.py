@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
+from hbseg.exit_codes import StepExit
 from hbseg.runs.attempts import (
-    TERMINATED,
     Attempt,
     AttemptResult,
     attempt_numbers,
@@ -51,7 +51,7 @@ def _of_attempt(attempt: Attempt, result: AttemptResult | None) -> Iterator[RunE
     if result.code == 0:
         yield RunEvent(time, attempt.task, "Normal", "Succeeded", which)
         return
-    if result.code == TERMINATED:
+    if result.code == StepExit.TERMINATED:
         yield RunEvent(time, attempt.task, "Normal", "Stopped", f"{which}: {result.reason}")
         return
     message = f"{which} failed with code {result.code}: {result.reason}"

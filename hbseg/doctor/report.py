@@ -6,6 +6,7 @@ from typing import Final, Literal
 
 from hbseg.doctor.check import Check, Status
 from hbseg.documents import Document
+from hbseg.exit_codes import CommandExit
 
 MAX_MESSAGE: Final = 250
 """Characters of a finding that a pod sends: its whole report must fit 4,096 bytes."""
@@ -26,8 +27,12 @@ class DoctorReport(Document):
     def exit_code(self) -> int:
         """0 if nothing failed, 4 where the cluster is not reachable, else 5."""
         if not self.reachable:
-            return 4
-        return 5 if any(check.status == Status.FAILED for check in self.checks) else 0
+            return CommandExit.NOT_AVAILABLE
+        return (
+            CommandExit.REFUSED
+            if any(check.status == Status.FAILED for check in self.checks)
+            else CommandExit.DONE
+        )
 
     def for_termination(self) -> bytes:
         """Return the report as a pod's termination message, long sentences cut."""

@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import TypeVar
 
 from hbseg.errors import HbsegError
+from hbseg.exit_codes import StepExit
 from hbseg.launcher.log_upload import LogUpload
 from hbseg.launcher.options import KEPT_BACK_SECONDS, Launch
 from hbseg.launcher.process import run_process
 from hbseg.launcher.rank_logs import RankLogs, say
-from hbseg.launcher.root_cause import TRANSIENT, Cause, ended, explained
+from hbseg.launcher.root_cause import Cause, ended, explained
 from hbseg.launcher.stop_request import StopRequest
 from hbseg.launcher.termination import write_termination_message
 from hbseg.launcher.torchrun import step_command, step_environment, writable_places
 from hbseg.runs.attempts import (
-    TERMINATED,
     AttemptResult,
     claim_attempt,
     read_attempt,
@@ -94,7 +94,11 @@ def execute_attempt(
         result, LAST_UPLOAD_SECONDS_STOPPED if stop.is_set else LAST_UPLOAD_SECONDS
     )
     # nodes that share a step out fail each for itself
-    return stands if launch.is_gang and result.code not in (0, TERMINATED) else result
+    return (
+        stands
+        if launch.is_gang and result.code not in (StepExit.DONE, StepExit.TERMINATED)
+        else result
+    )
 
 
 def await_root_cause(launch: Launch, number: int, stop: StopRequest) -> None:
@@ -196,12 +200,12 @@ def _look(launch: Launch, upload: LogUpload, progress: Path) -> Callable[[], Cau
     def look() -> Cause | None:
         if upload.is_outdated:
             reason = "another node was lost, and has begun a newer attempt"
-            return Cause(TRANSIENT, reason, peer_lost=True)
+            return Cause(StepExit.TRANSIENT, reason, peer_lost=True)
         stall = watch.look()
         if stall is None:
             return None
         return Cause(
-            TRANSIENT, stall.reason, stall.rank, stall.waiting_for_peers and launch.is_gang
+            StepExit.TRANSIENT, stall.reason, stall.rank, stall.waiting_for_peers and launch.is_gang
         )
 
     return look

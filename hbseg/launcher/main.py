@@ -33,6 +33,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from hbseg.errors import HbsegError
+from hbseg.exit_codes import PERMANENT, StepExit
 from hbseg.launcher.execution import (
     MARKER_SECONDS,
     claimed_number,
@@ -42,26 +43,23 @@ from hbseg.launcher.execution import (
 )
 from hbseg.launcher.options import GRACE, KEPT_BACK_SECONDS, Launch, options_of
 from hbseg.launcher.rank_logs import say
-from hbseg.launcher.root_cause import CANCELLED, TRANSIENT, ended
+from hbseg.launcher.root_cause import ended
 from hbseg.launcher.stop_request import StopRequest, stop_request
 from hbseg.launcher.termination import write_termination_message
-from hbseg.runs.attempts import TERMINATED, AttemptResult, record_result
-from hbseg.runs.retries import KILLED, PERMANENT, AttemptResults, is_final, series_before, used_up
+from hbseg.runs.attempts import AttemptResult, record_result
+from hbseg.runs.retries import AttemptResults, is_final, series_before, used_up
 
 STOP_SECONDS = GRACE - KEPT_BACK_SECONDS
 """From SIGTERM to SIGKILL of a step on this machine."""
 MAX_PAUSE = 30.0
 """Seconds between two attempts; the first pause is 1 s, each next one twice as long."""
-GIVEN_UP = 1
-"""A pod's exit code where no further attempt follows and the cause's own code would ask for one."""
-BUG = 70
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Launch a step as the command line says, and return its final exit code."""
     options = options_of(arguments)
     if options.claimed and not _is_claimed(options.job):
-        return CANCELLED
+        return StepExit.TERMINATED
     with stop_request() as stop:
         try:
             launch = options.launch()
@@ -79,7 +77,7 @@ def _final_state(launch: Launch, result: AttemptResult) -> str | None:
     """Return the step's state as this node may tell it for all nodes, or none."""
     if not result.final:
         return None
-    if result.code not in (0, TERMINATED):
+    if result.code not in (StepExit.DONE, StepExit.TERMINATED):
         return "failed"
     if result.code == 0 and launch.is_shared:  # whichever node finds all parts there has ended it
         return "done" if in_time(launch.is_done, MARKER_SECONDS) else None
@@ -101,7 +99,7 @@ def _until_it_ends(launch: Launch, stop: StopRequest) -> AttemptResult:
         if result.final:
             return result
         if pauses.is_cut():
-            return ended(CANCELLED, "cancelled by SIGTERM", result.attempt)
+            return ended(StepExit.TERMINATED, "cancelled by SIGTERM", result.attempt)
 
 
 def _attempt_here(
@@ -121,7 +119,7 @@ def _once_or_bug(launch: Launch, stop: StopRequest) -> AttemptResult:
         return _once(launch, stop)
     except Exception as error:
         traceback.print_exc()
-        return ended(BUG, f"bug in the launcher: {type(error).__name__}: {error}")
+        return ended(StepExit.BUG, f"bug in the launcher: {type(error).__name__}: {error}")
 
 
 def _once(launch: Launch, stop: StopRequest) -> AttemptResult:
@@ -158,10 +156,12 @@ def _claimed_with_patience(
         except HbsegError as error:
             missed = ended(error.step_exit_code, str(error))
         say(f"no attempt was begun: {missed.reason}")
-        if missed.code != TRANSIENT or time.monotonic() >= give_up:
+        if missed.code != StepExit.TRANSIENT or time.monotonic() >= give_up:
             return missed
         if pauses.is_cut():
-            return ended(CANCELLED, "ended by SIGTERM").model_copy(update={"final": False})
+            return ended(StepExit.TERMINATED, "ended by SIGTERM").model_copy(
+                update={"final": False}
+            )
 
 
 def _unclaimed(launch: Launch, error: HbsegError, series: AttemptResults) -> AttemptResult:
@@ -177,7 +177,7 @@ def _refused(launch: Launch, number: int, before: AttemptResults) -> AttemptResu
         f"{killed} of the last {len(before)} attempts were killed together with their launcher, "
         "perhaps for want of memory"
     )
-    result = ended(KILLED, reason, number)
+    result = ended(StepExit.KILLED, reason, number)
     try:
         return record_result(launch.run, launch.step, result)
     except HbsegError as error:
@@ -215,11 +215,11 @@ def leave(job: Path, result: AttemptResult, in_pod: bool) -> int:
 
 def exit_code_of_pod(result: AttemptResult) -> int:
     """Return the exit code that tells an operator whether to start the pod again."""
-    if result.code in (0, TERMINATED):
+    if result.code in (StepExit.DONE, StepExit.TERMINATED):
         return result.code
     if not result.final:
-        return TRANSIENT
-    return result.code if result.code in PERMANENT else GIVEN_UP
+        return StepExit.TRANSIENT
+    return result.code if result.code in PERMANENT else StepExit.GIVEN_UP
 
 
 def _is_claimed(job: Path) -> bool:

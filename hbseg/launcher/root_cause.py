@@ -9,12 +9,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from hbseg.errors import UnreachableError
+from hbseg.exit_codes import StepExit
 from hbseg.launcher.rank_logs import RankLogs
-from hbseg.runs.attempts import TERMINATED, AttemptResult, now
-
-TRANSIENT = UnreachableError.step_exit_code
-CANCELLED = TERMINATED
+from hbseg.runs.attempts import AttemptResult, now
 
 _TORCHRUN_STOPS = re.compile(r"Sending process (\d+) closing signal")
 _TORCHRUN_RANK = re.compile(r"rank +: (\d+) \(local_rank")
@@ -61,7 +58,7 @@ def explained(
     if code == 0:
         return ended(0, "", number)
     if stopped:
-        return ended(CANCELLED, "cancelled by SIGTERM", number)
+        return ended(StepExit.TERMINATED, "cancelled by SIGTERM", number)
     return _cause(code, logs, failures).result(number)
 
 
@@ -73,7 +70,7 @@ def _cause(code: int, logs: RankLogs, failures: Path) -> Cause:
             return _killed_rank(rank, -rank_code, logs)
     recorded = records(failures)
     found = min(recorded, key=_order, default=None)
-    if found is not None and found.code != CANCELLED and not found.peer_lost:
+    if found is not None and found.code != StepExit.TERMINATED and not found.peer_lost:
         return found
     for rank, rank_code in exits.items():
         if rank not in {record.rank for record in recorded}:
@@ -84,14 +81,14 @@ def _cause(code: int, logs: RankLogs, failures: Path) -> Cause:
 
 
 def _order(record: Record) -> tuple[bool, bool, float]:
-    return record.code == CANCELLED, record.peer_lost, record.time
+    return record.code == StepExit.TERMINATED, record.peer_lost, record.time
 
 
 def _killed_rank(rank: int, signum: int, logs: RankLogs) -> Cause:
     aborted = signum == signal.SIGABRT
     if aborted and (said := _NCCL_GAVE_UP.search(logs.end_of_rank(rank))):
         reason = f"rank {rank} lost another process: NCCL gave up ({said[1].lower()})"
-        return Cause(TRANSIENT, reason, rank, peer_lost=True)
+        return Cause(StepExit.TRANSIENT, reason, rank, peer_lost=True)
     return Cause(128 + signum, _signal_reason(f"rank {rank}", signum), rank)
 
 
@@ -100,11 +97,11 @@ def _without_ranks(code: int, logs: RankLogs) -> Cause:
     said = logs.own_text()
     if _OTHERS_ABSENT.search(said):
         reason = "the other nodes did not come: rendezvous timed out"
-        return Cause(TRANSIENT, reason, peer_lost=True)
+        return Cause(StepExit.TRANSIENT, reason, peer_lost=True)
     if _OTHERS_LOST.search(said):
         reason = "the node that keeps the rendezvous is gone or cannot be reached"
-        return Cause(TRANSIENT, reason, peer_lost=True)
-    if code > 128 and code != TRANSIENT:
+        return Cause(StepExit.TRANSIENT, reason, peer_lost=True)
+    if code > 128 and code != StepExit.TRANSIENT:
         return Cause(code, _signal_reason("the step", code - 128))
     return Cause(code, _no_record("the step", code, logs))
 

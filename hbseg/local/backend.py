@@ -29,6 +29,7 @@ from typing import Any, Literal
 from hbseg.config.placement import Placement
 from hbseg.documents import Document, load_yaml
 from hbseg.errors import ConflictError, DeniedError, HbsegError, UsageError
+from hbseg.exit_codes import StepExit
 from hbseg.launcher.main import STOP_SECONDS
 from hbseg.runs.attempts import AttemptResult, now
 from hbseg.runs.backend import JobState, Phase, RunEvent
@@ -58,7 +59,6 @@ CANCEL_SECONDS = STOP_SECONDS + 10.0
 """From a cancel's SIGTERM to the launcher's SIGKILL."""
 FOLLOW_SECONDS = 0.2
 """Between two looks for new log lines."""
-KILLED = 128 + signal.SIGKILL
 
 
 class Job(Document):
@@ -140,9 +140,9 @@ class LocalBackend:
         if result is not None and result.code == 0:
             return JobState(Phase.SUCCEEDED, result.attempt, 0)
         if (job / "cancelled").exists():
-            return JobState(Phase.CANCELLED, attempt, 128 + signal.SIGTERM, "cancelled")
+            return JobState(Phase.CANCELLED, attempt, StepExit.TERMINATED, "cancelled")
         if result is None:
-            return JobState(Phase.FAILED, attempt, KILLED, "killed, with its launcher")
+            return JobState(Phase.FAILED, attempt, StepExit.KILLED, "killed, with its launcher")
         return JobState(Phase.FAILED, result.attempt, result.code, result.reason)
 
     def wait(self, run: Run, task_name: str, timeout: float | None = None) -> JobState:

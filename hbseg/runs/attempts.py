@@ -20,11 +20,9 @@ from pydantic import Field
 
 from hbseg.documents import Document
 from hbseg.errors import HbsegError, NotFoundError, SpecError
+from hbseg.exit_codes import StepExit
 from hbseg.runs.run import Run
 from hbseg.runs.task import Step
-
-TERMINATED = 143
-"""Exit code after SIGTERM: a cancel, or a machine that is taken away."""
 
 
 class AttemptResult(Document):
@@ -195,7 +193,7 @@ def _weight(result: AttemptResult) -> int:
         return 0
     if result.peer_lost:
         return 1
-    return 2 if result.code == TERMINATED else 3
+    return 2 if result.code == StepExit.TERMINATED else 3
 
 
 def attempt_numbers(run: Run, step: Step) -> list[int]:

@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hbseg.errors import NotFoundError
+from hbseg.exit_codes import PERMANENT, StepExit
 from hbseg.runs.attempts import (
-    TERMINATED,
     Attempt,
     AttemptResult,
     attempt_key,
@@ -26,10 +26,6 @@ from hbseg.runs.attempts import (
 )
 from hbseg.runs.run import Run
 from hbseg.runs.task import Step
-
-KILLED = 137
-PERMANENT = frozenset({65, 66, 70, 76, 78})
-"""Codes with which a step says that trying again does not help."""
 
 AttemptResults = Sequence[AttemptResult | None]
 """How the attempts of a series ended; none: killed together with the launcher."""
@@ -61,14 +57,14 @@ def is_final(result: AttemptResult, before: AttemptResults, retries: int) -> boo
     """Return whether nothing follows an attempt that ended so, after those of its series."""
     if result.code == 0 or result.code in PERMANENT:
         return True
-    return result.code != TERMINATED and used_up([*before, result], retries)
+    return result.code != StepExit.TERMINATED and used_up([*before, result], retries)
 
 
 def used_up(series: AttemptResults, retries: int) -> bool:
     """Return whether no further attempt may follow the failures of a series."""
-    codes = [KILLED if result is None else result.code for result in series]
-    failures = [code for code in codes if code not in (0, TERMINATED)]
-    unexplained = [code for code in failures if code == KILLED or code < 128]
+    codes = [StepExit.KILLED if result is None else result.code for result in series]
+    failures = [code for code in codes if code not in (StepExit.DONE, StepExit.TERMINATED)]
+    unexplained = [code for code in failures if code == StepExit.KILLED or code < 128]
     return len(failures) > retries or len(unexplained) > 1
 
 
@@ -79,7 +75,9 @@ def end_series(run: Run, step: Step, task_name: str) -> None:
         return
     if latest.result is None:
         reason = "killed, with its launcher"
-        result = AttemptResult(code=KILLED, reason=reason, attempt=latest.number, finished=now())
+        result = AttemptResult(
+            code=StepExit.KILLED, reason=reason, attempt=latest.number, finished=now()
+        )
         record_result(run, step, result)
         return
     _make_final(run, attempt_key(step, latest.number))

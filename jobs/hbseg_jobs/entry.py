@@ -36,6 +36,7 @@ from hbseg.config.specs import (
 )
 from hbseg.documents import load_yaml
 from hbseg.errors import HbsegError, PeerLost, SpecError, Terminated
+from hbseg.exit_codes import StepExit
 from hbseg.runs.chain import pinned
 from hbseg.runs.progress import Heartbeat
 from hbseg.runs.run import Run
@@ -44,7 +45,6 @@ from hbseg.storage.markers import Marker, write_marker
 from hbseg.storage.store import Store, open_store
 from hbseg.system.startup import gc_paused, skip_gc_at_exit
 
-BUG = 70
 _SPECS: Mapping[str, type[Spec]] = {
     "PrepareSpec": PrepareSpec,
     "TrainSpec": TrainSpec,
@@ -125,7 +125,7 @@ def run_step(
             _bug(error)
         place = Path(error.filename) if error.filename else Path.cwd()
         free = shutil.disk_usage(place if place.is_dir() else place.parent).free
-        _fail(BUG, f"disk full while writing {place} ({free} bytes free)")
+        _fail(StepExit.BUG, f"disk full while writing {place} ({free} bytes free)")
     except Exception as error:
         _bug(error)
     sys.exit(0)
@@ -228,7 +228,7 @@ def _raise_terminated(signum: int, frame: object) -> None:
 
 
 def _end_terminated(signum: int, frame: object) -> None:
-    _fail(Terminated.step_exit_code, "ended by SIGTERM")
+    _fail(StepExit.TERMINATED, "ended by SIGTERM")
 
 
 def _die_with_parent() -> None:
@@ -245,7 +245,7 @@ def _bug(error: BaseException) -> NoReturn:
     traceback.print_exc()
     last = traceback.extract_tb(error.__traceback__)[-1]
     place = f"{Path(last.filename).name}:{last.lineno}"
-    _fail(BUG, f"bug: {type(error).__name__} at {place}: {error}")
+    _fail(StepExit.BUG, f"bug: {type(error).__name__} at {place}: {error}")
 
 
 def _fail(code: int, reason: str, *, peer_lost: bool = False) -> NoReturn:

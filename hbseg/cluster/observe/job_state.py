@@ -11,7 +11,6 @@ from hbseg.cluster.kinds import kind_of
 from hbseg.cluster.objects import Object
 from hbseg.cluster.observe.pending import event_time, job_reason
 from hbseg.cluster.pods.states import (
-    STOPPED,
     Failure,
     created_of,
     failure_of_pod,
@@ -22,6 +21,7 @@ from hbseg.cluster.pods.states import (
     root_cause,
 )
 from hbseg.cluster.requests.api_errors import one_line
+from hbseg.exit_codes import StepExit
 from hbseg.runs.backend import JobState, Phase
 
 
@@ -70,7 +70,7 @@ def is_over(job: Object) -> bool:
     return is_leaving(job) or ended_condition(job) is not None
 
 
-_CANCELLED = JobState(Phase.CANCELLED, 0, STOPPED, "cancelled")
+_CANCELLED = JobState(Phase.CANCELLED, 0, StepExit.TERMINATED, "cancelled")
 
 
 def _leaving(seen: Observation) -> JobState:
@@ -122,7 +122,9 @@ def _failed(seen: Observation, condition: Object) -> JobState:
     cause = root_cause(_failures(latest(seen.pods)))
     if condition.get("reason") == "DeadlineExceeded":
         limit = (seen.job or {}).get("spec", {}).get("activeDeadlineSeconds")
-        return JobState(Phase.FAILED, 0, STOPPED, f"it ran longer than its deadline of {limit} s")
+        return JobState(
+            Phase.FAILED, 0, StepExit.TERMINATED, f"it ran longer than its deadline of {limit} s"
+        )
     if cause is None and seen.job is not None:
         cause = _told_failure(seen.job, seen.events)
     if cause is None:

@@ -6,15 +6,12 @@ import json
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
 
 from hbseg.cluster.objects import Object
 from hbseg.cluster.requests.api_errors import one_line
 from hbseg.errors import HbsegError
+from hbseg.exit_codes import StepExit
 from hbseg.runs.attempts import AttemptResult
-
-OUT_OF_MEMORY: Final = 137
-STOPPED: Final = 143
 
 
 @dataclass(frozen=True)
@@ -38,7 +35,7 @@ class Failure:
     @property
     def weight(self) -> int:
         """How little it tells of the cause: 0 a failure of its own, 1 SIGTERM, 2 a lost peer."""
-        return 2 if self.peer_lost else int(self.code == STOPPED)
+        return 2 if self.peer_lost else int(self.code == StepExit.TERMINATED)
 
 
 def name_of(item: Object) -> str:
@@ -99,7 +96,7 @@ def failure_of_pod(pod: Object) -> Failure | None:
         if ended is not None and ended.get("exitCode") != 0:
             return _of_container(pod, name, ended)
     if status.get("phase") == "Failed":
-        return Failure(name_of(pod), STOPPED, _of_node(pod) or "its pod failed", "")
+        return Failure(name_of(pod), StepExit.TERMINATED, _of_node(pod) or "its pod failed", "")
     return None
 
 
@@ -109,7 +106,7 @@ def _of_container(pod: Object, container: str, ended: Object) -> Failure:
     attempt = 0 if told is None else told.attempt
     if ended.get("reason") == "OOMKilled":
         reason = f"out of memory: {name_of(pod)} {_limit(pod, container)}"
-        return Failure(name_of(pod), OUT_OF_MEMORY, reason, finished, attempt)
+        return Failure(name_of(pod), StepExit.KILLED, reason, finished, attempt)
     if told is not None:
         return of_result(name_of(pod), told)
     reason = _of_node(pod) or _without_word(pod, code, ended)
@@ -127,7 +124,7 @@ def _without_word(pod: Object, code: int, ended: Object) -> str:
     words = one_line(str(ended.get("message") or ""))[-300:]
     if ended.get("reason") in ("StartError", "ContainerCannotRun"):
         return f"its container cannot start: {words}"
-    if code == STOPPED:
+    if code == StepExit.TERMINATED:
         return f"{name_of(pod)} was stopped by SIGTERM"
     said = f": {words}" if words else " and left no record"
     return f"{name_of(pod)} ended with exit code {code}{said}"

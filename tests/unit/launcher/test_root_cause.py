@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from hbseg.exit_codes import StepExit
 from hbseg.launcher.rank_logs import RankLogs
-from hbseg.launcher.root_cause import CANCELLED, exits_by_themselves, explained
+from hbseg.launcher.root_cause import exits_by_themselves, explained
 from hbseg.runs.attempts import AttemptResult
 
 REPORT = """\
@@ -153,5 +154,5 @@ def test_a_rank_that_nccl_s_watchdog_ended_lost_a_peer(tmp_path: Path) -> None:
 def test_an_end_after_sigterm_is_no_failure_and_one_that_went_well_stays_so(
     tmp_path: Path,
 ) -> None:
-    assert explained_by("", tmp_path, code=1, stopped=True).code == CANCELLED
+    assert explained_by("", tmp_path, code=1, stopped=True).code == StepExit.TERMINATED
     assert explained_by("", tmp_path, code=0, stopped=True).code == 0

@@ -12,7 +12,7 @@ from hbseg.cluster.backend import KubernetesBackend
 from hbseg.cluster.base_manifest import load_manifest
 from hbseg.cluster.kinds.job_kind import JobKind
 from hbseg.cluster.objects import Manifest, Object
-from hbseg.cluster.pods.states import OUT_OF_MEMORY, Failure
+from hbseg.cluster.pods.states import Failure
 from hbseg.cluster.pods.template import PodShape, complete_step
 from hbseg.cluster.rendering.lint import problems
 from hbseg.cluster.rendering.manifests import job_objects
@@ -22,6 +22,7 @@ from hbseg.config.specs import DatasetBlock, ModelBlock, TrainSpec
 from hbseg.doctor import capacity, rights
 from hbseg.doctor.check import Status
 from hbseg.errors import SpecError, UnreachableError
+from hbseg.exit_codes import StepExit
 from hbseg.runs.backend import JobState, Phase
 from hbseg.runs.run import Run
 from hbseg.runs.step_call import StepCall
@@ -75,7 +76,7 @@ class FakeJobKind(JobKind):
 
     def failure_in(self, event: Object) -> Failure | None:
         singer, _, what = str(event["message"]).partition(" has ")
-        return Failure(singer, OUT_OF_MEMORY, what, "") if what else None
+        return Failure(singer, StepExit.KILLED, what, "") if what else None
 
 
 @pytest.fixture(autouse=True)
