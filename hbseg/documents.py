@@ -261,6 +261,13 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
+def nearest(name: str, known: Iterable[str], *, otherwise: str = "expected one of") -> str:
+    """Return `did you mean X?` where a known name is near, else all of them after `otherwise`."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"did you mean {near[0]}?" if near else f"{otherwise} {', '.join(names)}"
+
+
 def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
@@ -272,9 +279,8 @@ def _first_problem(model: type[BaseModel], error: ValidationError) -> str:
     path = ".".join(str(part) for part in problem["loc"])
     if unknown:
         known = _known_keys(model, problem["loc"][:-1])
-        near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1, cutoff=0.5)
-        expected = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
-        return f"unknown key {path}; {expected}"
+        near = nearest(str(problem["loc"][-1]), known, otherwise="known here:")
+        return f"unknown key {path}; {near}"
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "missing":
         return f"{path}: missing"
@@ -309,5 +315,6 @@ __all__ = [
     "dump_yaml",
     "load_yaml",
     "merged",
+    "nearest",
     "with_settings",
 ]

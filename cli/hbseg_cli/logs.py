@@ -79,9 +79,8 @@ def _begin_of_tail(backend: Backend, run: Run, task: str, rank: int | None, tail
 def _tasks_for_logs(backend: Backend, run: Run, step: str | None) -> list[str]:
     """Return the names of the tasks whose logs are wanted."""
     from hbseg.errors import NotFoundError, UsageError
-    from hbseg.runs.attempts import is_step, step_of
     from hbseg.runs.backend import Phase
-    from hbseg.runs.task import Step
+    from hbseg.runs.steps import Step, is_step, step_of
 
     if step is not None and step not in list(Step):
         raise UsageError(f"--step {step}: expected one of {', '.join(Step)}")

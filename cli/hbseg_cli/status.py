@@ -34,7 +34,7 @@ def status_result(
 ) -> Result:
     """Return the state of a run's tasks; with `whole_chain` also of steps not met yet."""
     from hbseg.control.status import TaskStatus, statuses
-    from hbseg.runs.task import Step
+    from hbseg.runs.steps import Step
 
     claim = run.read()
     found = statuses(backend, run, claim)

@@ -29,11 +29,12 @@ from hbseg.cluster.requests.resources import CONFIG_MAP, EVENT
 from hbseg.config.placement import Placement
 from hbseg.errors import ConflictError, HbsegError, NotFoundError
 from hbseg.exit_codes import StepExit
-from hbseg.runs.attempts import is_step, latest_record, step_of
+from hbseg.runs.attempts import latest_record
 from hbseg.runs.backend import ENDED, JobState, Phase, RunEvent
 from hbseg.runs.logs import stored_logs
 from hbseg.runs.run import Run
 from hbseg.runs.step_call import StepCall
+from hbseg.runs.steps import is_step, step_of
 from hbseg.runs.task import Task
 
 

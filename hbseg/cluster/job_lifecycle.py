@@ -14,7 +14,7 @@ from hbseg.cluster.objects import Object
 from hbseg.cluster.observe.job_state import is_over
 from hbseg.cluster.observe.observation import TaskObserver
 from hbseg.cluster.pods.states import is_owned, name_of
-from hbseg.cluster.rendering.manifests import check_storage, job_objects, storage_of
+from hbseg.cluster.rendering.manifests import check_storage, job_objects
 from hbseg.cluster.requests.client import Cluster
 from hbseg.cluster.requests.resources import CONFIG_MAP, POD, Resource
 from hbseg.config.changes import in_one_line, spec_changes
@@ -59,7 +59,7 @@ class Jobs:
         last. Raises as `KubernetesBackend.submit`.
         """
         call = StepCall.of(run, task, data=data)
-        check_storage(storage_of(call), placement.cluster)
+        check_storage(call.folders(), placement.cluster)
         config_map, job = job_objects(call, placement, namespace=self._cluster.namespace)
         run_owner.check_run_owner(self._cluster, run)
         there = self._observer.job(run, task.name)

@@ -13,6 +13,7 @@ A team's profile stands under `cluster:` in `hbseg.yaml`:
 from __future__ import annotations
 
 import re
+from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
@@ -29,6 +30,17 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SECRET = re.compile(
     r"(secret|password|passwd|token(?!izers)|credential|private_?key|access_?key)(?!.*_file$)", re.I
 )
+
+
+class ImageKind(StrEnum):
+    """What an image has."""
+
+    TRAIN = "train"
+    """torch and ONNX Runtime."""
+    CONTROL = "control"
+    """hbseg alone, without torch."""
+    TENSORRT = "tensorrt"
+    """torch and TensorRT."""
 
 
 class Toleration(Block):
@@ -56,6 +68,8 @@ class ClusterProfile(Block):
     """Image of the steps that need torch."""
     control_image: str = f"hbseg/control:{__version__}"
     """Image of the pipeline's runner, without torch."""
+    tensorrt_image: str | None = None
+    """Image of the steps that make or run TensorRT engines; none: `image`."""
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     image_pull_secrets: tuple[ObjectName, ...] = ()
     service_account: ObjectName | None = None
@@ -99,6 +113,15 @@ class ClusterProfile(Block):
     """Seconds from SIGTERM to SIGKILL of a pod: time for a checkpoint."""
     keep_finished: Annotated[int, Field(ge=60)] = 7 * 24 * 3600
     """Seconds after which the cluster forgets a batch job that has ended."""
+
+    def image_of(self, kind: ImageKind) -> str:
+        """Return the image of a kind."""
+        images = {
+            ImageKind.TRAIN: self.image,
+            ImageKind.CONTROL: self.control_image,
+            ImageKind.TENSORRT: self.tensorrt_image or self.image,
+        }
+        return images[kind]
 
     @field_validator("environment")
     @classmethod

@@ -15,7 +15,7 @@ from hbseg.runs.attempts import (
 )
 from hbseg.runs.backend import Backend, RunEvent
 from hbseg.runs.run import Run, RunClaim
-from hbseg.runs.task import Step
+from hbseg.runs.steps import Step
 
 
 def run_events(backend: Backend, run: Run) -> list[RunEvent]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from hbseg.errors import ConflictError, ContractError, DeniedError, InvalidInput, NotFoundError
 from hbseg.runs.chain import dataset_version
 from hbseg.runs.run import Run
-from hbseg.runs.task import TRAINING
+from hbseg.runs.steps import TRAINING
 from hbseg.storage.folder import FolderStore
 from hbseg.storage.markers import MARKER, Marker, read_marker, sha256_of_file
 from hbseg.storage.store import Store, checked_key

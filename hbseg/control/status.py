@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 
 from hbseg.config.specs import TrainSpec
 from hbseg.errors import ContractError, NotFoundError, SpecError
-from hbseg.runs.attempts import is_step, latest_record, step_of
+from hbseg.runs.attempts import latest_record
 from hbseg.runs.backend import Backend, JobState, Phase
 from hbseg.runs.progress import ProgressReport, read_progress
 from hbseg.runs.run import Run, RunClaim
-from hbseg.runs.task import Step
+from hbseg.runs.steps import Step, is_step, step_of
 from hbseg.storage.markers import Marker, read_marker
 
 STALLED = "stalled"

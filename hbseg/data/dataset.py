@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hbseg.data.annotation import Polygons
+from hbseg.data.places import version_folder
 from hbseg.data.shards import (
     AGAIN,
     Sample,
@@ -22,11 +23,11 @@ from hbseg.data.versions import (
     PREPARE,
     DatasetRecord,
     read_index,
-    version_folder,
 )
 from hbseg.errors import BucketMissing, ContractError, InvalidInput, NotFoundError, SpecError
 from hbseg.storage.markers import Marker, read_marker, verified
-from hbseg.storage.store import Store, open_store
+from hbseg.storage.opening import open_store
+from hbseg.storage.store import Store
 
 Part = Literal["train", "validation", "test"]
 

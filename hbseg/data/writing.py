@@ -27,7 +27,8 @@ from hbseg.data.shards import (
 from hbseg.data.versions import ShardRecord, table_key
 from hbseg.errors import ContractError, DiskFullError, InvalidInput
 from hbseg.storage.markers import sha256_of, sha256_of_file
-from hbseg.storage.store import Store, open_store
+from hbseg.storage.opening import open_store
+from hbseg.storage.store import Store
 
 
 @dataclass(frozen=True)

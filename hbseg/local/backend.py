@@ -43,8 +43,9 @@ from hbseg.runs.logs import (
     stored_logs,
 )
 from hbseg.runs.run import Run
-from hbseg.runs.step_call import MODULES, StepCall, runs_url
-from hbseg.runs.task import SHORT, Step, Task
+from hbseg.runs.step_call import StepCall, runs_url
+from hbseg.runs.steps import SHORT, Step
+from hbseg.runs.task import Task
 from hbseg.storage.markers import MARKER
 from hbseg.system.processes import (
     ProcessId,
@@ -98,11 +99,11 @@ class LocalBackend:
         state: Path | None = None,
         *,
         dies_with_parent: bool = False,
-        modules: Mapping[Step, str] = MODULES,
+        modules: Mapping[Step, str] | None = None,
     ) -> None:
         self._state = Path(os.path.abspath(state or default_state()))
         self._dies_with_parent = dies_with_parent
-        self._modules = modules
+        self._modules = modules or {step: step.row.module for step in Step}
 
     def submit(self, run: Run, task: Task, placement: Placement, *, data: str) -> JobState:
         """Start the task unless it already runs, and return its state.

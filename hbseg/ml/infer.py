@@ -25,7 +25,7 @@ from hbseg.ml.engines.card import Engine
 from hbseg.ml.predict import Prediction, Source, Unreadable, predict
 from hbseg.ml.sources import Truth, check_names, say
 from hbseg.runs.progress import Heartbeat
-from hbseg.runs.task import SHORT
+from hbseg.runs.steps import SHORT
 from hbseg.storage.markers import sha256_of, sha256_of_file
 from hbseg.storage.store import Store
 

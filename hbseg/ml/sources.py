@@ -13,7 +13,7 @@ from hbseg.data.shards import Sample
 from hbseg.errors import InvalidInput, NotFoundError
 from hbseg.ml.predict import Picture, Source
 from hbseg.rle import Runs
-from hbseg.runs.task import SHORT
+from hbseg.runs.steps import SHORT
 from hbseg.storage.store import Store
 
 MAX_LINES = 20

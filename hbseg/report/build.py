@@ -21,7 +21,7 @@ from hbseg.report import sources
 from hbseg.report.contents import Contents, Latency, ReportedHand, Stage, StepVersion
 from hbseg.report.html import render
 from hbseg.report.overlay import draw_overlay
-from hbseg.runs.task import SHORT
+from hbseg.runs.steps import SHORT
 from hbseg.storage.markers import Marker, read_marker, sha256_of_file, verified
 from hbseg.storage.store import Store
 

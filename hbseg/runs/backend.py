@@ -26,6 +26,7 @@ class Phase(StrEnum):
 
 
 ENDED = (Phase.SUCCEEDED, Phase.FAILED, Phase.CANCELLED)
+ACTIVE = (Phase.PENDING, Phase.RUNNING)
 
 
 @dataclass(frozen=True)

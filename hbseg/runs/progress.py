@@ -22,7 +22,7 @@ from typing import Literal
 
 from hbseg.documents import Document
 from hbseg.runs.run import Run
-from hbseg.runs.task import Step
+from hbseg.runs.steps import Step
 
 WRITE_SECONDS = 1.0
 """Between two writes of a process's beat."""

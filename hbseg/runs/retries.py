@@ -25,7 +25,7 @@ from hbseg.runs.attempts import (
     record_result,
 )
 from hbseg.runs.run import Run
-from hbseg.runs.task import Step
+from hbseg.runs.steps import Step
 
 AttemptResults = Sequence[AttemptResult | None]
 """How the attempts of a series ended; none: killed together with the launcher."""

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from hbseg.config.specs import CompileSpec
 from hbseg.data.dataset import open_version
-from hbseg.errors import SpecError
 from hbseg.storage.markers import sha256_of
 from hbseg_jobs.entry import StepContext, libraries, run_step
 
 
 def work(context: StepContext) -> None:
     """Compile, compare with the network, and write engine, card and marker."""
-    spec = context.task.spec
-    if not isinstance(spec, CompileSpec):
-        raise SpecError(f"step compile was given a {spec.kind}, expected a CompileSpec")
+    spec = context.spec(CompileSpec)
     with libraries():
         from hbseg.ml.checkpoint import load_model
         from hbseg.ml.engines.card import CARD

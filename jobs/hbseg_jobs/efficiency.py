@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from hbseg.config.specs import EfficiencySpec
 from hbseg.data.dataset import open_version
-from hbseg.errors import SpecError
 from hbseg.storage.markers import sha256_of
 from hbseg_jobs.entry import StepContext, libraries, run_step
 
 
 def work(context: StepContext) -> None:
     """Measure, and write the figures as a record: they change from one execution to the next."""
-    spec = context.task.spec
-    if not isinstance(spec, EfficiencySpec):
-        raise SpecError(f"step efficiency was given a {spec.kind}, expected an EfficiencySpec")
+    spec = context.spec(EfficiencySpec)
     with libraries():
         from hbseg.ml.checkpoint import load_model
         from hbseg.ml.efficiency import EFFICIENCY, measure

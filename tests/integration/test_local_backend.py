@@ -12,14 +12,14 @@ import pytest
 
 from hbseg.config.placement import Placement
 from hbseg.config.specs import CompileSpec
-from hbseg.control.pipeline import submit
+from hbseg.control.pipeline import start_task
 from hbseg.errors import ConflictError, DeniedError, NotFoundError, UsageError
 from hbseg.local.backend import LocalBackend, default_state
 from hbseg.runs.attempts import Attempt, AttemptResult
 from hbseg.runs.backend import Phase
-from hbseg.runs.task import Step
+from hbseg.runs.steps import Step
 from hbseg.storage.markers import read_marker, write_marker
-from hbseg.storage.store import open_store
+from hbseg.storage.opening import open_store
 from tests.conftest import S3Place
 from tests.integration.conftest import Local, processes_of, until
 from tests.integration.fakes.fake_chain import MODULES
@@ -163,7 +163,7 @@ def test_a_submit_with_another_spec_while_the_task_runs_is_refused(local: Local)
 
     for submit_other in (
         lambda: local.submit(other),
-        lambda: submit(local.backend, local.run, other, Placement(), data=local.data),
+        lambda: start_task(local.backend, local.run, other, Placement(), data=local.data),
     ):
         with pytest.raises(ConflictError, match="engine/abc of run first runs with another") as e:
             submit_other()
@@ -290,8 +290,9 @@ from hbseg.local.backend import LocalBackend
 from hbseg.config.placement import Placement
 from hbseg.runs.run import Run
 from hbseg.config.specs import CompileSpec
-from hbseg.runs.task import Step, Task
-from hbseg.storage.store import open_store
+from hbseg.runs.steps import Step
+from hbseg.runs.task import Task
+from hbseg.storage.opening import open_store
 runs, data, dies_with_parent = sys.argv[1:]
 run = Run(open_store(runs), "first")
 modules = {step: "tests.integration.fakes.fake_step" for step in Step}
@@ -427,9 +428,10 @@ def test_a_refused_submit_leaves_the_old_marker(local: Local) -> None:
     (local.folder / "file").write_text("")
 
     with pytest.raises(UsageError):
-        submit(local.backend, local.run, task, Placement(nodes=2), data=local.data)
+        start_task(local.backend, local.run, task, Placement(nodes=2), data=local.data)
     with pytest.raises(DeniedError):
-        submit(LocalBackend(local.folder / "file"), local.run, task, Placement(), data=local.data)
+        elsewhere = LocalBackend(local.folder / "file")
+        start_task(elsewhere, local.run, task, Placement(), data=local.data)
 
     assert read_marker(task.folder).spec_hash == "old"
 

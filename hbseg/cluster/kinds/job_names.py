@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 from hbseg.cluster.kinds import kinds_of_task
-from hbseg.runs.task import SHORT
+from hbseg.runs.steps import SHORT
 
 KEY_DIGITS: Final = 6
 """Digits of an engine's or a measurement's key in a name."""

@@ -20,9 +20,9 @@ from hbseg.cluster.requests.informer import Informer, Watched
 from hbseg.cluster.requests.resources import EVENT, POD, WORKLOAD, Resource
 from hbseg.cluster.run_owner import cancelled_tasks, find_run_owner, is_of_run
 from hbseg.errors import HbsegError
-from hbseg.runs.attempts import is_step
 from hbseg.runs.backend import Phase
 from hbseg.runs.run import Run
+from hbseg.runs.steps import is_step
 
 WARNINGS = "type=Warning"
 """Events that tell why something waits."""

@@ -16,7 +16,7 @@ from pydantic import Field
 from hbseg.anatomy import BONES, NUM_BONES
 from hbseg.documents import Block, Count, Document
 from hbseg.errors import ContractError
-from hbseg.runs.task import SHORT
+from hbseg.runs.steps import SHORT
 
 CARD = "engine.json"
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from hbseg.errors import BucketMissing, ContractError, NotFoundError, SpecError
 from hbseg.ml.engines.card import CARD, Engine, EngineCard, check_card, compile_again
 from hbseg.ml.engines.onnx import OnnxEngine
-from hbseg.runs.task import SHORT, Step
+from hbseg.runs.steps import SHORT, Step
 from hbseg.storage.markers import Marker, check_outputs, read_marker, sha256_of_file, verified
 from hbseg.storage.store import Store
 

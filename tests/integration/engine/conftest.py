@@ -20,7 +20,8 @@ from hbseg.ml.engines.card import EngineCard, Images, Logits, Versions, padded
 from hbseg.ml.engines.compile import TRAIN_SPEC
 from hbseg.ml.model import Segmenter
 from hbseg.runs.run import Run
-from hbseg.runs.task import Input, Step, Task
+from hbseg.runs.steps import Step
+from hbseg.runs.task import Input, Task
 from hbseg.storage.folder import FolderStore
 from hbseg.storage.markers import sha256_of, write_marker
 from hbseg.storage.store import Store

@@ -26,7 +26,7 @@ from hbseg.ml.engines.compile import (
     reference_pictures,
 )
 from hbseg.ml.engines.onnx_export import export_onnx
-from hbseg.runs.task import Step
+from hbseg.runs.steps import Step
 from hbseg.storage.folder import FolderStore
 from hbseg.storage.markers import read_marker, sha256_of_file
 from hbseg_jobs import compile as compile_job

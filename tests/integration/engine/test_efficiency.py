@@ -14,7 +14,7 @@ from hbseg.ml import efficiency
 from hbseg.ml.checkpoint import load_model
 from hbseg.ml.efficiency import latency, measure, processor
 from hbseg.ml.engines.card import Images, Logits
-from hbseg.runs.task import Step
+from hbseg.runs.steps import Step
 from hbseg.storage.markers import read_marker, sha256_of
 from hbseg.storage.store import Store
 from hbseg_jobs import efficiency as efficiency_job

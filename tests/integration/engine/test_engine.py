@@ -10,7 +10,7 @@ from onnx import helper
 from hbseg.errors import BucketMissing, ContractError, NotFoundError, SpecError
 from hbseg.ml.engines.card import CARD, EngineCard, Images
 from hbseg.ml.engines.opening import num_threads, open_engine
-from hbseg.runs.task import Step
+from hbseg.runs.steps import Step
 from hbseg.storage.folder import FolderStore
 from hbseg.storage.markers import read_marker, sha256_of, write_marker
 from hbseg.storage.store import Store

@@ -22,7 +22,7 @@ from hbseg.ml.engines.card import Images, Logits
 from hbseg.ml.infer import Inferred, InferStep, Share
 from hbseg.ml.predict import Source
 from hbseg.ml.sources import MAX_LINES, check_names, folder_sources
-from hbseg.runs.task import Step
+from hbseg.runs.steps import Step
 from hbseg.storage.folder import FolderStore
 from hbseg.storage.markers import read_marker, sha256_of
 from hbseg.storage.store import Store

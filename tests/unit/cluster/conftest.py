@@ -12,7 +12,7 @@ from hbseg.cluster.observe.job_state import Observation
 from hbseg.cluster.requests.client import Cluster
 from hbseg.cluster.requests.transport import Transport
 from hbseg.runs.run import Run
-from hbseg.storage.store import open_store
+from hbseg.storage.opening import open_store
 from tests.unit.cluster.fake_api import FakeApi
 
 CAPTURED = Path(__file__).parent / "captured"

@@ -15,9 +15,10 @@ from hbseg.errors import ConflictError, InvalidInput, NotFinished, NotFoundError
 from hbseg.runs.attempts import AttemptResult, claim_attempt, latest_record, record_result
 from hbseg.runs.backend import Phase
 from hbseg.runs.run import Run
-from hbseg.runs.task import Step, Task
+from hbseg.runs.steps import Step
+from hbseg.runs.task import Task
 from hbseg.storage.markers import MARKER
-from hbseg.storage.store import open_store
+from hbseg.storage.opening import open_store
 from tests.unit.cluster.conftest import DATA
 from tests.unit.cluster.fake_api import FakeApi, Reply, status
 

@@ -16,8 +16,9 @@ from hbseg.runs.attempts import AttemptResult, claim_attempt, record_result
 from hbseg.runs.backend import Backend, JobState, Phase
 from hbseg.runs.progress import ProgressReport, progress_key
 from hbseg.runs.run import Run
-from hbseg.runs.task import Step, Task
-from hbseg.storage.store import open_store
+from hbseg.runs.steps import Step
+from hbseg.runs.task import Task
+from hbseg.storage.opening import open_store
 
 
 class Said:
