@@ -429,8 +429,8 @@ def test_a_refused_submit_leaves_the_old_marker(local: Local) -> None:
 
     with pytest.raises(UsageError):
         start_task(local.backend, local.run, task, Placement(nodes=2), data=local.data)
+    elsewhere = LocalBackend(local.folder / "file")
     with pytest.raises(DeniedError):
-        elsewhere = LocalBackend(local.folder / "file")
         start_task(elsewhere, local.run, task, Placement(), data=local.data)
 
     assert read_marker(task.folder).spec_hash == "old"
