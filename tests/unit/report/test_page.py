@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
@@ -22,7 +23,7 @@ from hbseg.report.charts import boxes, curve, histogram
 from hbseg.report.contents import Contents, Epoch, Latency, ReportedHand, Stage, StepVersion
 from hbseg.report.legend import FULL_NAMES
 from hbseg.report.page import render_page
-from hbseg.report.sections import SECTIONS
+from hbseg.report.sections import SECTIONS, report_view
 from hbseg.report.svg import element, markup
 
 Make = Callable[..., Contents]
@@ -277,9 +278,11 @@ def test_bars_show_differences_between_high_figures(contents: Make) -> None:
     assert len(widths) > 20
 
 
-def test_a_value_that_a_template_names_and_nobody_gave_is_an_error() -> None:
-    with pytest.raises(UndefinedError, match="report"):
-        render_page("report.html.j2")
+def test_a_value_that_a_template_names_and_nobody_gave_is_an_error(contents: Make) -> None:
+    parts = vars(report_view(contents()))
+    given = SimpleNamespace(**{name: part for name, part in parts.items() if name != "dataset"})
+    with pytest.raises(UndefinedError, match="dataset"):
+        render_page("report.html.j2", report=given)
 
 
 def test_no_template_switches_escaping_off() -> None:
