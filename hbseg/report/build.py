@@ -28,7 +28,7 @@ from hbseg.storage.store import Store
 
 STAGES: Final[dict[str, Literal[1, 2]]] = {"stage1": 1, "stage2": 2}
 INPUTS: Final = ("dataset", *STAGES, "valid", "infer", "efficiency")
-"""Names of the inputs; a report is made of those that are given."""
+"""Names of the inputs; a report takes those that are given, and its page says what is missing."""
 
 METRICS, SPEC, DICE, EFFICIENCY = "metrics.jsonl", "spec.yaml", "dice.csv", "efficiency.json"
 SUBMISSION: Final = "submission.csv"

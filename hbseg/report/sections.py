@@ -94,9 +94,8 @@ def _speed_cards(latencies: Sequence[Latency]) -> list[Card]:
     remark = f"one call, {last}, median"
     if len(timed) > 1:
         remark += f"; {eager / quickest:.1f} times as fast as {first}"
-    return [
-        Card("Latency", f"{quickest:.0f} ms" if quickest >= 10 else f"{quickest:.1f} ms", remark)
-    ]
+    figure = f"{quickest:.0f} ms" if quickest >= 10 else f"{quickest:.1f} ms"
+    return [Card("Latency", figure, remark)]
 
 
 def _training(stages: Sequence[Stage]) -> TrainingView:
@@ -113,14 +112,14 @@ def _training(stages: Sequence[Stage]) -> TrainingView:
 
 
 def _missing_stages(stages: Sequence[Stage]) -> tuple[str, ...]:
-    by_number = {stage.number: stage for stage in stages}
-    origin = by_number[2].init_from if 2 in by_number else None
-    reasons = {1: f": stage 2 started from {origin}" if origin else ""}
-    return tuple(
-        f"Stage {number} is not part of this run{reasons.get(number, '')}."
-        for number in (1, 2)
-        if number not in by_number
-    )
+    origin = next((stage.init_from for stage in stages if stage.init_from), None)
+    started = f": stage 2 started from {origin}" if origin else ""
+    sentences = {
+        1: f"Stage 1 is not part of this run{started}.",
+        2: "Stage 2 is not part of this run.",
+    }
+    present = {stage.number for stage in stages}
+    return tuple(text for number, text in sentences.items() if number not in present)
 
 
 def _curve(
