@@ -24,7 +24,7 @@ def shipped(folder: Path) -> set[str]:
     return {
         path.relative_to(folder).as_posix()
         for path in files
-        if path.suffix in (".py", ".yaml", ".typed")
+        if path.suffix in (".py", ".yaml", ".typed", ".j2", ".css")
     }
 
 
