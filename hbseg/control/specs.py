@@ -35,14 +35,16 @@ def preset_folder(preset: str | None) -> str:
 def default_config(name: str, variant: str = "") -> dict[str, Any]:
     """Return a default config by its name (see `CONFIGS`).
 
-    A variant is a folder of configs; what is not in it is the default one.
+    A variant is a folder of configs; what is not in it is the default one. A step without a file
+    has the defaults of its spec.
     """
     folder = resources.files("hbseg_jobs.configs")
-    file = folder.joinpath(variant, f"{name}.yaml") if variant else folder.joinpath(f"{name}.yaml")
-    if variant and not file.is_file():
-        file = folder.joinpath(f"{name}.yaml")
-    loaded: dict[str, Any] = load_yaml(file.read_bytes(), source=f"{name}.yaml")
-    return loaded
+    files = [folder.joinpath(variant, f"{name}.yaml"), folder.joinpath(f"{name}.yaml")]
+    for file in files:
+        if file.is_file():
+            loaded: dict[str, Any] = load_yaml(file.read_bytes(), source=f"{name}.yaml")
+            return loaded
+    return {}
 
 
 def default_spec(name: str) -> Spec:

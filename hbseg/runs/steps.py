@@ -67,7 +67,7 @@ class StepRow:
 
     spec: type[Spec]
     config: str
-    """Name of the default config."""
+    """Name of the default config; where there is no such file, the spec's own defaults count."""
     module: str
     """Entry module, started as `python -m`."""
     command: str
