@@ -54,6 +54,8 @@ def cancel(run: options.RunName, session: Session, yes: options.Yes = False) -> 
     from hbseg.runs.attempts import summary_problem
     from hbseg.runs.backend import Phase
     from hbseg.runs.run import AT_WORK
+    from hbseg.runs.states import TaskState
+    from hbseg.runs.task import prefix_of, task_name
 
     where, of = session.backend(), session.run(run)
     claim = of.read()
@@ -62,7 +64,7 @@ def cancel(run: options.RunName, session: Session, yes: options.Yes = False) -> 
         for name in where.tasks(of)
         if where.state(of, name).phase in (Phase.PENDING, Phase.RUNNING)
     ]
-    prefixes = {prefix.replace("/", "-"): prefix for prefix in claim.steps}
+    prefixes = {task_name(prefix): prefix for prefix in claim.steps}
     if not running:
         _check_home(claim, where)
     if running:
@@ -73,7 +75,7 @@ def cancel(run: options.RunName, session: Session, yes: options.Yes = False) -> 
     if claim.namespace == where.namespace:
         # also what an execution that was lost has left in the summary
         stopped += [name for name, prefix in prefixes.items() if claim.steps[prefix] in AT_WORK]
-    states = {prefixes.get(name, name.replace("-", "/", 1)): "cancelled" for name in stopped}
+    states = {prefixes.get(name, prefix_of(name)): TaskState.CANCELLED.value for name in stopped}
     if states and (problem := summary_problem(of, states)):
         say(problem)
     if missed is not None:

@@ -203,6 +203,7 @@ class _Verb:
         from hbseg.control.pipeline import Started, submit
         from hbseg.runs.backend import Phase
         from hbseg.runs.run import CLAIM
+        from hbseg.runs.states import TaskState
 
         session = self._session
         backend = session.backend()
@@ -220,7 +221,7 @@ class _Verb:
         elif outcome != Started.DONE:
             say(f"see: hbseg logs {run.name} --step {task.step} -f")
         if outcome == Started.DONE:
-            _summarise(run, task, "done")
+            _summarise(run, task, TaskState.DONE)
         elif outcome == Started.STARTED and state.phase == Phase.PENDING:
             _summarise(run, task, state.phase)  # its launcher says more once it runs
         content: dict[str, Any] = {
@@ -237,6 +238,7 @@ class _Verb:
         from hbseg.control.waiting import wait_for_start
         from hbseg.errors import NotFinished
         from hbseg.runs.backend import Phase
+        from hbseg.runs.states import TaskState
 
         limit = self._submit_options.placement.pending_timeout
         try:
@@ -266,7 +268,7 @@ class _Verb:
             gone = state.phase == Phase.ABSENT
             _summarise(run, task, Phase.CANCELLED if gone else state.phase)
             raise failure_of(run, task, state)
-        _summarise(run, task, "done")
+        _summarise(run, task, TaskState.DONE)
         return state
 
     def dry_run(
@@ -308,7 +310,7 @@ class _Verb:
         if not on_server:
             objects = step_objects(self._session, call, self._submit_options.placement)
             return told(objects, self._format)
-        backend: Any = self._session.backend()
+        backend = self._session.backend()
         objects = backend.dry_run(call, self._submit_options.placement)
         for manifest in objects:
             say(f"{named(manifest)} accepted by the server")

@@ -30,6 +30,16 @@ TRAINING = (Step.STAGE1, Step.STAGE2)
 """Steps that torchrun starts, one process per GPU."""
 
 
+def task_name(prefix: str) -> str:
+    """Return the name of the task that makes a run's folder `prefix`, for files and labels."""
+    return prefix.replace("/", "-")
+
+
+def prefix_of(name: str) -> str:
+    """Return the folder in the run of the task called `name`."""
+    return name.replace("-", "/", 1)
+
+
 @dataclass(frozen=True)
 class Input:
     """What a task reads: a named folder with a marker."""
@@ -67,7 +77,7 @@ class Task:
     @property
     def name(self) -> str:
         """A name for files and processes: the prefix with `-` for `/`."""
-        return self.prefix.replace("/", "-")
+        return task_name(self.prefix)
 
     def input_digests(self) -> dict[str, str]:
         """Return each input's digest as it is now. Raises NotFoundError where one is missing."""
