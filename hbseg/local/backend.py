@@ -70,7 +70,7 @@ class Job(Document):
     spec_hash: str
     pid: int
     birth: float
-    """Start of the process, as `hbseg.system.processes` tells it."""
+    """Start of the process, as `hbseg.system.processes` defines it."""
     dies_with_parent: bool
     """Whether it ends with the process that started it."""
     placement: Placement
@@ -334,7 +334,7 @@ class LocalBackend:
 
     @contextmanager
     def _locked(self, run: Run) -> Iterator[None]:
-        """Hold the run's lock, for the time of a submit."""
+        """Hold the run's lock during a submit."""
         folder = self._run(run)
         with _state_file(folder.with_name(f"{run.name}.lock")) as file:
             fcntl.flock(file, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""The state of a task from the objects that the cluster has of it. No requests."""
+"""The state of a task, from its objects on the cluster. No requests."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def job_state(observation: Observation) -> JobState:
 
 
 def ended_condition(job: Object) -> Object | None:
-    """Return the condition that says that a job has ended, and how."""
+    """Return the condition of a job that says how it ended; none if it has not."""
     ends = (kind_of(job).succeeded, kind_of(job).failed)
     for condition in (job.get("status") or {}).get("conditions") or []:
         if condition.get("status") == "True" and condition["type"] in ends:
@@ -48,7 +48,7 @@ def ended_condition(job: Object) -> Object | None:
 
 
 def is_over(job: Object) -> bool:
-    """Return whether a job has ended or is being deleted: another one may take its place."""
+    """Return whether a job has ended or is being deleted: another may replace it."""
     return is_leaving(job) or ended_condition(job) is not None
 
 
@@ -81,7 +81,7 @@ def _under_way(observation: Observation, job: Object) -> JobState:
 
 
 def _runs(job: Object, pods: Sequence[Object]) -> bool:
-    """Return whether the step runs: in all pods of a gang, else in any."""
+    """Return whether the step runs: a gang in all its pods, another job in any."""
     kind = kind_of(job)
     num_well = sum(is_running(pod) or has_succeeded(pod) for pod in pods)
     return num_well >= (kind.num_pods(job) if kind.is_gang else 1)
@@ -90,7 +90,7 @@ def _runs(job: Object, pods: Sequence[Object]) -> bool:
 def latest(pods: Iterable[Object]) -> list[Object]:
     """Return the newest pod of each replica, by their names.
 
-    A batch Job keeps the pods of earlier attempts; they say nothing of the latest one.
+    A batch Job keeps the pods of earlier attempts, which say nothing about the latest one.
     """
     replica_labels = [label for kind in kinds.KINDS for label in kind.replica_labels]
     newest: dict[tuple[str, ...], Object] = {}

@@ -26,9 +26,9 @@ ByTask = Mapping[str, Mapping[str, Sequence[Object]]]
 class Snapshot:
     """The objects of a listing, by run and task.
 
-    Another run, in other storage, may have the same name: its objects are left out. Pods come
-    before jobs, so that an ended job has its pods; run owners come last, since a cancel is recorded
-    before its job is deleted.
+    Another run, in other storage, may have the same name: its objects are left out. The order of
+    the lists matters. Pods come before jobs: failed pods of a job that seems unfinished would mean
+    another attempt. Run owners come after jobs: a cancel is recorded before its job is deleted.
     """
 
     def __init__(self, listing: Listing) -> None:

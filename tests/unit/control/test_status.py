@@ -9,7 +9,7 @@ import pytest
 
 from hbseg.config.changes import in_one_line, spec_changes
 from hbseg.config.specs import CompileSpec
-from hbseg.control.status import progress_line, statuses
+from hbseg.control.status import progress_line, statuses, statuses_of_runs
 from hbseg.control.waiting import wait_for_end
 from hbseg.errors import NotFinished
 from hbseg.runs.attempts import AttemptResult, claim_attempt, record_result
@@ -17,6 +17,7 @@ from hbseg.runs.backend import Backend, JobState, Phase
 from hbseg.runs.progress import ProgressReport, progress_key
 from hbseg.runs.run import Run
 from hbseg.runs.task import Step, Task
+from hbseg.storage.markers import write_marker
 from hbseg.storage.store import open_store
 
 
@@ -111,6 +112,25 @@ def test_a_failure_that_the_backend_has_forgotten_is_told_from_storage(run: Run)
     record_result(run, Step.STAGE1, result)
 
     assert status(run) == ("failed", 1, "bad")
+
+
+def test_the_states_of_many_runs_come_from_one_snapshot_and_their_markers(
+    run: Run, tmp_path: Path
+) -> None:
+    other = Run(open_store(tmp_path), "other")
+    other.claim(data="/data")
+    write_marker(other.folder.folder("stage1"), step="stage1", spec_hash="0", inputs={}, outputs={})
+    backend = Said(JobState(Phase.SUCCEEDED, 1, 0))
+
+    found = statuses_of_runs(
+        cast(Backend, backend), open_store(tmp_path), [run.read(), other.read()]
+    )
+
+    assert {name: [task.state for task in tasks] for name, tasks in found.items()} == {
+        "main": ["waiting"],
+        "other": ["done"],
+    }
+    assert backend.num_snapshots == 1
 
 
 def test_waiting_tells_each_reason_once_and_gives_the_end(run: Run) -> None:

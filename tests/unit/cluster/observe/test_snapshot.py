@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -261,6 +262,57 @@ def test_a_task_whose_job_was_deleted_is_known_until_its_pods_are_gone(
     assert backend.tasks(run) == ["stage2"]
     api.remove("pods", f"{job['metadata']['name']}-master-0")
     assert backend.snapshot([run]) == {run.name: {}}
+
+
+def after_the_first_list(
+    api: FakeApi, monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]
+) -> None:
+    """Let something happen between the first list of a snapshot and the second."""
+    listed, acts = api.listed, [act]
+
+    def list_and_act(*arguments: Any) -> tuple[int, dict[str, Any]]:
+        answer = listed(*arguments)
+        if acts:
+            acts.pop()()
+        return answer
+
+    monkeypatch.setattr(api, "listed", list_and_act)
+
+
+def test_a_cancel_between_two_lists_is_not_lost(
+    api: FakeApi, backend: KubernetesBackend, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = runs_of(store, 2)
+    Jobs(api).owner(runs[0])
+    job = Jobs(api).job(runs[0], "stage2")
+
+    def cancel() -> None:
+        api.patched("configmaps", "hbseg-run-run-0", {"data": {"stage2": "cancelled"}})
+        api.remove("pytorchjobs", job["metadata"]["name"])
+
+    after_the_first_list(api, monkeypatch, cancel)
+
+    assert backend.snapshot(runs)["run-0"]["stage2"].phase == Phase.CANCELLED
+
+
+def test_a_failure_between_two_lists_is_not_taken_for_another_attempt(
+    api: FakeApi, backend: KubernetesBackend, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = runs_of(store, 2)
+    job = Jobs(api).job(runs[0], "stage2")
+    Jobs(api).pod(job)
+
+    def fail() -> None:
+        pod = api.objects["pods", f"{job['metadata']['name']}-master-0"]
+        ended = {"terminated": {"exitCode": 70}}
+        pod["status"]["containerStatuses"] = [{"name": "pytorch", "state": ended}]
+        api.put("pods", pod)
+        conditions = [{"type": "Failed", "status": "True"}]
+        api.put("pytorchjobs", job | {"status": {"conditions": conditions}})
+
+    after_the_first_list(api, monkeypatch, fail)
+
+    assert backend.snapshot(runs)["run-0"]["stage2"].phase == Phase.FAILED
 
 
 def test_a_cancelled_task_stays_known_by_its_runs_owner(
