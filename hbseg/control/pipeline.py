@@ -19,6 +19,7 @@ from hbseg.runs.attempts import summary_problem
 from hbseg.runs.backend import ACTIVE, Backend, JobState, Phase
 from hbseg.runs.chain import ChainSpecs, chain
 from hbseg.runs.run import Run
+from hbseg.runs.states import TaskState
 from hbseg.runs.steps import TRAINING
 from hbseg.runs.task import Task
 from hbseg.storage.markers import MARKER, Marker, read_marker
@@ -175,7 +176,7 @@ class Pipeline:
                 break
             outcome = self._start(task)
             happening = Happening.JOINED if outcome == Started.RUNNING else Happening.STARTED
-            self._tell(happening, task, began, state="running")
+            self._tell(happening, task, began, state=TaskState.RUNNING)
             state = self._wait(task, began, joined=outcome == Started.RUNNING)
             if outcome == Started.STARTED and state.phase != Phase.SUCCEEDED:
                 self._tell(
@@ -209,18 +210,18 @@ class Pipeline:
                 self._placement.pending_timeout,
                 joined=joined,
                 tell=lambda reason: self._tell(
-                    Happening.PENDING, task, began, state="pending", reason=reason
+                    Happening.PENDING, task, began, state=TaskState.PENDING, reason=reason
                 ),
             )
         except NotFinished as error:
-            state = "pending" if joined else "cancelled"
+            state = TaskState.PENDING if joined else TaskState.CANCELLED
             self._tell(Happening.FAILED, task, began, state=state, reason=error.message)
             raise
 
     def _finished(self, task: Task, began: float, *, started: bool) -> Marker:
         marker = read_marker(task.folder)
         happening = Happening.DONE if started else Happening.SKIPPED
-        self._tell(happening, task, began, state="done", metrics=marker.metrics)
+        self._tell(happening, task, began, state=TaskState.DONE, metrics=marker.metrics)
         return marker
 
     def _tell(

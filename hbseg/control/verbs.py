@@ -18,6 +18,7 @@ from hbseg.runs.attempts import summary_problem
 from hbseg.runs.backend import ACTIVE, Backend, JobState, Phase
 from hbseg.runs.chain import make_task, pinned
 from hbseg.runs.run import AT_WORK, CLAIM, Run, RunClaim
+from hbseg.runs.states import TaskState
 from hbseg.runs.steps import Step, TaskName
 from hbseg.runs.task import Task
 from hbseg.storage.markers import MARKER
@@ -79,9 +80,9 @@ def submit(
     run.claim(data=data.url, namespace=backend.namespace)
     outcome, state = start_task(backend, run, task, placement, data=data)
     if outcome == Started.DONE:
-        _summarise(run, task, "done", tell)
+        _summarise(run, task, TaskState.DONE, tell)
     elif outcome == Started.STARTED and state.phase == Phase.PENDING:
-        _summarise(run, task, state.phase, tell)  # its launcher says more once it runs
+        _summarise(run, task, state.phase.task_state, tell)  # its launcher says more once it runs
     return Submitted(run, task, outcome, state, placement)
 
 
@@ -115,7 +116,7 @@ def wait(
         )
     except NotFinished:
         if not joined:
-            _summarise(run, task, Phase.CANCELLED, tell)
+            _summarise(run, task, TaskState.CANCELLED, tell)
         raise
     if line is not None:
         for text in backend.logs(run, task.name, follow=True):
@@ -123,14 +124,14 @@ def wait(
     state = backend.wait(run, task.name)
     if state.phase != Phase.SUCCEEDED:
         gone = state.phase == Phase.ABSENT
-        _summarise(run, task, Phase.CANCELLED if gone else state.phase, tell)
+        _summarise(run, task, TaskState.CANCELLED if gone else state.phase.task_state, tell)
         raise failure_of(run, task, state)
-    _summarise(run, task, "done", tell)
+    _summarise(run, task, TaskState.DONE, tell)
     return state
 
 
-def _summarise(run: Run, task: Task, state: str, tell: Tell) -> None:
-    if problem := summary_problem(run, {task.prefix: state}):
+def _summarise(run: Run, task: Task, state: TaskState, tell: Tell) -> None:
+    if problem := summary_problem(run, {task.prefix: state.value}):
         tell(problem)
 
 
@@ -176,7 +177,7 @@ def cancel(backend: Backend, run: Run, names: list[str], *, tell: Tell = _say_no
     if claim.namespace == backend.namespace:
         # also what an execution that was lost has left in the summary
         prefixes += [prefix for prefix, state in claim.steps.items() if state in AT_WORK]
-    states = dict.fromkeys(prefixes, "cancelled")
+    states = dict.fromkeys(prefixes, TaskState.CANCELLED.value)
     if states and (problem := summary_problem(run, states)):
         tell(problem)
     if missed is not None:

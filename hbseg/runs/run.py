@@ -10,13 +10,14 @@ from typing import Literal
 
 from hbseg.documents import Document
 from hbseg.errors import BucketMissing, ConflictError, InvalidInput, NotFoundError
+from hbseg.runs.states import TaskState
 from hbseg.storage.store import Store
 
 CLAIM = "run.json"
 MAX_NAME = 40
 """Characters of a run's name: pods and services add to it, and end at 63."""
 
-AT_WORK = ("pending", "running")
+AT_WORK = (TaskState.PENDING, TaskState.RUNNING)
 """States of a step, in a summary, in which a backend may be at work on it."""
 
 _NAME = re.compile(r"[a-z](?:[-a-z0-9]*[a-z0-9])?")
@@ -36,7 +37,8 @@ class RunClaim(Document):
     created: str
     """ISO 8601, UTC."""
     steps: dict[str, str] = {}
-    """Last known state of each step, for listings."""
+    """Folder of each task: its last known `TaskState`, for listings; other versions may have other
+    words."""
     dice: float | None = None
     """Validation Dice of the latest finished stage."""
 

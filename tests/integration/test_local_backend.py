@@ -17,6 +17,8 @@ from hbseg.errors import ConflictError, DeniedError, NotFoundError, UsageError
 from hbseg.local.backend import LocalBackend, default_state
 from hbseg.runs.attempts import Attempt, AttemptResult
 from hbseg.runs.backend import Phase
+from hbseg.runs.run import Run
+from hbseg.runs.step_call import StepCall
 from hbseg.runs.steps import Step
 from hbseg.storage.markers import read_marker, write_marker
 from hbseg.storage.opening import open_store
@@ -39,6 +41,23 @@ def test_a_task_runs_leaves_its_marker_and_its_log_in_storage(local: Local) -> N
     assert "to stderr 손" in log
     attempt = Attempt.from_text(local.run.folder.get("attempts/compile/1.json"), source="x")
     assert (attempt.task, attempt.number) == ("engine-abc", 1)
+
+
+def test_a_snapshot_has_the_tasks_that_this_machine_knows_of_each_run(local: Local) -> None:
+    task, other = local.task(), Run(open_store(local.folder / "runs"), "other")
+    local.submit(task)
+
+    state = local.wait(task)
+
+    known = {local.run.name: {task.name: state}, "other": {}}
+    assert local.backend.snapshot([local.run, other]) == known
+
+
+def test_a_dry_run_on_the_server_needs_a_cluster(local: Local) -> None:
+    call = StepCall.of(local.run, local.task(), data=local.data.url)
+
+    with pytest.raises(UsageError, match="--dry-run=server needs a cluster; use --dry-run"):
+        local.backend.dry_run(call, Placement())
 
 
 def test_two_ranks_meet_by_a_real_torchrun(local: Local) -> None:

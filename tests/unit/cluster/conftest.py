@@ -8,7 +8,7 @@ import pytest
 import urllib3
 
 from hbseg.cluster.backend import KubernetesBackend
-from hbseg.cluster.observe.job_state import Observation
+from hbseg.cluster.observe.observation import Observation
 from hbseg.cluster.requests.client import Cluster
 from hbseg.cluster.requests.transport import Transport
 from hbseg.runs.run import Run

@@ -284,10 +284,21 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
 
 
+_TERM = re.compile(r"(?P<no>!?)(?P<key>[\w./-]+)(?:=(?P<value>[^,]*)| in \((?P<values>.*?)\))?")
+
+
 def _selected(item: Object, query: Mapping[str, str]) -> bool:
     labels = item["metadata"].get("labels") or {}
-    wanted = [term.partition("=") for term in query.get("labelSelector", "").split(",") if term]
-    return all(labels.get(name) == value for name, _, value in wanted)
+    return all(_holds(term, labels) for term in _TERM.finditer(query.get("labelSelector", "")))
+
+
+def _holds(term: re.Match[str], labels: Mapping[str, str]) -> bool:
+    """Return whether labels fulfil `key`, `!key`, `key=value` or `key in (a,b)`."""
+    if term["value"] is not None:
+        return labels.get(term["key"]) == term["value"]
+    if term["values"] is not None:
+        return labels.get(term["key"]) in term["values"].split(",")
+    return (term["key"] in labels) != bool(term["no"])
 
 
 def _merged(item: Any, patch: Any) -> Any:

@@ -189,7 +189,7 @@ def test_a_spec_that_another_run_has_made_gets_a_second_owner(
     assert owners == ["hbseg-run-main", "hbseg-run-second"]
     spec["data"] = {"spec.yaml": "another"}
     end(api)
-    with pytest.raises(ConflictError, match="has not the content of its name; delete it"):
+    with pytest.raises(ConflictError, match="does not match the digest in its name; delete it"):
         submit(backend, run)
 
 
