@@ -168,7 +168,7 @@ class DyingEngine(BrightnessEngine):
         return super().logits(images_bhw)
 
 
-def test_a_killed_step_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_a_killed_step_resumes_where_it_stopped(tmp_path: Path) -> None:
     pictures, folder = tmp_path / "in", FolderStore(tmp_path / "out")
     for seed in range(10):
         picture(pictures, f"{seed}.png", seed)
