@@ -2,8 +2,8 @@
 
 The pictures are cut, in path order, into parts of a few batches each. A part is written whole:
 first its CSV rows, then its record with their sha256. A later attempt takes over every part whose
-record fits, so a step that was killed goes on where it was and ends with the same bytes. Parts of
-another spec or other inputs are removed at the end.
+record fits, so a step that was killed resumes where it stopped and ends with the same bytes. Parts
+of another spec or other inputs are removed at the end.
 
 Several nodes share the parts out: node k of n makes every n-th part from the k-th on, and the one
 that finds all parts there merges them. Two that find them at the same moment write the same bytes.

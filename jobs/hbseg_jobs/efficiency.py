@@ -14,8 +14,8 @@ def work(context: StepContext) -> None:
     with libraries():
         from hbseg.ml.checkpoint import load_model
         from hbseg.ml.efficiency import EFFICIENCY, measure
-        from hbseg.ml.engines.compile import held_out_fold, reference_pictures
         from hbseg.ml.engines.opening import open_engine
+        from hbseg.ml.engines.reference import held_out_fold, reference_pictures
 
     inputs = context.task.input_digests()
     stage, engine = context.input("checkpoint"), context.input("engine")
@@ -23,7 +23,7 @@ def work(context: StepContext) -> None:
     measured = measure(
         spec,
         reference_pictures(dataset, held_out_fold(stage)),
-        lambda: open_engine(engine, context.work, batch_size=spec.batch_size),
+        lambda: open_engine(engine, context.work, batch_size=spec.batch_size, loading=libraries),
         lambda: load_model(stage),
         context.heartbeat,
     )

@@ -13,7 +13,7 @@ from hbseg.ml.infer import InferStep, Share
 from hbseg.ml.predict import Source
 from hbseg.ml.sources import Truth, dataset_sources, dataset_truth, folder_sources
 from hbseg.storage.opening import open_store
-from hbseg_jobs.entry import StepContext, run_step
+from hbseg_jobs.entry import StepContext, libraries, run_step
 
 
 def work(context: StepContext) -> None:
@@ -21,7 +21,9 @@ def work(context: StepContext) -> None:
     spec = context.spec(InferSpec)
     inputs = context.task.input_digests()
     identity = context.task.identity()
-    engine = open_engine(context.input("engine"), context.work, batch_size=spec.batch_size)
+    engine = open_engine(
+        context.input("engine"), context.work, batch_size=spec.batch_size, loading=libraries
+    )
     sources, truth = _pictures(context, spec, engine)
     step = InferStep(
         spec,
