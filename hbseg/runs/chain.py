@@ -142,7 +142,7 @@ def picture_keys(images: Store) -> list[str]:
     Raises:
         NotFoundError: there is no picture in the folder, or no folder.
     """
-    from hbseg.data.pictures import is_picture
+    from hbseg.data.raw import is_picture
 
     keys = [entry.key for entry in images.list() if is_picture(entry.key)]
     if not keys:

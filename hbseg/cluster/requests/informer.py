@@ -10,7 +10,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -185,8 +184,7 @@ class Informer:
         with self._changed:
             self._news = True
             self._changed.notify_all()
-        with suppress(RuntimeError):  # the listener may be gone
-            self._on_change()
+        self._on_change()
 
 
 def _key(item: dict[str, Any]) -> str:
