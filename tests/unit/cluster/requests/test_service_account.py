@@ -1,7 +1,5 @@
 """A pod's own connection to its cluster, against a real HTTPS server with its own authority."""
 
-import ssl
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,50 +10,29 @@ from hbseg.cluster.requests.client import Cluster
 from hbseg.cluster.requests.resources import POD
 from hbseg.errors import DeniedError, UnreachableError, UsageError
 from tests.unit.cluster.fake_api import FakeApi
-
-Authority = tuple[Path, Path]
-
-
-def openssl(*words: str | Path) -> None:
-    subprocess.run(["openssl", *words], check=True, capture_output=True)
-
-
-def authority(folder: Path) -> Authority:
-    """Make a key and a certificate for 127.0.0.1 that is its own authority."""
-    key, certificate = folder / "key.pem", folder / "ca.pem"
-    openssl(
-        *("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
-        *("-keyout", key, "-out", certificate, "-days", "2", "-subj", "/CN=127.0.0.1"),
-        *("-addext", "subjectAltName=IP:127.0.0.1"),
-    )
-    return key, certificate
+from tests.unit.cluster.pod import Authority, pod_environment, write_service_account
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return authority(tmp_path_factory.mktemp("server"))
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority.make(tmp_path_factory.mktemp("server"))
 
 
 @pytest.fixture
-def https(server: Authority) -> Iterator[FakeApi]:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(server[1], server[0])
-    with FakeApi(tls=context) as api:
+def https(authority: Authority) -> Iterator[FakeApi]:
+    with authority.api() as api:
         yield api
 
 
 @pytest.fixture
-def pod(https: FakeApi, server: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of the service account of a pod, which has no kubeconfig."""
-    folder = tmp_path / "serviceaccount"
-    folder.mkdir()
-    (folder / "token").write_text("first\n")
-    (folder / "namespace").write_text("hands")
-    (folder / "ca.crt").write_bytes(server[1].read_bytes())
+def pod(
+    https: FakeApi, authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """The folder of the service account of a pod."""
+    folder = write_service_account(tmp_path / "serviceaccount", authority)
     monkeypatch.setattr(service_account, "FOLDER", folder)
-    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
-    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
-    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", https.url.rpartition(":")[2])
+    for name, value in pod_environment(https, tmp_path).items():
+        monkeypatch.setenv(name, value)
     return folder
 
 
@@ -86,8 +63,7 @@ def test_a_token_that_was_replaced_is_used_at_once(https: FakeApi, pod: Path) ->
 def test_a_server_of_another_authority_gets_no_request(
     https: FakeApi, pod: Path, tmp_path: Path
 ) -> None:
-    _, certificate = authority(tmp_path)
-    (pod / "ca.crt").write_bytes(certificate.read_bytes())
+    (pod / "ca.crt").write_bytes(Authority.make(tmp_path).certificate.read_bytes())
     cluster = Cluster.connect().with_retry_timeout(0)
 
     with pytest.raises(UnreachableError, match=r"no safe connection .* certificate verify failed"):
