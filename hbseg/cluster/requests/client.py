@@ -53,16 +53,21 @@ class Cluster:
         `default`.
 
         Raises:
-            UsageError: the kubeconfig or the pod's service account cannot be used, or there is no
-                such context.
+            UsageError: the kubeconfig cannot be used, or has no such context.
+            DeniedError: the pod's service account cannot be used.
             UnreachableError: there is no kubeconfig, and this is no pod.
         """
         from hbseg.cluster.requests import kubeconfig, service_account
 
         if kubeconfig.exists():
             transport, found = kubeconfig.connected(context)
-        else:
+        elif service_account.in_pod():
             transport, found = service_account.connected(context)
+        else:
+            raise UnreachableError(
+                f"no cluster: there is no kubeconfig at {kubeconfig.paths()}, and this is no pod",
+                "set KUBECONFIG, or use --backend local (HBSEG_BACKEND=local)",
+            )
         return cls(transport, namespace or found or "default")
 
     def with_retry_timeout(self, seconds: float) -> Cluster:

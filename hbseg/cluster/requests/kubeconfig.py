@@ -16,9 +16,14 @@ from hbseg.cluster.requests.transport import Transport
 from hbseg.errors import UsageError
 
 
+def paths() -> str:
+    """Return the files of the kubeconfig as KUBECONFIG lists them, else `~/.kube/config`."""
+    return os.environ.get("KUBECONFIG") or os.path.expanduser("~/.kube/config")
+
+
 def exists() -> bool:
-    """Return whether there is a kubeconfig: a file of KUBECONFIG, else `~/.kube/config`."""
-    return any(Path(path).exists() for path in _paths().split(os.pathsep) if path)
+    """Return whether one of the kubeconfig's files exists."""
+    return any(Path(path).exists() for path in paths().split(os.pathsep) if path)
 
 
 def connected(context: str | None) -> tuple[Transport, str | None]:
@@ -30,26 +35,26 @@ def connected(context: str | None) -> tuple[Transport, str | None]:
         UsageError: the kubeconfig cannot be used, or has no such context; or the `kubernetes`
             package is not installed.
     """
-    paths = _paths()
+    files = paths()
     try:
         from kubernetes.client import Configuration
         from kubernetes.client.rest import RESTClientObject
     except ModuleNotFoundError:
         raise UsageError(
-            f"the kubeconfig {paths} needs the package kubernetes, which is not installed",
+            f"the kubeconfig {files} needs the package kubernetes, which is not installed",
             "run: pip install kubernetes",
         ) from None
 
     configuration = Configuration()
-    found = _read(paths, context, configuration)
+    found = _read(files, context, configuration)
     if not str(configuration.host).startswith(("http://", "https://")):
         raise UsageError(
-            f"{paths} has no URL of a cluster: {configuration.host!r:.100}", "correct its server"
+            f"{files} has no URL of a cluster: {configuration.host!r:.100}", "correct its server"
         )
     try:
         pool = RESTClientObject(configuration).pool_manager
     except Exception as error:  # unreadable certificates, a malformed proxy
-        raise UsageError(f"{paths} cannot be used: {one_line(str(error))[:300]}") from None
+        raise UsageError(f"{files} cannot be used: {one_line(str(error))[:300]}") from None
 
     def headers() -> dict[str, str]:
         token = configuration.auth_settings().get("BearerToken")
@@ -58,47 +63,43 @@ def connected(context: str | None) -> tuple[Transport, str | None]:
     return Transport(pool, configuration.host, headers), found
 
 
-def _paths() -> str:
-    return os.environ.get("KUBECONFIG") or os.path.expanduser("~/.kube/config")
-
-
-def _read(paths: str, context: str | None, configuration: Any) -> str | None:
+def _read(files: str, context: str | None, configuration: Any) -> str | None:
     """Put a context of the kubeconfig into `configuration`; return the context's namespace."""
     from kubernetes.config.kube_config import load_kube_config
 
     try:
-        contexts, current = _contexts(paths)
+        contexts, current = _contexts(files)
     except Exception as error:
         raise UsageError(
-            f"kubeconfig {paths} cannot be used: {one_line(str(error))[:300]}",
+            f"kubeconfig {files} cannot be used: {one_line(str(error))[:300]}",
             "set KUBECONFIG to a valid one",
         ) from None
     names = [str(item["name"]) for item in contexts]
     there = f"contexts there: {', '.join(names)}"
     wanted = context or current
     if not wanted:
-        raise UsageError(f"{paths} has no current context; {there}", "give --context")
+        raise UsageError(f"{files} has no current context; {there}", "give --context")
     if wanted not in names:
-        raise UsageError(f"no context {wanted} in {paths}; {there}")
+        raise UsageError(f"no context {wanted} in {files}; {there}")
     try:
         load_kube_config(  # type: ignore[no-untyped-call]
-            paths, context=wanted, client_configuration=configuration
+            files, context=wanted, client_configuration=configuration
         )
     except Exception as error:
         raise UsageError(
-            f"context {wanted} of {paths} cannot be used: {one_line(str(error))[:300]}",
+            f"context {wanted} of {files} cannot be used: {one_line(str(error))[:300]}",
             "set KUBECONFIG to a valid one, or choose another --context",
         ) from None
     chosen = contexts[names.index(wanted)]["context"]
     return chosen.get("namespace") or None
 
 
-def _contexts(paths: str) -> tuple[list[Any], str]:
+def _contexts(files: str) -> tuple[list[Any], str]:
     """Return the contexts and the name of the current one, which may be empty."""
     from kubernetes.config import ConfigException
     from kubernetes.config.kube_config import KubeConfigMerger
 
-    config = KubeConfigMerger(paths).config  # type: ignore[no-untyped-call]
+    config = KubeConfigMerger(files).config  # type: ignore[no-untyped-call]
     if config is None:
         raise ConfigException("no configuration found")
     contexts = [item.value for item in config["contexts"]]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from hbseg.cluster.requests.api_errors import one_line
 from hbseg.cluster.requests.transport import Transport
-from hbseg.errors import DeniedError, UnreachableError, UsageError
+from hbseg.errors import DeniedError, UsageError
 
 FOLDER = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Where the kubelet puts `token`, `ca.crt` and `namespace`."""
@@ -20,41 +20,39 @@ MAX_KEPT = 16
 """Connections that are kept open: one for each watched kind, and some for other requests."""
 
 
+def in_pod() -> bool:
+    """Return whether this is a pod: each has the API server's address in its environment."""
+    return _server() != ""
+
+
 def connected(context: str | None) -> tuple[Transport, str | None]:
     """Return the connection to the cluster of this pod, and the pod's namespace.
 
     Raises:
-        UnreachableError: this is no pod.
         UsageError: a context was asked for.
         DeniedError: the pod's token or authority cannot be read.
     """
     from urllib3 import PoolManager
 
-    server = _server()
-    if server is None:
-        raise UnreachableError(
-            "no cluster: there is no kubeconfig, and this is no pod",
-            "set KUBECONFIG, or use --backend local (HBSEG_BACKEND=local)",
-        )
     if context is not None:
         raise UsageError(f"--context {context}: a pod has no contexts", "leave it out")
     try:
         _headers()
-        pool = PoolManager(MAX_KEPT, maxsize=MAX_KEPT, ssl_context=_authority())
+        pool = PoolManager(maxsize=MAX_KEPT, ssl_context=_authority())
     except (OSError, ValueError) as error:  # an ssl.SSLError is an OSError
         raise DeniedError(
             f"the pod's service account in {FOLDER} cannot be used: {one_line(str(error))[:300]}",
             "set automountServiceAccountToken: true on the pod",
         ) from None
-    return Transport(pool, server, _headers), _namespace()
+    return Transport(pool, _server(), _headers), _namespace()
 
 
-def _server() -> str | None:
-    """Return the API server's URL as each pod has it in its environment; None outside of one."""
+def _server() -> str:
+    """Return the API server's URL; empty outside of a pod."""
     host = os.environ.get("KUBERNETES_SERVICE_HOST")
     port = os.environ.get("KUBERNETES_SERVICE_PORT")
     if not host or not port:
-        return None
+        return ""
     return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
 
 
