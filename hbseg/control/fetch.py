@@ -15,7 +15,6 @@ from hbseg.runs.steps import TRAINING
 from hbseg.storage.folder import FolderStore
 from hbseg.storage.markers import MARKER, Marker, read_marker, sha256_of_file
 from hbseg.storage.store import Store, checked_key
-from hbseg.submission import Image, validate
 
 
 def fetch_submission(run: Run, data: Store, target: Path) -> None:
@@ -27,6 +26,7 @@ def fetch_submission(run: Run, data: Store, target: Path) -> None:
         ContractError: the file is not the one that its marker lists.
     """
     from hbseg.data.dataset import open_version
+    from hbseg.submission import Image, validate
 
     run.read()
     folder = run.folder.folder("infer")

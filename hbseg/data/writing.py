@@ -14,16 +14,10 @@ from typing import BinaryIO
 from hbseg.data.annotation import read
 from hbseg.data.check import Problem
 from hbseg.data.evidence import read_file
+from hbseg.data.frames import pack_picture, pack_polygons
 from hbseg.data.pictures import decode_gray
 from hbseg.data.raw import RawImage
-from hbseg.data.shards import (
-    Sample,
-    ShardTable,
-    Span,
-    pack_picture,
-    pack_polygons,
-    read_document,
-)
+from hbseg.data.shards import Sample, ShardTable, Span, read_document
 from hbseg.data.versions import ShardRecord, table_key
 from hbseg.errors import ContractError, DiskFullError, InvalidInput
 from hbseg.storage.markers import sha256_of, sha256_of_file

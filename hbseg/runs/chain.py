@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from hbseg.config.specs import CompileSpec, Spec, TrainSpec
-from hbseg.data.places import version_folder
+from hbseg.data.versions import version_folder
 from hbseg.documents import canonical_digest
 from hbseg.errors import ConflictError, NotFoundError
 from hbseg.runs.run import Run
@@ -193,7 +193,7 @@ def picture_keys(images: Store) -> list[str]:
     Raises:
         NotFoundError: there is no picture in the folder, or no folder.
     """
-    from hbseg.data.pictures import is_picture
+    from hbseg.data.raw import is_picture
 
     keys = [entry.key for entry in images.list() if is_picture(entry.key)]
     if not keys:

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import NoReturn, TypeVar
 
 from hbseg.config.specs import Spec, TrainSpec
-from hbseg.data.places import version_folder
+from hbseg.data.versions import version_folder
 from hbseg.documents import load_yaml
 from hbseg.errors import HbsegError, PeerLost, SpecError, Terminated
 from hbseg.exit_codes import StepExit

@@ -11,7 +11,8 @@ import torch
 from hbseg.anatomy import BONES
 from hbseg.config.specs import CompileSpec, DatasetBlock, ModelBlock, PrepareSpec, Spec, TrainSpec
 from hbseg.data.annotation import Polygons
-from hbseg.data.shards import Sample, ShardTable, Span, pack_picture, pack_polygons
+from hbseg.data.frames import pack_picture, pack_polygons
+from hbseg.data.shards import Sample, ShardTable, Span
 from hbseg.data.versions import DATASET, Counts, DatasetRecord, FoldRecord, ShardRecord, table_key
 from hbseg.documents import canonical_digest
 from hbseg.ml.checkpoint import CheckpointFolder

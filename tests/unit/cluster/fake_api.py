@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import re
+import ssl
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -53,9 +55,11 @@ def status(code: int, message: str, **details: object) -> Object:
 
 
 class FakeApi:
-    """The server; use it as a context."""
+    """The server, by HTTPS with `tls`; use it as a context."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, tls: ssl.SSLContext | None = None) -> None:
+        self.seconds_ahead = 0.0
+        """How far its clock is ahead of this machine's."""
         self.requests: list[Request] = []
         self.objects: dict[tuple[str, str], Object] = {}
         """(plural, name): the object."""
@@ -67,10 +71,17 @@ class FakeApi:
         handler = type("Handler", (_Handler,), {"api": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
+        self._scheme = "http"
+        if tls is not None:
+            self._scheme = "https"
+            # the handshake waits for the request's thread, so that a bad client stops no other one
+            self._server.socket = tls.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}"
+        return f"{self._scheme}://127.0.0.1:{self._server.server_port}"
 
     def __enter__(self) -> FakeApi:
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
@@ -202,6 +213,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         pass
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        return super().date_time_string((timestamp or time.time()) + self.api.seconds_ahead)
+
+    def handle_one_request(self) -> None:
+        try:
+            super().handle_one_request()
+        except ssl.SSLError:  # a client that refuses our certificate
+            self.close_connection = True
 
     def _answer(self) -> None:
         parts = urlsplit(self.path)

@@ -18,6 +18,7 @@ from hbseg.ml.engines.compile import compile_engine
 from hbseg.ml.engines.kinds import KINDS
 from hbseg.ml.engines.opening import open_engine
 from hbseg.ml.engines.reference import eager_logits
+from hbseg.runs.engines import ENGINE_KINDS
 from hbseg.storage.folder import FolderStore
 from tests import linear_engine
 from tests.engines import BATCH, SIZE, grey, loaded_model, write_card
@@ -162,3 +163,10 @@ def test_libraries_are_loaded_in_the_context_that_is_given(
 
 def test_a_spec_may_ask_for_each_kind() -> None:
     assert set(KINDS) <= set(get_args(CompileSpec.model_fields["engine"].annotation))
+
+
+def test_the_control_plane_knows_the_needs_of_every_kind_that_a_spec_may_name() -> None:
+    named = get_args(CompileSpec.model_fields["engine"].annotation)
+
+    assert set(ENGINE_KINDS) == set(named)
+    assert set(KINDS) <= set(ENGINE_KINDS)
