@@ -122,7 +122,7 @@ def test_a_step_outlives_the_command_that_waits_for_it(
 
     if signum == signal.SIGINT:
         assert waiting.returncode == 130
-        assert "infer runs on" in errors
+        assert "infer keeps running" in errors
     assert local.backend.state(local.run, "infer").phase == Phase.RUNNING
     assert local.backend.cancel(local.run, "infer")
 

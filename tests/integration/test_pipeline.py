@@ -24,6 +24,7 @@ from hbseg.storage.markers import MARKER, read_marker, write_marker
 from hbseg.storage.opening import open_store
 from tests.conftest import S3Place
 from tests.integration.conftest import FAKES, VERSION, Local, until
+from tests.integration.fakes.fake_chain import plant
 
 
 def run_pipeline(local: Local, specs: ChainSpecs | None = None) -> list[str]:
@@ -290,12 +291,14 @@ def test_engines_are_found_by_their_batch_size(local: Local) -> None:
 
 
 def test_one_batch_size_for_all_makes_one_engine(local: Local) -> None:
-    local.plant(2)
     specs = local.specs()
     batch_size = specs.get(Step.INFER, InferSpec).batch_size
     specs = specs.replaced({Step.EFFICIENCY: EfficiencySpec(batch_size=batch_size)})
 
-    steps = [task.step for task in islice(chain(local.run, local.data, specs), 5)]
+    steps = []
+    for task in islice(chain(local.run, local.data, specs), 5):
+        plant(local.run, local.data, task, local.folder / "work")
+        steps.append(task.step)
 
     assert steps == [Step.STAGE1, Step.STAGE2, Step.COMPILE, Step.INFER, Step.INFER]
 
