@@ -8,6 +8,7 @@ step reads and writes is in the table (`hbseg.runs.steps`).
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -300,12 +301,12 @@ def find_engine(
             found = ", ".join(str(other) for other in others)
             raise ConflictError(
                 f"engine was compiled for {words} {found}, asked for {value}",
-                f"{Step.COMPILE.start_hint(run.name)} {' '.join(flags)}",
+                f"{Step.COMPILE.start_hint(run.name)} {shlex.join(flags)}",
             )
     if not fitting:
         raise ConflictError(
             f"run {run.name} has no engine of its stage 2",
-            f"{Step.COMPILE.start_hint(run.name)} {' '.join(flags)}",
+            f"{Step.COMPILE.start_hint(run.name)} {shlex.join(flags)}",
         )
     _, key, card = max(fitting, key=lambda found: found[:2])
     return Chosen(f"engine/{key}", card.get("backend"))
