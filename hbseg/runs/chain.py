@@ -288,26 +288,22 @@ def find_engine(
     Raises:
         ConflictError: there is none; the hint is the command that makes it.
     """
-    wanted = {"backend": kind, "device": device, "batch_size": batch_size}
-    wanted = {name: value for name, value in wanted.items() if value is not None}
+    asked = {"backend": kind, "device": device, "batch_size": batch_size}
+    wanted = {name: value for name, value in asked.items() if value is not None}
+    flags = [word for name in wanted for word in (_ENGINE_FLAGS[name][0], str(wanted[name]))]
+    hint = f"{Step.COMPILE.start_hint(run.name)} {shlex.join(flags)}"
     fitting = list(_engines(run))
-    flags: list[str] = []
-    for name, value in wanted.items():
-        flag, words = _ENGINE_FLAGS[name]
-        flags += [flag, str(value)]
-        others = sorted({card.get(name) for _, _, card in fitting}, key=str)
-        fitting = [found for found in fitting if found[2].get(name) == value]
-        if others and not fitting:
-            found = ", ".join(str(other) for other in others)
-            raise ConflictError(
-                f"engine was compiled for {words} {found}, asked for {value}",
-                f"{Step.COMPILE.start_hint(run.name)} {shlex.join(flags)}",
-            )
     if not fitting:
-        raise ConflictError(
-            f"run {run.name} has no engine of its stage 2",
-            f"{Step.COMPILE.start_hint(run.name)} {shlex.join(flags)}",
-        )
+        raise ConflictError(f"run {run.name} has no engine of its stage 2", hint)
+    for name, value in wanted.items():
+        others = sorted({str(card.get(name)) for _, _, card in fitting})
+        fitting = [found for found in fitting if found[2].get(name) == value]
+        if not fitting:
+            raise ConflictError(
+                f"engine was compiled for {_ENGINE_FLAGS[name][1]} {', '.join(others)}, "
+                f"asked for {value}",
+                hint,
+            )
     _, key, card = max(fitting, key=lambda found: found[:2])
     return Chosen(f"engine/{key}", card.get("backend"))
 

@@ -93,7 +93,7 @@ def test_an_input_that_is_missing_names_the_command_that_makes_it(run: Run, data
     assert hints == {
         Step.STAGE2: "run: hbseg submit-train --stage 1 --run fresh, or give --ckpt URL",
         Step.COMPILE: "run: hbseg submit-train --stage 2 --run fresh",
-        Step.INFER: "run: hbseg submit-train --stage 2 --run fresh",
+        Step.INFER: "run: hbseg submit-train --stage 1 --run fresh",
     }
     with pytest.raises(ConflictError, match="run main has no engine of its stage 2"):
         make_task(run, data, Step.INFER, InferSpec())
