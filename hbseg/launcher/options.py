@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from hbseg.config.placement import Placement
 from hbseg.config.specs import TrainSpec
 from hbseg.errors import HbsegError, SpecError, UsageError
-from hbseg.runs.chain import pinned
+from hbseg.runs.chain_specs import pinned
 from hbseg.runs.run import Run
 from hbseg.runs.steps import Step, TaskName, step_named
 from hbseg.storage.markers import read_marker

@@ -17,7 +17,8 @@ from hbseg.config.specs import (
     TrainSpec,
 )
 from hbseg.errors import ConflictError, InvalidInput
-from hbseg.runs.chain import ChainSpecs, find_engine, make_task
+from hbseg.runs.chain import find_engine, make_task
+from hbseg.runs.chain_specs import ChainSpecs
 from hbseg.runs.run import Run
 from hbseg.runs.steps import Step
 from hbseg.storage.folder import FolderStore
