@@ -24,8 +24,8 @@ from hbseg.documents import Block, Document
 from hbseg.ml.checkpoint import LoadedModel
 from hbseg.ml.engines.card import Engine, EngineCard, Images, Logits, Versions, check_card
 from hbseg.ml.engines.compile import eager_logits, scaled
-from hbseg.ml.engines.opening import num_threads
 from hbseg.runs.progress import Heartbeat
+from hbseg.system.cpu import usable_threads
 
 EFFICIENCY = "efficiency.json"
 MIB = 2**20
@@ -98,7 +98,7 @@ def measure(
     Raises:
         ContractError: the engine was compiled from other weights.
     """
-    threads = num_threads()
+    threads = usable_threads()
     engine = open_engine()
     card = engine.card
     batch_bhw = _batch(pictures, card)

@@ -19,11 +19,12 @@ from hbseg.errors import ContractError, SpecError
 from hbseg.ml.checkpoint import LoadedModel
 from hbseg.ml.engines.card import Agreement, Engine, EngineCard, Images, Logits, Versions
 from hbseg.ml.engines.onnx_export import export_onnx
-from hbseg.ml.engines.opening import BACKENDS, num_threads
+from hbseg.ml.engines.opening import BACKENDS
 from hbseg.ml.frame import Frame
 from hbseg.rle import DICE_EPSILON
 from hbseg.storage.markers import check_outputs, read_marker, sha256_of_file, verified
 from hbseg.storage.store import Store
+from hbseg.system.cpu import usable_threads
 
 GATE_PICTURES = 4
 """Pictures on which an engine is compared with the network."""
@@ -54,7 +55,7 @@ def compile_engine(
         ContractError: engine and network differ by more than the spec accepts.
     """
     card = COMPILERS[spec.engine](spec, loaded, work, fold)
-    engine = BACKENDS[card.backend](work / card.model, card, num_threads())
+    engine = BACKENDS[card.backend](work / card.model, card, usable_threads())
     images_bhw = scaled(pictures, loaded.card.image_size)
     agreement = agreement_of(loaded.model, engine, images_bhw)
     check_agreement(agreement, accepted=spec.largest_difference)

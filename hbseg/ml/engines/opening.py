@@ -6,7 +6,6 @@ only after its files' sha256 and each of its promises were checked.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from hbseg.ml.engines.onnx import OnnxEngine
 from hbseg.runs.task import SHORT, Step
 from hbseg.storage.markers import Marker, check_outputs, read_marker, sha256_of_file, verified
 from hbseg.storage.store import Store
+from hbseg.system.cpu import usable_threads
 
 
 def _tensorrt(path: Path, card: EngineCard, threads: int) -> Engine:
@@ -47,7 +47,7 @@ def open_engine(
         work: local folder for the model file.
         batch_size: images of one call that are asked for.
         checkpoint_sha256: weights that it must come from; none: any.
-        threads: of the CPU; 0 takes `num_threads()`.
+        threads: of the CPU; 0 takes `usable_threads()`.
 
     Raises:
         NotFoundError: there is no engine.
@@ -63,22 +63,7 @@ def open_engine(
     check_card(card, batch_size=batch_size, checkpoint_sha256=checkpoint_sha256)
     check_outputs(folder, marker, [card.model])
     path = _model_file(folder, work, card, marker.outputs[card.model])
-    return BACKENDS[card.backend](path, card, threads or num_threads())
-
-
-def num_threads() -> int:
-    """Return `OMP_NUM_THREADS`, or the number of CPUs that this process may use.
-
-    Raises:
-        SpecError: the variable is no positive number.
-    """
-    # OpenMP allows a list, one number for each level of nesting; the first is the outermost.
-    text = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    if not text:
-        return len(os.sched_getaffinity(0))
-    if not text.isdecimal() or int(text) < 1:
-        raise SpecError(f"OMP_NUM_THREADS is {text!r}, expected a number from 1")
-    return int(text)
+    return BACKENDS[card.backend](path, card, threads or usable_threads())
 
 
 def _marker(folder: Store) -> Marker:
