@@ -7,7 +7,9 @@ import subprocess
 import sys
 import threading
 from dataclasses import replace
+from ipaddress import ip_address
 
+import psutil
 import pytest
 
 from hbseg.config.placement import Placement
@@ -62,6 +64,22 @@ def test_two_ranks_meet_by_a_real_torchrun(local: Local) -> None:
     marker = json.loads(task.folder.get("model"))
     assert int(marker["threads"]) >= 1
     assert not (local.job_folder(task) / "torchrun").exists()
+
+
+def test_ranks_that_have_met_can_be_reached_from_this_machine_alone(local: Local) -> None:
+    local.fake(stage1=["turns"])
+    task = local.task(Step.STAGE1)
+    local.submit(task, processes=2)
+    local.until_log(task, "met 2 ranks", times=2)
+
+    processes = psutil.Process(local.launcher(task)).children(recursive=True)
+    sockets = [each for one in processes for each in one.net_connections(kind="inet")]
+
+    assert sum("fake_train" in " ".join(one.cmdline()) for one in processes) >= 2
+    assert sum(each.status == psutil.CONN_ESTABLISHED for each in sockets) >= 2
+    reachable = {each.laddr for each in sockets if not ip_address(each.laddr.ip).is_loopback}
+    assert not reachable
+    local.backend.cancel(local.run, task.name)
 
 
 def test_a_killed_rank_is_the_root_cause_and_is_tried_once_more(local: Local) -> None:
