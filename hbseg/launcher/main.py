@@ -8,6 +8,7 @@ puts the step's state into the run's summary, where storage answers.
     <job>/logs/<attempt>/<rank>.log       lines as `<time> <text>`; torchrun's own in `torchrun.log`
     <job>/failures/<attempt>/<rank>.json  records of failed ranks, written by the step
     <job>/progress/<attempt>/<rank>.json  beats of the ranks, written by the step
+    <job>/torchrun/                       torchrun's own, mode 0700, removed after each attempt
     <job>/exit.json                       how it ended (`hbseg.runs.attempts.AttemptResult`)
 
 On this machine it tries again by itself what may pass. In a pod it makes one attempt, leaves the

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -285,6 +286,23 @@ def test_a_killed_launcher_takes_all_along_and_the_next_submit_goes_on(
     until(lambda: not processes_of(local.folder), "all processes end with the launcher")
     local.submit(task, processes=2)
     assert (local.wait(task).phase, local.wait(task).attempt) == (Phase.SUCCEEDED, 2)
+
+
+def test_ranks_meet_whatever_a_killed_attempt_left(local: Local) -> None:
+    local.fake(stage1=["turns", "meet"])
+    task = local.task(Step.STAGE1)
+    files = local.job_folder(task) / "torchrun"
+    local.submit(task, processes=2)
+    local.until_log(task, "met 2 ranks", times=2)
+    assert stat.S_IMODE(files.stat().st_mode) == 0o700
+
+    os.kill(local.launcher(task), signal.SIGKILL)
+    local.wait(task)
+
+    assert (files / "ranks").stat().st_size
+    local.submit(task, processes=2)
+    assert (local.wait(task).phase, local.wait(task).attempt) == (Phase.SUCCEEDED, 2)
+    assert not files.exists()
 
 
 def test_a_step_that_ignores_sigterm_is_killed(
