@@ -9,7 +9,8 @@ Equal samples give equal bytes with the same version of the zstd library.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated, Final, Literal, Self, TypeVar
 
 import numpy as np
@@ -108,8 +109,15 @@ def read_document(kind: type[Doc], data: bytes, *, source: str) -> Doc:
     Raises:
         ContractError: it is damaged or of another format.
     """
-    try:
+    with damage_told(source):
         return kind.from_text(data, source=source)
+
+
+@contextmanager
+def damage_told(source: str) -> Iterator[None]:
+    """Turn a SpecError into the ContractError that a document of ours is damaged."""
+    try:
+        yield
     except SpecError as error:
         reason = " ".join(str(error).split())[:300]
         raise ContractError(f"{source} is damaged: {reason}", AGAIN) from None
