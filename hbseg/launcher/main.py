@@ -48,6 +48,7 @@ from hbseg.launcher.stop_request import StopRequest, stop_request
 from hbseg.launcher.termination import write_termination_message
 from hbseg.runs.attempts import AttemptResult, record_result
 from hbseg.runs.retries import AttemptResults, is_final, series_before, used_up
+from hbseg.storage.files import write_atomically
 
 STOP_SECONDS = GRACE - KEPT_BACK_SECONDS
 """From SIGTERM to SIGKILL of a step on this machine."""
@@ -202,11 +203,8 @@ class _Pauses:
 
 def leave(job: Path, result: AttemptResult, in_pod: bool) -> int:
     """Write `exit.json` and, in a pod, the termination message; return the exit code."""
-    with suppress(OSError):
-        job.mkdir(parents=True, exist_ok=True)
-        temporary = job / "exit.json.tmp"
-        temporary.write_bytes(result.to_json())
-        os.replace(temporary, job / "exit.json")
+    with suppress(OSError, HbsegError):  # on a disk that is full the exit code has to do
+        write_atomically(job / "exit.json", result.to_json())
     if not in_pod:
         return result.code
     write_termination_message(result)

@@ -45,6 +45,7 @@ from hbseg.runs.logs import (
 from hbseg.runs.run import Run
 from hbseg.runs.step_call import MODULES, StepCall, runs_url
 from hbseg.runs.task import SHORT, Step, Task
+from hbseg.storage.files import write_atomically
 from hbseg.storage.markers import MARKER
 from hbseg.system.processes import (
     ProcessId,
@@ -282,9 +283,7 @@ class LocalBackend:
                 placement=placement,
                 started=now(),
             )
-            temporary = job / "job.json.tmp"
-            temporary.write_bytes(document.to_json())
-            os.replace(temporary, job / "job.json")
+            write_atomically(job / "job.json", document.to_json())
         if launcher.stdin is not None:
             launcher.stdin.close()
 

@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import errno
 import io
 import json
 import os
-import shutil
 import signal
 import sys
 import time
@@ -41,6 +39,7 @@ from hbseg.runs.chain import pinned
 from hbseg.runs.progress import Heartbeat
 from hbseg.runs.run import Run
 from hbseg.runs.task import Input, Step, Task
+from hbseg.storage.files import disk_full
 from hbseg.storage.markers import Marker, write_marker
 from hbseg.storage.store import Store, open_store
 from hbseg.system.startup import gc_paused, skip_gc_at_exit
@@ -121,11 +120,10 @@ def run_step(
     except HbsegError as error:
         _fail(error.step_exit_code, str(error), peer_lost=isinstance(error, PeerLost))
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        full = disk_full(error, Path(error.filename) if error.filename else Path.cwd())
+        if full is None:
             _bug(error)
-        place = Path(error.filename) if error.filename else Path.cwd()
-        free = shutil.disk_usage(place if place.is_dir() else place.parent).free
-        _fail(StepExit.BUG, f"disk full while writing {place} ({free} bytes free)")
+        _fail(full.step_exit_code, str(full))
     except Exception as error:
         _bug(error)
     sys.exit(0)
