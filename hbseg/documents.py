@@ -6,7 +6,6 @@ not known is refused with the nearest one that is.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import math
@@ -18,6 +17,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hbseg.errors import SpecError
+from hbseg.names import nearest
 
 API_VERSION: Final = "hbseg/v1"
 
@@ -272,9 +272,7 @@ def _first_problem(model: type[BaseModel], error: ValidationError) -> str:
     path = ".".join(str(part) for part in problem["loc"])
     if unknown:
         known = _known_keys(model, problem["loc"][:-1])
-        near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1, cutoff=0.5)
-        expected = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
-        return f"unknown key {path}; {expected}"
+        return f"unknown key {path}; {nearest(str(problem['loc'][-1]), known)}"
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "missing":
         return f"{path}: missing"

@@ -46,8 +46,6 @@ def show(
 
 
 def _spec(name: str, output: Format) -> Result:
-    import difflib
-
     from hbseg.config.specs import (
         CompileSpec,
         EfficiencySpec,
@@ -57,11 +55,10 @@ def _spec(name: str, output: Format) -> Result:
         TrainSpec,
     )
     from hbseg.errors import UsageError
+    from hbseg.names import nearest
 
     if name not in CONFIGS:
-        near = difflib.get_close_matches(name, CONFIGS, n=1)
-        expected = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(CONFIGS)}"
-        raise UsageError(f"no default spec {name!r:.60}; {expected}")
+        raise UsageError(f"no default spec {name!r:.60}; {nearest(name, CONFIGS)}")
     kinds = (PrepareSpec, TrainSpec, CompileSpec, InferSpec, EfficiencySpec, ReportSpec)
     mapping = default_config(name)
     kind = next(kind for kind in kinds if kind.__name__ == mapping["kind"])

@@ -79,14 +79,11 @@ def render(
 
 
 def _check_step(step: str) -> None:
-    import difflib
-
     from hbseg.errors import UsageError
+    from hbseg.names import nearest
 
     if step not in STEPS:
-        near = difflib.get_close_matches(step, STEPS, n=1, cutoff=0.5)
-        expected = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(STEPS)}"
-        raise UsageError(f"no step {step!r:.60}; {expected}")
+        raise UsageError(f"no step {step!r:.60}; {nearest(step, STEPS)}")
 
 
 def _spec(source: SpecSource, step: Step) -> Spec:

@@ -208,12 +208,9 @@ def chain_specs(
 
 
 def _check_steps(mapping: dict[str, Any], names: dict[str, str], config: Path | None) -> None:
-    import difflib
-
     from hbseg.errors import SpecError
+    from hbseg.names import nearest
 
     for step in mapping:
         if step not in names:
-            near = difflib.get_close_matches(step, names, n=1, cutoff=0.5)
-            expected = f"did you mean {near[0]}?" if near else f"known here: {', '.join(names)}"
-            raise SpecError(f"{config or '--set'}: unknown step {step}; {expected}")
+            raise SpecError(f"{config or '--set'}: unknown step {step}; {nearest(step, names)}")
