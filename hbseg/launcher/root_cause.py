@@ -11,7 +11,8 @@ from pathlib import Path
 
 from hbseg.exit_codes import StepExit
 from hbseg.launcher.rank_logs import RankLogs
-from hbseg.runs.attempts import AttemptResult, now
+from hbseg.runs.attempts import AttemptResult
+from hbseg.system.clock import now
 
 _TORCHRUN_STOPS = re.compile(r"Sending process (\d+) closing signal")
 _TORCHRUN_RANK = re.compile(r"rank +: (\d+) \(local_rank")

@@ -31,7 +31,7 @@ from hbseg.documents import Document, load_yaml
 from hbseg.errors import ConflictError, DeniedError, HbsegError, UsageError
 from hbseg.exit_codes import StepExit
 from hbseg.launcher.main import STOP_SECONDS
-from hbseg.runs.attempts import AttemptResult, now
+from hbseg.runs.attempts import AttemptResult
 from hbseg.runs.backend import JobState, Phase, RunEvent
 from hbseg.runs.logs import (
     attempts_here,
@@ -47,6 +47,7 @@ from hbseg.runs.step_call import MODULES, StepCall, runs_url
 from hbseg.runs.task import SHORT, Step, Task
 from hbseg.storage.files import write_atomically
 from hbseg.storage.markers import MARKER
+from hbseg.system.clock import now
 from hbseg.system.processes import (
     ProcessId,
     dies_with_parent,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Final
 
 from hbseg.anatomy import BONES, GROUPS
@@ -11,6 +10,7 @@ from hbseg.report.charts import swatch
 from hbseg.report.contents import Contents, Latency, StepVersion
 from hbseg.report.legend import FULL_NAMES
 from hbseg.report.markup import Element, number, tag
+from hbseg.system.clock import parse
 
 DASH: Final = "–"
 """Stands for what was not measured."""
@@ -26,7 +26,7 @@ def dice_text(value: float | None) -> str:
 def time_text(time: str) -> str:
     """Return an ISO 8601 time of UTC to the minute, or the text as it is."""
     try:
-        return datetime.fromisoformat(time).astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+        return parse(time).strftime("%Y-%m-%d %H:%M UTC")
     except ValueError:
         return time
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Literal
 
 from pydantic import Field
@@ -24,6 +23,7 @@ from hbseg.exit_codes import StepExit
 from hbseg.runs.run import Run
 from hbseg.runs.task import Step
 from hbseg.storage.documents import update
+from hbseg.system.clock import now
 
 
 class AttemptResult(Document):
@@ -239,11 +239,6 @@ def summary_problem(
     except HbsegError as error:
         return f"warning: the listing of run {run.name} is out of date: {error}"
     return None
-
-
-def now() -> str:
-    """Return the time as documents carry it: ISO 8601, UTC, seconds."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _number(name: str) -> int:

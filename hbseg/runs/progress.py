@@ -25,6 +25,7 @@ from hbseg.errors import HbsegError, NotFoundError, SpecError
 from hbseg.runs.run import Run
 from hbseg.runs.task import Step
 from hbseg.storage.files import write_atomically
+from hbseg.system.clock import document_time, parse
 
 WRITE_SECONDS = 1.0
 """Between two writes of a process's beat."""
@@ -57,7 +58,7 @@ class ProgressReport(Document):
 
     def silence(self, now: datetime | None = None) -> float:
         """Return the seconds since the last beat, by this machine's clock."""
-        since = (now or datetime.now(UTC)) - datetime.fromisoformat(self.beat)
+        since = (now or datetime.now(UTC)) - parse(self.beat)
         return max(0.0, since.total_seconds())
 
 
@@ -93,7 +94,7 @@ class Beat:
     @property
     def when(self) -> str:
         """The time as documents carry it."""
-        return datetime.fromtimestamp(self.time, UTC).isoformat(timespec="seconds")
+        return document_time(datetime.fromtimestamp(self.time, UTC))
 
     @property
     def place(self) -> str:

@@ -21,13 +21,13 @@ from hbseg.runs.attempts import (
     attempt_key,
     attempt_numbers,
     latest_record,
-    now,
     read_attempt,
     record_result,
 )
 from hbseg.runs.run import Run
 from hbseg.runs.task import Step
 from hbseg.storage.documents import update
+from hbseg.system.clock import now
 
 AttemptResults = Sequence[AttemptResult | None]
 """How the attempts of a series ended; none: killed together with the launcher."""

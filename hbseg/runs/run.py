@@ -6,13 +6,13 @@ import getpass
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import Literal
 
 from hbseg.documents import Document
 from hbseg.errors import BucketMissing, ConflictError, InvalidInput, NotFoundError
 from hbseg.storage.documents import update
 from hbseg.storage.store import Store
+from hbseg.system.clock import now
 
 CLAIM = "run.json"
 MAX_NAME = 40
@@ -67,7 +67,7 @@ class Run:
             owner=owner or current_user(),
             namespace=namespace,
             data=data,
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            created=now(),
         )
         if self.folder.put_if_absent(CLAIM, wanted.to_json()):
             return wanted

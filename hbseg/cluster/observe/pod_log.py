@@ -7,13 +7,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from hbseg.cluster.requests.client import Cluster
 from hbseg.cluster.requests.informer import OUTAGE_SECONDS
 from hbseg.cluster.requests.transport import FIRST_PAUSE, MAX_PAUSE, Answer
 from hbseg.errors import InvalidInput, NotFoundError, UnreachableError
 from hbseg.system.backoff import Backoff
+from hbseg.system.clock import parse, z_time
 
 _RANK_LINE = re.compile(r"(\S+Z) \[([\w-]+)\] ?(.*)", re.S)
 _OWN_LINE = re.compile(r"\d{4}-\d\d-\d\dT\S+ (.*)", re.S)
@@ -47,10 +47,9 @@ def parsed(raw: bytes) -> Line:
 
 def _milliseconds(stamp: str) -> str:
     try:
-        moment = datetime.fromisoformat(stamp).astimezone(UTC)
+        return z_time(parse(stamp))
     except ValueError:
         return stamp
-    return moment.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
 class _Place:
