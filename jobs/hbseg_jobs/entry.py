@@ -9,7 +9,6 @@ launcher takes the earliest for the root cause.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import io
 import json
 import os
@@ -42,6 +41,7 @@ from hbseg.runs.task import Input, Step, Task
 from hbseg.storage.files import disk_full
 from hbseg.storage.markers import Marker, write_marker
 from hbseg.storage.store import Store, open_store
+from hbseg.system.parent_death import die_with
 from hbseg.system.startup import gc_paused, skip_gc_at_exit
 
 _SPECS: Mapping[str, type[Spec]] = {
@@ -106,7 +106,7 @@ def run_step(
     work: Callable[[StepContext], None], arguments: Sequence[str] | None = None
 ) -> NoReturn:
     """Do `work` and exit with its documented code."""
-    _die_with_parent()
+    die_with(os.getppid())  # or an orphan would train on
     skip_gc_at_exit()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -227,16 +227,6 @@ def _raise_terminated(signum: int, frame: object) -> None:
 
 def _end_terminated(signum: int, frame: object) -> None:
     _fail(StepExit.TERMINATED, "ended by SIGTERM")
-
-
-def _die_with_parent() -> None:
-    """Have the kernel end this process when its parent ends, so that no orphan trains on."""
-    if sys.platform == "linux":
-        parent = os.getppid()
-        set_parent_death_signal = 1
-        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
-        if os.getppid() != parent:
-            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _bug(error: BaseException) -> NoReturn:
