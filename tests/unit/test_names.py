@@ -8,7 +8,7 @@ KNOWN = ("stage1", "infer", "Report")
 
 
 @pytest.mark.parametrize(
-    ("name", "near"), [("stage3", "stage1"), ("INFER", "infer"), ("reprot", "Report")]
+    ("name", "near"), [("stage3", "stage1"), ("INFER", "infer"), ("reports", "Report")]
 )
 def test_the_nearest_name_is_suggested_as_it_is_written_whatever_its_case(
     name: str, near: str
