@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from hbseg.system.clock import document_time, now, parse, z_time
 
 NOON = datetime(2026, 1, 31, 13, 0, 0, 123_456, tzinfo=timezone(timedelta(hours=1)))
-HOURS = st.timedeltas(timedelta(hours=-23), timedelta(hours=23))
+OFFSETS = st.integers(-1439, 1439).map(lambda minutes: timedelta(minutes=minutes))
 MOMENTS = st.datetimes(
-    datetime(1970, 1, 1), datetime(2200, 1, 1), timezones=st.builds(timezone, HOURS)
+    datetime(1970, 1, 1), datetime(2200, 1, 1), timezones=st.builds(timezone, OFFSETS)
 )
 
 
