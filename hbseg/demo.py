@@ -13,14 +13,14 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from hbseg import rle
 from hbseg.anatomy import BONES, INDEX
 from hbseg.config.placement import Placement
-from hbseg.config.specs import PrepareSpec, TrainSpec
+from hbseg.config.specs import InferSpec, PrepareSpec, TrainSpec
 from hbseg.control.fetch import download_csv, fetch_report, fetch_submission
 from hbseg.control.pipeline import Event, Pipeline
 from hbseg.errors import ConflictError, DeniedError, InvalidInput, StepFailed
@@ -29,14 +29,14 @@ from hbseg.local.s3server import EmbeddedS3
 from hbseg.runs.chain import (
     ChainSpecs,
     dataset_version,
-    find_engine,
-    images_prefix,
-    infer_task,
+    make_task,
     picture_keys,
 )
 from hbseg.runs.run import Run
+from hbseg.runs.steps import TRAINING, Step
 from hbseg.storage.files import write_atomically
-from hbseg.storage.store import Store, open_store
+from hbseg.storage.opening import open_store
+from hbseg.storage.store import Store
 from hbseg.submission import read as read_submission
 from hbseg.system.cpu import usable_cores
 
@@ -151,10 +151,8 @@ def fitted(
             )
         hands, persons = len(train), len({image.person for image in train})
     ratio = HANDS / max(hands, 1)
-    specs = replace(
-        specs,
-        stage1=_stretched(specs.stage1, ratio),
-        stage2=_stretched(specs.stage2, ratio),
+    specs = specs.replaced(
+        {stage: _stretched(specs.get(stage, TrainSpec), ratio) for stage in TRAINING}
     )
     folds = max(2, min(prepare_spec.folds, persons))
     return specs, prepare_spec.model_copy(update={"folds": folds})
@@ -193,6 +191,7 @@ class _Demo:
             specs,
             placement=Placement(processes_per_node=min(MAX_PROCESSES, usable_cores())),
             on_event=listener.on_event,
+            tell=listener.say,
         )
 
     def run(self, images: Path | None, began: float) -> DemoResult:
@@ -242,10 +241,10 @@ class _Demo:
     def _images(self, images: Path) -> Path:
         """Make masks and overlays of the user's own pictures; return the path of the CSV."""
         pictures = open_store(images)
-        spec = self._specs.infer.model_copy(update={"mode": "images", "images": pictures.url})
-        engine = find_engine(self._run, spec.batch_size)
-        prefix = images_prefix(pictures)
-        task = infer_task(self._run, self._data, spec, engine, prefix=prefix)
+        spec = self._specs.get(Step.INFER, InferSpec).model_copy(
+            update={"mode": "images", "images": pictures.url}
+        )
+        task = make_task(self._run, self._data, Step.INFER, spec)
         self._pipeline.do(task)
         target = self._folder / "images.csv"
         download_csv(task.folder, target)

@@ -17,7 +17,6 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hbseg.errors import SpecError
-from hbseg.names import nearest
 
 API_VERSION: Final = "hbseg/v1"
 
@@ -261,6 +260,20 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
+def nearest(name: str, known: Iterable[str], *, otherwise: str | None = None) -> str:
+    """Return `did you mean X?` with the known name nearest to an unknown one, whatever its case.
+
+    Where none is near, `expected one of A, B, ...`, or `otherwise`.
+    """
+    import difflib
+
+    by_lower = {one.lower(): one for one in known}
+    near = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
+    if near:
+        return f"did you mean {by_lower[near[0]]}?"
+    return f"expected one of {', '.join(by_lower.values())}" if otherwise is None else otherwise
+
+
 def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
@@ -307,5 +320,6 @@ __all__ = [
     "dump_yaml",
     "load_yaml",
     "merged",
+    "nearest",
     "with_settings",
 ]

@@ -12,7 +12,8 @@ import pytest
 
 from hbseg.data.synth import write_raw_set
 from hbseg.local.s3server import EmbeddedS3
-from hbseg.storage.store import Store, open_store
+from hbseg.storage.opening import open_store
+from hbseg.storage.store import Store
 from tests.small import HANDS, TEST_HANDS
 
 _OTHERS_AWS = (

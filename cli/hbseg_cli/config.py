@@ -8,7 +8,7 @@ import typer
 
 from hbseg_cli import options
 from hbseg_cli.output import Format, Result, document
-from hbseg_cli.session import CONFIGS, Session, default_config
+from hbseg_cli.session import Session
 
 app = typer.Typer(help="Show settings and default specs.", no_args_is_help=True)
 
@@ -27,7 +27,7 @@ def _group() -> None:
 def show(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[SPEC]", help=f"A default spec: {', '.join(CONFIGS)}."),
+        typer.Argument(metavar="[SPEC]", help="A default spec, e.g. train_stage1 or compile."),
     ] = None,
     backend: options.Backend = None,
     data: options.Data = None,
@@ -46,22 +46,11 @@ def show(
 
 
 def _spec(name: str, output: Format) -> Result:
-    from hbseg.config.specs import (
-        CompileSpec,
-        EfficiencySpec,
-        InferSpec,
-        PrepareSpec,
-        ReportSpec,
-        TrainSpec,
-    )
+    from hbseg.control.specs import CONFIGS, default_spec
+    from hbseg.documents import nearest
     from hbseg.errors import UsageError
-    from hbseg.names import nearest
 
     if name not in CONFIGS:
         raise UsageError(f"no default spec {name!r:.60}; {nearest(name, CONFIGS)}")
-    kinds = (PrepareSpec, TrainSpec, CompileSpec, InferSpec, EfficiencySpec, ReportSpec)
-    mapping = default_config(name)
-    kind = next(kind for kind in kinds if kind.__name__ == mapping["kind"])
-    spec = kind.from_mapping(mapping, source=f"{name}.yaml")
     form = Format.YAML if output == Format.TABLE else output
-    return Result(spec.to_mapping(), names=[name], format=form)
+    return Result(default_spec(name).to_mapping(), names=[name], format=form)

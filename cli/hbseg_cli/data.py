@@ -9,9 +9,17 @@ import typer
 
 from hbseg.exit_codes import CommandExit
 from hbseg_cli import options
-from hbseg_cli.groups import OUTPUT, SESSION, SUBMIT_OPTIONS, Group, SubmitOptions, grouped
+from hbseg_cli.groups import (
+    OUTPUT,
+    SESSION,
+    SUBMIT_OPTIONS,
+    Group,
+    SpecSource,
+    SubmitOptions,
+    grouped,
+)
 from hbseg_cli.output import Format, Result, document, progress, say
-from hbseg_cli.session import Session, spec_of
+from hbseg_cli.session import Session
 
 if TYPE_CHECKING:
     from hbseg.config.specs import PrepareSpec
@@ -92,13 +100,13 @@ def check(
 
 
 @app.command()
-@grouped(place=PLACE, options_=SUBMIT_OPTIONS, output=OUTPUT)
+@grouped(place=PLACE, submit_options=SUBMIT_OPTIONS, output=OUTPUT)
 def prepare(
     source: Annotated[
         str, typer.Argument(metavar="SRC", help="Raw set: a folder, or s3://BUCKET/FOLDER.")
     ],
     place: Session,
-    options_: SubmitOptions,
+    submit_options: SubmitOptions,
     output: Format,
     run: Annotated[
         str | None, typer.Option("--run", metavar="RUN", help="Name of the run (HBSEG_RUN).")
@@ -116,88 +124,40 @@ def prepare(
     here or in the cluster.
     """
     from hbseg.config.specs import PrepareSpec
+    from hbseg.control.prepare import raw_store
+    from hbseg.errors import UsageError
+    from hbseg.runs.steps import Step
 
-    in_s3 = source.startswith("s3://")
-    if not in_s3:
-        check_folder(source, place)
-        _check_dry_run(options_)
-    spec = spec_of(PrepareSpec, "prepare", config=config, settings=settings)
-    if in_s3:
-        return _submitted(place, options_, output, source, spec, run=run, skip_bad=skip_bad)
-    place.backend()  # refused here, before any work, where there is no such
+    raw = raw_store(source, place.settings.need("backend"))
+    if raw is None and submit_options.dry_run is not None:
+        raise UsageError("--dry-run is for a set in S3", "see: hbseg data check SRC")
+    spec = SpecSource(config, settings).spec(Step.PREPARE, PrepareSpec)
+    if raw is None:
+        return _prepared_here(Path(source), place, spec, output, skip_bad, workers)
+    from hbseg_cli.submit import StepSubmitter
+
+    submitter = StepSubmitter(place, submit_options, output)
+    result = submitter.run(run, Step.PREPARE, spec, first=True, raw=raw.url, skip_bad=skip_bad)
+    if submit_options.dry_run is not None or not submitter.waits:
+        return result
+    from hbseg.control.prepare import prepared_by_step
+
+    return _result(prepared_by_step(place.run(run), raw.url, say), output)
+
+
+def _prepared_here(
+    raw: Path,
+    session: Session,
+    spec: PrepareSpec,
+    output: Format,
+    skip_bad: bool,
+    workers: int | None,
+) -> Result:
+    session.backend()  # refused here, before any work, where there is no such
     from hbseg.data.prepared import PreparedRecord
 
-    prepared = prepared_set(Path(source), place, spec, skip_bad=skip_bad, workers=workers)
-    return _result(PreparedRecord.of(prepared, raw=source), output)
-
-
-def check_folder(source: str, session: Session) -> None:
-    """Refuse a raw set that is no folder of this machine, or one that pods would have to see.
-
-    Raises:
-        UsageError: it is a URL of another kind, or the backend is a cluster.
-    """
-    from hbseg.errors import UsageError
-
-    if "://" in source:
-        raise UsageError(f"the raw set is {source[:200]}", "give a folder or s3://BUCKET/FOLDER")
-    if session.settings.need("backend") == "kubernetes":
-        raise UsageError(
-            f"the raw set is the folder {source}, which pods cannot see",
-            f"copy it to the bucket, e.g. aws s3 sync {source} s3://BUCKET/raw, and give that URL; "
-            "or prepare it here with --backend local",
-        )
-
-
-def _check_dry_run(options_: SubmitOptions) -> None:
-    from hbseg.errors import UsageError
-
-    if options_.dry_run is not None:
-        raise UsageError("--dry-run is for a set in S3", "see: hbseg data check SRC")
-
-
-def _submitted(
-    session: Session,
-    options_: SubmitOptions,
-    output: Format,
-    source: str,
-    spec: PrepareSpec,
-    *,
-    run: str | None,
-    skip_bad: bool,
-) -> Result:
-    """Start the step; where its end was waited for, return what it made."""
-    from hbseg.runs.chain import prepare_task
-    from hbseg.runs.task import Step
-    from hbseg.storage.store import open_store
-    from hbseg_cli.render import prepare_arguments
-    from hbseg_cli.submit import _Verb
-
-    verb = _Verb(session, options_, output)
-    if options_.dry_run is not None:
-        extra = prepare_arguments(source, skip_bad=skip_bad)
-        return verb.dry_run(run, Step.PREPARE, spec, extra=extra)
-    raw = open_store(source)
-    result = verb.submit(
-        run, lambda of, data: prepare_task(of, spec, raw, skip_bad=skip_bad), claim=True
-    )
-    return _made(session, run, raw.url, output) if options_.wait or options_.follow else result
-
-
-def _made(session: Session, run: str | None, raw: str, output: Format) -> Result:
-    """Return what the run's prepare made, if it was from the set at `raw`."""
-    from hbseg.data.prepared import read_prepared
-    from hbseg.errors import ConflictError
-    from hbseg.runs.task import Step
-
-    record = read_prepared(session.run(run).folder.folder(Step.PREPARE))
-    if record.raw != raw:
-        raise ConflictError(
-            f"the prepare that was running was of {record.raw}, not {raw}", "prepare it again now"
-        )
-    for picture in record.left_out:
-        say(f"left out {picture.image}: {picture.reason}")
-    return _result(record, output)
+    prepared = prepare_folder(raw, session, spec, skip_bad=skip_bad, workers=workers)
+    return _result(PreparedRecord.of(prepared, raw=str(raw)), output)
 
 
 def _result(record: PreparedRecord, output: Format) -> Result:
@@ -206,7 +166,7 @@ def _result(record: PreparedRecord, output: Format) -> Result:
     return Result(record.to_mapping(), [row], [record.version], output)
 
 
-def prepared_set(
+def prepare_folder(
     raw: Path,
     session: Session,
     spec: PrepareSpec,
@@ -214,21 +174,19 @@ def prepared_set(
     skip_bad: bool,
     workers: int | None = None,
 ) -> Prepared:
-    """Prepare a raw set with a progress bar, and tell which pictures were left out."""
-    from hbseg.data.prepare import prepare as prepare_set
+    """Prepare a folder with a progress bar, and say which pictures are left out."""
+    from hbseg.control.prepare import prepare_here
 
     with progress() as show:
-        prepared = prepare_set(
+        return prepare_here(
             raw,
             session.data(),
             spec,
             skip_bad=skip_bad,
             workers=_workers(workers),
             progress=show,
+            tell=say,
         )
-    for problem in prepared.left_out:
-        say(f"left out {problem.image}: {problem.message}")
-    return prepared
 
 
 def _workers(number: int | None) -> int:

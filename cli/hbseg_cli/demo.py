@@ -10,7 +10,6 @@ import typer
 from hbseg_cli import options
 from hbseg_cli.output import Format, Result, document, progress, say
 from hbseg_cli.pipeline import tell
-from hbseg_cli.session import chain_specs, spec_of
 
 VARIANT, WITH_BF16 = "demo", "demo-bf16"
 """Folders of the demo's configs: for any CPU, and for one that computes bfloat16."""
@@ -42,8 +41,10 @@ def demo(
 ) -> Result:
     """Run the whole chain here, against a real S3 server that the demo starts and stops."""
     from hbseg.config.specs import PrepareSpec
+    from hbseg.control.specs import chain_specs, spec_of
     from hbseg.demo import HANDS, TEST_HANDS, Listener, fitted, run_demo
     from hbseg.errors import UsageError
+    from hbseg.runs.steps import Step
     from hbseg.system.cpu import has_bf16
 
     if raw is not None and (hands is not None or test_hands is not None):
@@ -54,7 +55,7 @@ def demo(
         say("this CPU is not known to compute bfloat16: a smaller network in fp32, and worse masks")
     specs, prepare_spec = fitted(
         chain_specs(variant=variant),
-        spec_of(PrepareSpec, "prepare", variant=variant),
+        spec_of(Step.PREPARE, PrepareSpec, variant=variant),
         hands=hands,
         raw=raw,
     )

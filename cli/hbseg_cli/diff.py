@@ -7,7 +7,7 @@ import typer
 from hbseg_cli import options
 from hbseg_cli.groups import OUTPUT, SESSION, SOURCE, SpecSource, grouped
 from hbseg_cli.output import Format, Result, document
-from hbseg_cli.session import Session, chain_specs
+from hbseg_cli.session import Session
 
 
 def add_to(parent: typer.Typer) -> None:
@@ -23,7 +23,7 @@ def diff(
     from hbseg.control.diff import run_diff
     from hbseg.runs.run import CLAIM
 
-    specs = chain_specs(config=source.config, settings=source.settings, variant=source.variant)
+    specs = source.chain()
     of = session.run(run)
     data = session.data(of.read() if of.folder.exists(CLAIM) else None)
     found = run_diff(session.backend(), of, data, specs)

@@ -90,7 +90,7 @@ def _cluster(session: Session, shape: str | None, in_cluster: bool, limit: float
         lambda: Cluster.connect(
             namespace=settings.get("namespace"), context=settings.get("context")
         ),
-        placement_of(shape),
+        placement_of(settings, shape),
         _folders(session),
         probe=_probe(limit) if in_cluster else None,
     )

@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from hbseg_cli import options
 from hbseg_cli.output import Format
-from hbseg_cli.session import Session, placement_of, spec_of
+from hbseg_cli.session import Session, placement_of
 
 if TYPE_CHECKING:
     from hbseg.config.placement import Placement
-    from hbseg.documents import Document
+    from hbseg.config.specs import Spec
+    from hbseg.runs.chain import ChainSpecs
+    from hbseg.runs.steps import Step
 
 Command = Callable[..., Any]
-PRESETS = {"base": "", "demo": "demo", "demo-bf16": "demo-bf16"}
-"""Presets of default specs, and their folders of configs."""
-Kind = TypeVar("Kind", bound="Document")
+Kind = TypeVar("Kind", bound="Spec")
 
 
 @dataclass(frozen=True)
@@ -73,54 +73,66 @@ def _expanded(signature: inspect.Signature, groups: Mapping[str, Group]) -> list
 
 @dataclass(frozen=True)
 class SpecSource:
-    """Where a spec comes from: the preset's config, `--config` on it, then `--set`."""
+    """Where a spec comes from: the preset's config, `--config` merged over it, then `--set`."""
 
     config: Path | None = None
     settings: list[str] | None = None
     preset: str | None = None
 
-    @property
-    def variant(self) -> str:
-        """Name of the folder of default configs; empty for `base`. Raises UsageError."""
-        if self.preset not in (None, *PRESETS):
-            from hbseg.errors import UsageError
+    def spec(self, step: Step, kind: type[Kind], **flags: Any) -> Kind:
+        """Return a step's spec with a command's own flags put in last.
 
-            raise UsageError(f"no preset {self.preset!r:.60}; expected {', '.join(PRESETS)}")
-        return PRESETS.get(self.preset or "base", "")
+        Raises:
+            UsageError: there is no such preset.
+            SpecError: the spec is not valid.
+        """
+        from hbseg.control.specs import preset_folder, spec_of
 
-    def spec(self, kind: type[Kind], name: str, **flags: Any) -> Kind:
-        """Return the spec `name` with a command's own flags put in last."""
         return spec_of(
+            step,
             kind,
-            name,
             config=self.config,
-            settings=self.settings,
+            settings=self.settings or (),
             flags=flags,
-            variant=self.variant,
+            variant=preset_folder(self.preset),
+        )
+
+    def chain(self) -> ChainSpecs:
+        """Return the specs of a whole chain. Raises as `spec`."""
+        from hbseg.control.specs import chain_specs, preset_folder
+
+        return chain_specs(
+            config=self.config,
+            settings=self.settings or (),
+            variant=preset_folder(self.preset),
         )
 
 
 @dataclass(frozen=True)
 class SubmitOptions:
-    """How a step is started and what is done while it runs."""
+    """How a step is started, and what is done while it runs."""
 
-    placement: Placement
+    shape: str | None = None
+    retries: int | None = None
+    pending_timeout: float | None = None
+    stall_timeout: float | None = None
     dry_run: str | None = None
     wait: bool = False
     follow: bool = False
 
+    def placement(self, session: Session) -> Placement:
+        """Return the placement, with the cluster's part from the session's settings.
 
-def _submit_options(
-    shape: str | None,
-    retries: int | None,
-    pending_timeout: float | None,
-    stall_timeout: float | None,
-    **rest: Any,
-) -> SubmitOptions:
-    placement = placement_of(
-        shape, retries=retries, pending_timeout=pending_timeout, stall_timeout=stall_timeout
-    )
-    return SubmitOptions(placement, **rest)
+        Raises:
+            UsageError: a flag's value is not possible.
+        """
+        return placement_of(
+            session.settings,
+            self.shape,
+            retries=self.retries,
+            pending_timeout=self.pending_timeout,
+            stall_timeout=self.stall_timeout,
+        )
 
 
 SESSION = Group(
@@ -154,7 +166,7 @@ SUBMIT_OPTIONS = Group(
         "pending_timeout": (options.PendingTimeout, None),
         "stall_timeout": (options.StallTimeout, None),
     },
-    _submit_options,
+    SubmitOptions,
 )
 CHAIN_OPTIONS = Group(
     {
@@ -163,6 +175,6 @@ CHAIN_OPTIONS = Group(
         "pending_timeout": (options.PendingTimeout, None),
         "stall_timeout": (options.StallTimeout, None),
     },
-    _submit_options,
+    SubmitOptions,
 )
 OUTPUT = Group({"output": (options.Output, Format.TABLE)}, lambda output: output)

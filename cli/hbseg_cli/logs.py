@@ -79,14 +79,13 @@ def _begin_of_tail(backend: Backend, run: Run, task: str, rank: int | None, tail
 def _tasks_for_logs(backend: Backend, run: Run, step: str | None) -> list[str]:
     """Return the names of the tasks whose logs are wanted."""
     from hbseg.errors import NotFoundError, UsageError
-    from hbseg.runs.attempts import is_step, step_of
     from hbseg.runs.backend import Phase
-    from hbseg.runs.task import Step
+    from hbseg.runs.steps import Step, TaskName, is_step, step_of
 
     if step is not None and step not in list(Step):
         raise UsageError(f"--step {step}: expected one of {', '.join(Step)}")
     claim = run.read()
-    names = dict.fromkeys(prefix.replace("/", "-") for prefix in claim.steps)
+    names = dict.fromkeys(str(TaskName(prefix)) for prefix in claim.steps)
     names |= dict.fromkeys(backend.tasks(run))
     names = {name: None for name in names if is_step(name)}
     if step is not None:
@@ -98,9 +97,10 @@ def _tasks_for_logs(backend: Backend, run: Run, step: str | None) -> list[str]:
         )
     if step is not None:
         return list(names)
-    phases = {name: backend.state(run, name).phase for name in names}
+    known = backend.snapshot([run])[run.name]
+    phases = {name: known[name].phase for name in names if name in known}
     for phase in (Phase.RUNNING, Phase.PENDING, Phase.FAILED):
-        chosen = [name for name in names if phases[name] == phase]
+        chosen = [name for name in names if phases.get(name) == phase]
         if chosen:
             return chosen[-1:]
     return list(names)[-1:]

@@ -43,6 +43,8 @@ MODULES: Final = {
     "config": "config",
 }
 """The module of each command."""
+_LEFT_OUT: Final = {"cv2": "OpenCV", "numpy": "numpy", "zstandard": "zstandard"}
+"""Modules that the image of the control plane lacks, and their names."""
 
 
 def application(words: Sequence[str] = ()) -> typer.Typer:
@@ -128,6 +130,12 @@ def _run(words: list[str]) -> int:
         if context is not None:
             hint = f"see: {context.command_path} --help"
         return _failed(words, CommandExit.USAGE, error.format_message(), hint)
+    except ModuleNotFoundError as error:
+        needed = _LEFT_OUT.get((error.name or "").partition(".")[0])
+        if needed is None:
+            raise
+        message = f"this command needs {needed}, which this installation of hbseg lacks"
+        return _failed(words, CommandExit.USAGE, message, "run: pip install hbseg")
     except (KeyboardInterrupt, typer.Abort):
         say("interrupted", level=-1)
         return CommandExit.INTERRUPTED

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hbseg_cli import options
-from hbseg_cli.data import check_folder, prepared_set
+from hbseg_cli.data import prepare_folder
 from hbseg_cli.groups import (
     CHAIN_OPTIONS,
     OUTPUT,
@@ -19,7 +19,7 @@ from hbseg_cli.groups import (
     grouped,
 )
 from hbseg_cli.output import Format, Result, say
-from hbseg_cli.session import Session, chain_specs, spec_of
+from hbseg_cli.session import Session
 from hbseg_cli.status import status_result
 
 if TYPE_CHECKING:
@@ -36,9 +36,9 @@ def add_to(parent: typer.Typer) -> None:
 
 
 @app.command("run")
-@grouped(options_=CHAIN_OPTIONS, source=SOURCE, session=SESSION, output=OUTPUT)
+@grouped(submit_options=CHAIN_OPTIONS, source=SOURCE, session=SESSION, output=OUTPUT)
 def run_pipeline(
-    options_: SubmitOptions,
+    submit_options: SubmitOptions,
     source: SpecSource,
     session: Session,
     output: Format,
@@ -54,18 +54,18 @@ def run_pipeline(
     """Do what is not done yet: stage1, stage2, compile, infer, efficiency, report."""
     from hbseg.control.pipeline import Pipeline
 
-    specs = chain_specs(config=source.config, settings=source.settings, variant=source.variant)
+    specs, placement = source.chain(), submit_options.placement(session)
     where = session.backend()
     of, store = session.run(run), session.data()
     first = None if raw is None else _prepare(raw, of, session, source, skip_bad=skip_bad)
     pipeline = Pipeline(
-        where, of, store, specs, placement=options_.placement, prepare=first, on_event=tell
+        where, of, store, specs, placement=placement, prepare=first, on_event=tell, tell=say
     )
     try:
         pipeline.run()
     except KeyboardInterrupt:
         say(
-            f"the step that runs goes on; come back: hbseg pipeline run {of.name}, "
+            f"the active step keeps running; come back: hbseg pipeline run {of.name}, "
             f"stop it: hbseg cancel {of.name}"
         )
         raise
@@ -85,15 +85,16 @@ def _prepare(
 ) -> Task | None:
     """Return the step that prepares a set in S3; a folder is prepared here and now."""
     from hbseg.config.specs import PrepareSpec
-    from hbseg.runs.chain import prepare_task
-    from hbseg.storage.store import open_store
+    from hbseg.control.prepare import raw_store
+    from hbseg.runs.chain import make_task
+    from hbseg.runs.steps import Step
 
-    spec = spec_of(PrepareSpec, "prepare", variant=source.variant)
-    if raw.startswith("s3://"):
-        return prepare_task(run, spec, open_store(raw), skip_bad=skip_bad)
-    check_folder(raw, session)
+    spec = SpecSource(preset=source.preset).spec(Step.PREPARE, PrepareSpec)
+    in_s3 = raw_store(raw, session.settings.need("backend"))
+    if in_s3 is not None:
+        return make_task(run, session.data(), Step.PREPARE, spec, raw=in_s3, skip_bad=skip_bad)
     run.claim(data=session.data().url, namespace=session.backend().namespace)
-    prepared = prepared_set(Path(raw), session, spec, skip_bad=skip_bad)
+    prepared = prepare_folder(Path(raw), session, spec, skip_bad=skip_bad)
     what = "unchanged" if prepared.unchanged else "done"
     say(f"{'prepare':<24} {what}  version {prepared.version}")
     return None

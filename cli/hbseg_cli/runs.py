@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
 import typer
 
@@ -11,11 +10,6 @@ from hbseg_cli import options
 from hbseg_cli.groups import OUTPUT, SESSION, STORAGE, grouped
 from hbseg_cli.output import Format, Result, document, say
 from hbseg_cli.session import Session
-
-if TYPE_CHECKING:
-    from hbseg.errors import HbsegError
-    from hbseg.runs.backend import Backend
-    from hbseg.runs.run import Run, RunClaim
 
 
 def add_to(parent: typer.Typer) -> None:
@@ -50,106 +44,32 @@ def list_all(session: Session, output: Format) -> Result:
 
 @grouped(session=SESSION)
 def cancel(run: options.RunName, session: Session, yes: options.Yes = False) -> None:
-    """Stop what runs of a run; it goes on from its last checkpoint when submitted again."""
-    from hbseg.runs.attempts import summary_problem
-    from hbseg.runs.backend import Phase
-    from hbseg.runs.run import AT_WORK
+    """Stop a run's active steps. Submitting again resumes from the last checkpoint."""
+    from hbseg.control import verbs
 
-    where, of = session.backend(), session.run(run)
-    claim = of.read()
-    running = [
-        name
-        for name in where.tasks(of)
-        if where.state(of, name).phase in (Phase.PENDING, Phase.RUNNING)
-    ]
-    prefixes = {prefix.replace("/", "-"): prefix for prefix in claim.steps}
-    if not running:
-        _check_home(claim, where)
-    if running:
-        _confirm(f"stop {', '.join(running)} of run {run}?", yes)
+    backend, of = session.backend(), session.run(run)
+    active = verbs.active_tasks(backend, of)
+    if active:
+        _confirm(f"stop {', '.join(active)} of run {run}?", yes)
     else:
         say(f"nothing of run {run} is running")
-    stopped, missed = _stopped(where, of, running)
-    if claim.namespace == where.namespace:
-        # also what an execution that was lost has left in the summary
-        stopped += [name for name, prefix in prefixes.items() if claim.steps[prefix] in AT_WORK]
-    states = {prefixes.get(name, name.replace("-", "/", 1)): "cancelled" for name in stopped}
-    if states and (problem := summary_problem(of, states)):
-        say(problem)
-    if missed is not None:
-        raise missed
-
-
-def _stopped(where: Backend, of: Run, running: list[str]) -> tuple[list[str], HbsegError | None]:
-    """Cancel tasks, all of them; return which were stopped, and the first error."""
-    from hbseg.errors import HbsegError
-
-    stopped: list[str] = []
-    missed: HbsegError | None = None
-    for name in running:
-        try:
-            if where.cancel(of, name):
-                stopped.append(name)
-                say(f"{name} cancelled")
-        except HbsegError as error:
-            say(f"{name} not cancelled: {error}")
-            missed = missed or error
-    return stopped, missed
+    verbs.cancel(backend, of, active, tell=say)
 
 
 @grouped(session=SESSION)
 def delete(run: options.RunName, session: Session, yes: options.Yes = False) -> None:
-    """Delete a run with all its results; refused while something of it runs."""
-    from hbseg.runs.run import CLAIM
-    from hbseg.storage.markers import MARKER
+    """Delete a run with all its results; refused while one of its steps is running."""
+    from hbseg.control import verbs
 
-    where, of = session.backend(), session.run(run)
-    claim = of.read()
-    _check_home(claim, where)
-    _check_known(claim, where.tasks(of))
-    sizes = [entry.size for entry in of.folder.list()]
-    told = f"{len(sizes)} objects, {sum(sizes) / 1e6:.1f} MB in {of.folder.url}"
-    say(f"run {run} of {claim.owner}: {told}")
-    _confirm(f"delete run {run} with all its results?", yes)
-    with where.exclusive(of):
-        where.forget(of)
-        # listed when nothing writes any more
-        entries = list(of.folder.list())
-        # markers first, so that no half of a result looks whole; the claim last, so that the
-        # same command can finish what was cut off
-        for key in sorted(
-            (entry.key for entry in entries),
-            key=lambda key: (key == CLAIM, not key.endswith(MARKER), key),
-        ):
-            of.folder.delete(key)
-    say(f"run {run} deleted")
-
-
-def _check_home(claim: RunClaim, where: Backend) -> None:
-    """Refuse to look for what runs in another place than that of the run. Raises ConflictError."""
-    from hbseg.errors import ConflictError
-
-    if claim.namespace == where.namespace:
-        return
-    home = "--backend local" if claim.namespace == "local" else f"-n {claim.namespace}"
-    raise ConflictError(
-        f"run {claim.name} is at home in {claim.namespace}, this looks at {where.namespace}",
-        f"give {home}",
+    backend, of = session.backend(), session.run(run)
+    found = verbs.deletable(backend, of)
+    say(
+        f"run {run} of {found.claim.owner}: {found.objects} objects, "
+        f"{found.bytes / 1e6:.1f} MB in {of.folder.url}"
     )
-
-
-def _check_known(claim: RunClaim, tasks: list[str]) -> None:
-    """Refuse to delete what another cluster may be at work on. Raises ConflictError."""
-    from hbseg.errors import ConflictError
-    from hbseg.runs.run import AT_WORK
-
-    for prefix, state in claim.steps.items():
-        if state in AT_WORK and prefix.replace("/", "-") not in tasks:
-            raise ConflictError(
-                f"{prefix} of run {claim.name} is said to be {state}, and nothing is known of it "
-                f"in {claim.namespace}",
-                f"give the right --context; if it was lost, first: hbseg cancel {claim.name}",
-            )
+    _confirm(f"delete run {run} with all its results?", yes)
+    verbs.delete(backend, of)
+    say(f"run {run} deleted")
 
 
 def _summary(steps: dict[str, str]) -> str:
@@ -167,6 +87,6 @@ def _confirm(question: str, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise UsageError(f"not done without a yes: {question}", "add -y")
+        raise UsageError(f"confirmation required: {question}", "add -y")
     if not typer.confirm(question, err=True):
         raise typer.Abort

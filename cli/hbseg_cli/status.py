@@ -34,7 +34,8 @@ def status_result(
 ) -> Result:
     """Return the state of a run's tasks; with `whole_chain` also of steps not met yet."""
     from hbseg.control.status import TaskStatus, statuses
-    from hbseg.runs.task import Step
+    from hbseg.runs.states import TaskState
+    from hbseg.runs.steps import Step
 
     claim = run.read()
     found = statuses(backend, run, claim)
@@ -42,7 +43,9 @@ def status_result(
     if whole_chain:
         met = {item.step for item in found}
         later = [step for step in Step if step not in met and step != Step.PREPARE]
-        rows += [{**_row(TaskStatus("", step, "waiting")), "prefix": None} for step in later]
+        rows += [
+            {**_row(TaskStatus("", step, TaskState.WAITING)), "prefix": None} for step in later
+        ]
     content = document(
         "RunStatus",
         name=run.name,
@@ -65,7 +68,7 @@ def _row(status: TaskStatus) -> dict[str, Any]:
     return {
         "step": status.step.value,
         "prefix": status.prefix,
-        "state": str(status.state),
+        "state": status.state.value,
         "attempt": status.attempt or None,
         "reason": status.reason or None,
         "progress": None if status.progress is None else _progress(status.progress),

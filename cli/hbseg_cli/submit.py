@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -22,10 +21,9 @@ from hbseg_cli.session import Session
 
 if TYPE_CHECKING:
     from hbseg.config.specs import Spec
+    from hbseg.control.verbs import Submitted
     from hbseg.runs.backend import Backend, JobState
-    from hbseg.runs.run import Run
-    from hbseg.runs.task import Step, Task
-    from hbseg.storage.store import Store
+    from hbseg.runs.steps import Step
 
 
 def add_to(parent: typer.Typer) -> None:
@@ -34,10 +32,10 @@ def add_to(parent: typer.Typer) -> None:
         parent.command()(command)
 
 
-@grouped(options_=SUBMIT_OPTIONS, source=SOURCE, session=SESSION, output=OUTPUT)
+@grouped(submit_options=SUBMIT_OPTIONS, source=SOURCE, session=SESSION, output=OUTPUT)
 def submit_train(
     stage: Annotated[int, typer.Option("--stage", min=1, max=2, help="1 or 2.")],
-    options_: SubmitOptions,
+    submit_options: SubmitOptions,
     source: SpecSource,
     session: Session,
     output: Format,
@@ -52,23 +50,19 @@ def submit_train(
     """Train a stage; stage 2 starts from the run's stage 1 unless --ckpt names a checkpoint."""
     from hbseg.config.specs import TrainSpec
     from hbseg.errors import UsageError
-    from hbseg.runs.task import TRAINING
+    from hbseg.runs.steps import stage_step
 
     if ckpt is not None and stage == 1:
         raise UsageError("--ckpt is for stage 2", "stage 1 takes --set model.encoder_weights=URL")
-    spec = source.spec(TrainSpec, f"train_stage{stage}", stage=stage, init_from=ckpt)
-    verb = _Verb(session, options_, output)
-    if options_.dry_run is not None:
-        return verb.dry_run(run, TRAINING[stage - 1], spec)
-    from hbseg.runs.chain import pinned, stage_task
-
-    return verb.submit(run, lambda of, data: stage_task(of, data, pinned(spec, data)), claim=True)
+    step = stage_step(stage)
+    spec = source.spec(step, TrainSpec, init_from=ckpt)
+    return StepSubmitter(session, submit_options, output).run(run, step, spec, first=True)
 
 
-@grouped(options_=SUBMIT_OPTIONS, source=SOURCE, session=SESSION, output=OUTPUT)
+@grouped(submit_options=SUBMIT_OPTIONS, source=SOURCE, session=SESSION, output=OUTPUT)
 def submit_compile(
     run: options.RunName,
-    options_: SubmitOptions,
+    submit_options: SubmitOptions,
     source: SpecSource,
     session: Session,
     output: Format,
@@ -85,27 +79,23 @@ def submit_compile(
 ) -> Result:
     """Make an engine of the run's stage 2."""
     from hbseg.config.specs import CompileSpec
-    from hbseg.runs.chain import compile_task
-    from hbseg.runs.task import Step
+    from hbseg.runs.steps import Step
 
     spec = source.spec(
+        Step.COMPILE,
         CompileSpec,
-        "compile",
         batch_size=batch_size,
         optimization_level=optimization_level,
         device=tensorrt_device,
         engine=engine,
     )
-    verb = _Verb(session, options_, output)
-    if options_.dry_run is not None:
-        return verb.dry_run(run, Step.COMPILE, spec)
-    return verb.submit(run, lambda of, data: compile_task(of, data, spec))
+    return StepSubmitter(session, submit_options, output).run(run, Step.COMPILE, spec)
 
 
-@grouped(options_=SUBMIT_OPTIONS, source=SOURCE, session=SESSION, output=OUTPUT)
+@grouped(submit_options=SUBMIT_OPTIONS, source=SOURCE, session=SESSION, output=OUTPUT)
 def submit_infer(
     run: options.RunName,
-    options_: SubmitOptions,
+    submit_options: SubmitOptions,
     source: SpecSource,
     session: Session,
     output: Format,
@@ -118,208 +108,188 @@ def submit_infer(
     ] = None,
 ) -> Result:
     """Make masks with the run's engine: the test images', the validation's, or a folder's."""
-    from hbseg.cluster.rendering.offline import canonical_url
     from hbseg.config.specs import InferSpec
     from hbseg.errors import UsageError
-    from hbseg.runs.chain import find_engine, images_prefix, infer_task
-    from hbseg.runs.task import Step
-    from hbseg.storage.store import open_store
+    from hbseg.runs.steps import Step
+    from hbseg.storage.opening import canonical_url
 
     if images is not None and mode not in (None, "images"):
         raise UsageError(f"--images does not go with --mode {mode}", "leave one of them out")
     images = None if images is None else canonical_url(images)
     mode = "images" if images is not None else mode
-    spec = source.spec(InferSpec, "infer", mode=mode, images=images, batch_size=batch_size)
-    verb = _Verb(session, options_, output)
-    if options_.dry_run is not None:
-        return verb.dry_run(run, Step.INFER, spec)
-
-    def task(of: Run, data: Store) -> Task:
-        prefix = None if spec.images is None else images_prefix(open_store(spec.images))
-        return infer_task(of, data, spec, find_engine(of, spec.batch_size), prefix=prefix)
-
-    return verb.submit(run, task)
+    spec = source.spec(Step.INFER, InferSpec, mode=mode, images=images, batch_size=batch_size)
+    return StepSubmitter(session, submit_options, output).run(run, Step.INFER, spec)
 
 
-@grouped(options_=SUBMIT_OPTIONS, source=SOURCE, session=SESSION, output=OUTPUT)
+@grouped(submit_options=SUBMIT_OPTIONS, source=SOURCE, session=SESSION, output=OUTPUT)
 def submit_efficiency(
     run: options.RunName,
-    options_: SubmitOptions,
+    submit_options: SubmitOptions,
     source: SpecSource,
     session: Session,
     output: Format,
 ) -> Result:
     """Measure latency and memory of the run's engine of batch size 1."""
-    from hbseg.config.specs import EfficiencySpec
-    from hbseg.runs.chain import efficiency_task, find_engine
-    from hbseg.runs.task import Step
+    from hbseg.runs.steps import Step
 
-    spec = source.spec(EfficiencySpec, "efficiency")
-    verb = _Verb(session, options_, output)
-    if options_.dry_run is not None:
-        return verb.dry_run(run, Step.EFFICIENCY, spec)
-    return verb.submit(
-        run,
-        lambda of, data: efficiency_task(of, data, spec, find_engine(of, spec.batch_size)),
-    )
+    return _submit_default(Step.EFFICIENCY, run, submit_options, source, session, output)
 
 
-@grouped(options_=SUBMIT_OPTIONS, source=SOURCE, session=SESSION, output=OUTPUT)
+@grouped(submit_options=SUBMIT_OPTIONS, source=SOURCE, session=SESSION, output=OUTPUT)
 def submit_report(
     run: options.RunName,
-    options_: SubmitOptions,
+    submit_options: SubmitOptions,
     source: SpecSource,
     session: Session,
     output: Format,
 ) -> Result:
     """Make the HTML report of a run."""
-    from hbseg.config.specs import ReportSpec
-    from hbseg.runs.chain import find_efficiency, report_task
-    from hbseg.runs.task import Step
+    from hbseg.runs.steps import Step
 
-    spec = source.spec(ReportSpec, "report")
-    verb = _Verb(session, options_, output)
-    if options_.dry_run is not None:
-        return verb.dry_run(run, Step.REPORT, spec)
-    return verb.submit(run, lambda of, data: report_task(of, data, spec, find_efficiency(of)))
+    return _submit_default(Step.REPORT, run, submit_options, source, session, output)
 
 
-class _Verb:
-    """What all submitting verbs do with their task."""
+def _submit_default(
+    step: Step,
+    run: str,
+    submit_options: SubmitOptions,
+    source: SpecSource,
+    session: Session,
+    output: Format,
+) -> Result:
+    """Submit a step that has no flags of its own."""
+    spec = source.spec(step, step.row.spec)
+    return StepSubmitter(session, submit_options, output).run(run, step, spec)
 
-    def __init__(self, session: Session, options_: SubmitOptions, output: Format) -> None:
+
+class StepSubmitter:
+    """Starts a step as flags say, or shows what would be started."""
+
+    def __init__(self, session: Session, submit_options: SubmitOptions, output: Format) -> None:
         self._session = session
-        self._submit_options = options_
+        self._options = submit_options
+        self._placement = submit_options.placement(session)
         self._format = output
 
-    def submit(
+    @property
+    def waits(self) -> bool:
+        """Whether the end of the step is waited for."""
+        return self._options.wait or self._options.follow
+
+    def run(
         self,
-        name: str | None,
-        make_task: Callable[[Run, Store], Task],
+        run: str | None,
+        step: Step,
+        spec: Spec,
         *,
-        claim: bool = False,
+        first: bool = False,
+        raw: str | None = None,
+        skip_bad: bool = False,
     ) -> Result:
-        """Start the task; wait for its end or follow its logs where that was asked for."""
-        from hbseg.control.pipeline import Started, submit
-        from hbseg.runs.backend import Phase
-        from hbseg.runs.run import CLAIM
+        """Start the step, and wait for its end or follow its logs where that was asked for.
+
+        Args:
+            run: name of the run; none: the one of the settings.
+            step: the step.
+            spec: its spec.
+            first: whether the run may be new.
+            raw: URL of the raw set, for the step prepare.
+            skip_bad: whether the step prepare leaves pictures with errors out.
+        """
+        if self._options.dry_run is not None:
+            return self._dry_run(run, step, spec, raw=raw, skip_bad=skip_bad)
+        from hbseg.control.verbs import held_claim, submit
+        from hbseg.storage.opening import open_store
 
         session = self._session
-        backend = session.backend()
-        run = session.run(name)
-        if claim:
-            data = session.data(run.read() if run.folder.exists(CLAIM) else None)
-        else:
-            data = session.data(run.read())
-        task = make_task(run, data)
-        run.claim(data=data.url, namespace=backend.namespace)
-        outcome, state = submit(backend, run, task, self._submit_options.placement, data=data)
-        say(f"{task.prefix} of run {run.name}: {_WORDS[outcome]}")
-        if outcome != Started.DONE and (self._submit_options.follow or self._submit_options.wait):
-            state = self._until_the_end(backend, run, task, joined=outcome == Started.RUNNING)
-        elif outcome != Started.DONE:
-            say(f"see: hbseg logs {run.name} --step {task.step} -f")
-        if outcome == Started.DONE:
-            _summarise(run, task, "done")
-        elif outcome == Started.STARTED and state.phase == Phase.PENDING:
-            _summarise(run, task, state.phase)  # its launcher says more once it runs
+        backend, of = session.backend(), session.run(run)
+        data = session.data(held_claim(of) if first else of.read())
+        submitted = submit(
+            backend,
+            of,
+            data,
+            step,
+            spec,
+            self._placement,
+            raw=None if raw is None else open_store(raw),
+            skip_bad=skip_bad,
+            tell=say,
+        )
+        say(f"{submitted.task.prefix} of run {of.name}: {_WORDS[submitted.outcome]}")
+        return self._result(submitted, self._state(backend, submitted))
+
+    def _state(self, backend: Backend, submitted: Submitted) -> JobState:
+        """Return the state at the end of what was waited for."""
+        from hbseg.control.pipeline import Started
+        from hbseg.control.verbs import wait
+
+        task, run = submitted.task, submitted.run
+        logs = f"hbseg logs {run.name} --step {task.step} -f"
+        if not self.waits or submitted.outcome == Started.DONE:
+            if submitted.outcome != Started.DONE:
+                say(f"see: {logs}")
+            return submitted.state
+        try:
+            return wait(backend, submitted, tell=say, line=say if self._options.follow else None)
+        except KeyboardInterrupt:
+            say(f"{task.prefix} keeps running; come back: {logs}, stop it: hbseg cancel {run.name}")
+            raise
+
+    def _result(self, submitted: Submitted, state: JobState) -> Result:
         content: dict[str, Any] = {
-            "run": run.name,
-            "step": task.step.value,
-            "prefix": task.prefix,
-            "outcome": outcome.value,
+            "run": submitted.run.name,
+            "step": submitted.task.step.value,
+            "prefix": submitted.task.prefix,
+            "outcome": submitted.outcome.value,
             "state": state.phase.value,
         }
-        return Result(document("Submitted", **content), [content], [task.prefix], self._format)
+        names = [submitted.task.prefix]
+        return Result(document("Submitted", **content), [content], names, self._format)
 
-    def _until_the_end(self, backend: Backend, run: Run, task: Task, *, joined: bool) -> JobState:
-        from hbseg.control.pipeline import failure_of
-        from hbseg.control.waiting import wait_for_start
-        from hbseg.errors import NotFinished
-        from hbseg.runs.backend import Phase
-
-        limit = self._submit_options.placement.pending_timeout
-        try:
-            wait_for_start(
-                backend,
-                run,
-                task,
-                limit,
-                joined=joined,
-                tell=lambda reason: say(f"waits: {reason}"),
-            )
-            if self._submit_options.follow:
-                for line in backend.logs(run, task.name, follow=True):
-                    say(line)
-            state = backend.wait(run, task.name)
-        except KeyboardInterrupt:
-            say(
-                f"{task.prefix} runs on; come back: hbseg logs {run.name} --step {task.step} -f, "
-                f"stop it: hbseg cancel {run.name}"
-            )
-            raise
-        except NotFinished:
-            if not joined:
-                _summarise(run, task, Phase.CANCELLED)
-            raise
-        if state.phase != Phase.SUCCEEDED:
-            gone = state.phase == Phase.ABSENT
-            _summarise(run, task, Phase.CANCELLED if gone else state.phase)
-            raise failure_of(run, task, state)
-        _summarise(run, task, "done")
-        return state
-
-    def dry_run(
-        self, name: str | None, step: Step, spec: Spec, *, extra: tuple[str, ...] = ()
+    def _dry_run(
+        self, run: str | None, step: Step, spec: Spec, *, raw: str | None, skip_bad: bool
     ) -> Result:
         """Return what would be started; needs no storage: what that would tell stays open."""
         from hbseg.errors import UsageError
-        from hbseg.runs.run import checked_run_name
 
-        kind = self._submit_options.dry_run
+        kind, settings = self._options.dry_run, self._session.settings
         if kind not in ("client", "server"):
             raise UsageError(f"--dry-run={kind}: expected client or server")
+        if settings.need("backend") != "kubernetes":
+            return self._local_job(run, step, spec, on_server=kind == "server")
+        from hbseg.control.rendering import offline_step, step_manifests
+        from hbseg_cli.render import manifest_result, object_name, say_open
+
+        found = offline_step(settings, run, step, spec, self._placement, raw=raw, skip_bad=skip_bad)
+        say_open(found)
+        if kind == "client":
+            return manifest_result(step_manifests(settings, found, self._placement), self._format)
+        objects = self._session.backend().dry_run(found.call, self._placement)
+        for manifest in objects:
+            say(f"{object_name(manifest)} accepted by the server")
+        return manifest_result(objects, self._format)
+
+    def _local_job(self, run: str | None, step: Step, spec: Spec, *, on_server: bool) -> Result:
+        from hbseg.errors import UsageError
+        from hbseg.runs.run import checked_run_name
+
         settings = self._session.settings
-        run = checked_run_name(name or settings.need("run"))
-        if settings.need("backend") == "kubernetes":
-            return self._manifests(run, step, spec, extra, on_server=kind == "server")
-        self._session.backend()
-        if kind == "server":
+        name = checked_run_name(run or settings.need("run"))
+        self._session.backend()  # refused here where there is no such
+        if on_server:
             raise UsageError("--dry-run=server needs a cluster", "use --dry-run")
         content = document(
             "LocalJob",
-            run=run,
+            run=name,
             step=step.value,
             data=settings.get("data") or "<data>",
             runs=settings.get("runs") or "<runs>",
             specHash=spec.digest(),
-            placement=self._submit_options.placement.model_dump(mode="json"),
+            placement=self._placement.model_dump(mode="json"),
             spec=spec.to_mapping(),
         )
         form = Format.YAML if self._format == Format.TABLE else self._format
         return Result(content, names=[step.value], format=form)
-
-    def _manifests(
-        self, run: str, step: Step, spec: Spec, extra: tuple[str, ...], *, on_server: bool
-    ) -> Result:
-        from hbseg_cli.render import named, outlined, step_objects, told
-
-        call = outlined(self._session, run, step, spec, extra, self._submit_options.placement)
-        if not on_server:
-            objects = step_objects(self._session, call, self._submit_options.placement)
-            return told(objects, self._format)
-        backend: Any = self._session.backend()
-        objects = backend.dry_run(call, self._submit_options.placement)
-        for manifest in objects:
-            say(f"{named(manifest)} accepted by the server")
-        return told(objects, self._format)
-
-
-def _summarise(run: Run, task: Task, state: str) -> None:
-    from hbseg.runs.attempts import summary_problem
-
-    if problem := summary_problem(run, {task.prefix: state}):
-        say(problem)
 
 
 _WORDS = {

@@ -1,13 +1,13 @@
 """The Kubernetes backend: each task is a job (`hbseg.cluster.kinds`) of one namespace.
 
-What runs is what the cluster has; what was achieved is in storage. Everything of a run is owned by
-its owner (`hbseg.cluster.run_owner`).
+The cluster says what runs, storage what was achieved. All objects of a run belong to its owner
+(`hbseg.cluster.run_owner`).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from typing import Any
@@ -20,7 +20,7 @@ from hbseg.cluster.objects import Object
 from hbseg.cluster.observe.events import aggregated, is_about
 from hbseg.cluster.observe.follow import TICK_SECONDS, Followed, Follower, merged_logs
 from hbseg.cluster.observe.job_state import ended_condition, is_over, job_state, latest
-from hbseg.cluster.observe.observation import TaskObserver
+from hbseg.cluster.observe.observer import TaskObserver
 from hbseg.cluster.pods.states import has_started, name_of
 from hbseg.cluster.rendering.manifests import job_objects
 from hbseg.cluster.requests.client import Cluster
@@ -29,12 +29,14 @@ from hbseg.cluster.requests.resources import CONFIG_MAP, EVENT
 from hbseg.config.placement import Placement
 from hbseg.errors import ConflictError, HbsegError, NotFoundError
 from hbseg.exit_codes import StepExit
-from hbseg.runs.attempts import is_step, latest_record, step_of
+from hbseg.runs.attempts import latest_record
 from hbseg.runs.backend import ENDED, JobState, Phase, RunEvent
 from hbseg.runs.logs import stored_logs
 from hbseg.runs.run import Run
 from hbseg.runs.step_call import StepCall
+from hbseg.runs.steps import step_of
 from hbseg.runs.task import Task
+from hbseg.storage.store import READERS
 
 
 def _ignore(reason: str) -> None:
@@ -44,7 +46,7 @@ def _ignore(reason: str) -> None:
 class KubernetesBackend:
     """Runs tasks as jobs of one namespace of a cluster.
 
-    `tell` gets, while logs are followed, why a task has not started.
+    While logs are followed, `tell` is called with the reason why a task has not started.
     """
 
     name = "kubernetes"
@@ -63,7 +65,7 @@ class KubernetesBackend:
         return self._cluster.namespace
 
     def dry_run(self, call: StepCall, placement: Placement) -> list[dict[str, Any]]:
-        """Return the objects of a step as the server would make them; nothing is made.
+        """Return the objects of a step as the server would create them; nothing is created.
 
         Raises:
             InvalidInput: the server or a webhook refuses one.
@@ -80,48 +82,51 @@ class KubernetesBackend:
         Raises:
             ConflictError: the task runs with another spec, or the run's name is another run's here.
             InvalidInput: the server or a webhook refuses the job.
-            NotFinished: an ended job and its pods did not go away.
+            NotFinished: an ended job and its pods were not removed in time.
         """
         self._jobs.start(run, task, placement, data=data)
         return self.state(run, task.name)
 
     def spec_of(self, run: Run, task_name: str) -> Mapping[str, Any] | None:
-        """Return the spec of the task's job; none if there is no job, or no longer its spec."""
+        """Return the spec of the task's job; none if there is no job, or its spec was deleted."""
         job = self._observer.job(run, task_name)
         return None if job is None else self._jobs.spec_of(job)
 
     def state(self, run: Run, task_name: str) -> JobState:
         """Return the state of a task."""
-        return self._with_storage(run, task_name, job_state(self._observer.observe(run, task_name)))
+        return _with_storage(run, task_name, job_state(self._observer.observe(run, task_name)))
 
-    def _with_storage(self, run: Run, task_name: str, state: JobState) -> JobState:
-        """Return the state with what only storage knows: the attempt, perhaps the root cause."""
-        known = bool(state.attempt and state.exit_code is not None)
-        if known or state.phase in (Phase.ABSENT, Phase.PENDING):
-            return state
-        with suppress(HbsegError):
-            record = latest_record(run, step_of(task_name), task_name)
-            if record is None:
-                return state
-            if state.phase == Phase.RUNNING and record.result is not None:
-                return state  # that was an earlier attempt; the one that runs has no number yet
-            state = replace(state, attempt=state.attempt or record.number)
-            result = record.result
-            if state.phase == Phase.FAILED and state.exit_code is None and result is not None:
-                return replace(state, exit_code=result.code, reason=result.reason or state.reason)
-        return state
+    def snapshot(self, runs: Sequence[Run]) -> dict[str, dict[str, JobState]]:
+        """Return the state of every task that the cluster knows, by run name and task name.
+
+        However many runs and tasks there are, it lists each kind of object once, page by page.
+        Storage is read only for tasks that run, and for those whose pods do not say how they
+        failed; the attempt of others is 0 unless their pods record it.
+        """
+        if not runs:
+            return {}
+        snapshot = self._observer.snapshot(runs)
+        observed = [
+            (run, task_name, job_state(snapshot.observe(run, task_name)))
+            for run in runs
+            for task_name in snapshot.tasks(run)
+        ]
+        found: dict[str, dict[str, JobState]] = {run.name: {} for run in runs}
+        for (run, task_name, _), state in zip(observed, _completed(observed), strict=True):
+            found[run.name][task_name] = state
+        return found
 
     def wait(self, run: Run, task_name: str, timeout: float | None = None) -> JobState:
-        """Return the state when the task has ended, or after `timeout` seconds as it is then."""
+        """Return the state when the task has ended, or its state after `timeout` seconds."""
         state = JobState(Phase.ABSENT)
         for state in self.changes(run, task_name, timeout):  # noqa: B007 - the last one counts
             pass
-        return self._with_storage(run, task_name, state)
+        return _with_storage(run, task_name, state)
 
     def changes(self, run: Run, task_name: str, timeout: float | None = None) -> Iterator[JobState]:
         """Yield the state now and at each change, until the task has ended or `timeout` seconds.
 
-        An outage of the API server of up to five minutes is waited out.
+        It waits through an outage of the API server of up to five minutes.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         last: JobState | None = None
@@ -145,27 +150,28 @@ class KubernetesBackend:
     ) -> Iterator[str]:
         """Yield `<time> <text>` of the pods, `[rank] ` before the text of several ranks.
 
-        With `follow` it waits while the task is pending, goes on over restarts and outages, and
-        ends with the job. Where the pods are gone, the logs come from storage.
+        With `follow` it waits while the task is pending, continues through restarts and outages,
+        and ends with the job. Where the pods are gone, the logs come from storage.
 
         Raises:
             NotFoundError: there are no logs.
         """
-        seen = self._observer.observe(run, task_name)
-        if seen.job is None:
+        observation = self._observer.observe(run, task_name)
+        job = observation.job
+        if job is None:
             yield from stored_logs(run, task_name, rank)
-        elif follow and not is_over(seen.job):
+        elif follow and not is_over(job):
             yield from self._followed(run, task_name, rank)
         else:
-            yield from self._logs_now(run, task_name, rank, seen.job, latest(seen.pods))
+            yield from self._logs_now(run, task_name, rank, job, latest(observation.pods))
 
     def _logs_now(
         self, run: Run, task_name: str, rank: int | None, job: Object, pods: list[Any]
     ) -> Iterator[str]:
         started = [pod for pod in pods if has_started(pod)]
-        whole = len(started) == len(pods) > 0
-        if not whole or is_over(job):
-            # a pod of a job that has ended may be gone, with its log; storage has all
+        complete = len(started) == len(pods) > 0
+        if not complete or is_over(job):
+            # a pod of a job that has ended may be gone, with its log; storage has every log
             with suppress(NotFoundError):
                 yield from list(stored_logs(run, task_name, rank))
                 return
@@ -190,24 +196,24 @@ class KubernetesBackend:
             yield from follower.lines(informer)
 
     def cancel(self, run: Run, task_name: str) -> bool:
-        """Ask a task to stop and wait until its pods are gone; return whether it was running.
+        """Stop a task and wait until its pods are gone; return whether it was running.
 
         Raises:
-            NotFinished: its pods did not go away in time.
+            NotFinished: its pods were not removed in time.
         """
-        seen = self._observer.observe(run, task_name)
-        gone = seen.job is None and not seen.pods
-        if gone or (seen.job is not None and ended_condition(seen.job) is not None):
+        observation = self._observer.observe(run, task_name)
+        job = observation.job
+        if job is None and not observation.pods:
+            return False
+        if job is not None and ended_condition(job) is not None:
             return False
         run_owner.record_cancel(self._cluster, run, task_name)
-        self._jobs.remove(run, task_name, seen.job)
+        self._jobs.remove(run, task_name, job)
         return True
 
     def tasks(self, run: Run) -> list[str]:
         """Return the names of the run's tasks that the cluster knows, sorted."""
-        jobs = {task for task, _ in self._observer.jobs(run)}
-        cancelled = run_owner.cancelled_tasks(run_owner.find_run_owner(self._cluster, run))
-        return sorted(jobs | set(filter(is_step, cancelled)))
+        return self._observer.snapshot([run]).tasks(run)
 
     def exclusive(self, run: Run) -> AbstractContextManager[Callable[[], None]]:
         """Hold the run's Lease while the context is open. Raises ConflictError."""
@@ -215,7 +221,7 @@ class KubernetesBackend:
 
     def events(self, run: Run) -> list[RunEvent]:
         """Return the events of the run's jobs and their pods, oldest first."""
-        jobs = [job for _, job in self._observer.jobs(run)]
+        jobs = [job for _, job in self._observer.snapshot([run]).jobs(run)]
         prefixes = set(run.read().steps)
         names = {name_of(job) for job in jobs} | {job_name(run.name, p) for p in prefixes}
         found = [event for event in self._cluster.list(EVENT) if is_about(event, names)]
@@ -226,18 +232,55 @@ class KubernetesBackend:
 
         Raises:
             ConflictError: one of its tasks runs.
-            NotFinished: pods of an ended task did not go away.
+            NotFinished: pods of an ended task were not removed in time.
         """
-        jobs = self._observer.jobs(run)
+        snapshot = self._observer.snapshot([run])
+        jobs = snapshot.jobs(run)
         for task_name, job in jobs:
             if not is_over(job):
                 raise ConflictError(
                     f"{task_name} of run {run.name} is running", f"run: hbseg cancel {run.name}"
                 )
-        owner = run_owner.find_run_owner(self._cluster, run)
+        owner = snapshot.run_owner(run)
         for task_name, job in jobs:
             self._jobs.remove(run, task_name, job)
-        for task_name in self._observer.tasks_with_pods(run) if owner is not None else ():
+        if owner is None:
+            return
+        for task_name in self._observer.snapshot([run]).tasks_with_pods(run):
             self._jobs.remove(run, task_name, None)
-        if owner is not None:
-            self._cluster.delete(CONFIG_MAP, name_of(owner), uid=owner["metadata"]["uid"])
+        self._cluster.delete(CONFIG_MAP, name_of(owner), uid=owner["metadata"]["uid"])
+
+
+def _lacks(state: JobState) -> bool:
+    """Return whether storage has to add the attempt of a running task, or why a task failed."""
+    return state.phase == Phase.RUNNING or (state.phase == Phase.FAILED and state.exit_code is None)
+
+
+def _completed(observed: Sequence[tuple[Run, str, JobState]]) -> Iterator[JobState]:
+    """Yield the states with what storage has to add; several are looked up at a time."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    def completed(item: tuple[Run, str, JobState]) -> JobState:
+        run, task_name, state = item
+        return _with_storage(run, task_name, state) if _lacks(state) else state
+
+    with ThreadPoolExecutor(READERS, thread_name_prefix="attempt") as readers:
+        yield from readers.map(completed, observed)
+
+
+def _with_storage(run: Run, task_name: str, state: JobState) -> JobState:
+    """Return the state with what only storage knows: the attempt, perhaps the root cause."""
+    known = bool(state.attempt and state.exit_code is not None)
+    if known or state.phase in (Phase.ABSENT, Phase.PENDING):
+        return state
+    with suppress(HbsegError):
+        record = latest_record(run, step_of(task_name), task_name)
+        if record is None:
+            return state
+        if state.phase == Phase.RUNNING and record.result is not None:
+            return state  # that was an earlier attempt; the one that runs has no number yet
+        state = replace(state, attempt=state.attempt or record.number)
+        result = record.result
+        if state.phase == Phase.FAILED and state.exit_code is None and result is not None:
+            return replace(state, exit_code=result.code, reason=result.reason or state.reason)
+    return state

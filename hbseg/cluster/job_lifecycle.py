@@ -1,4 +1,4 @@
-"""Jobs as they come and go: a task's job is made once, replaced only when it has ended."""
+"""Create and remove the jobs of tasks: a job is created once, and replaced once it has ended."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from hbseg.cluster.kinds import kind_of
 from hbseg.cluster.names import SPEC_HASH, spec_name_of
 from hbseg.cluster.objects import Object
 from hbseg.cluster.observe.job_state import is_over
-from hbseg.cluster.observe.observation import TaskObserver
+from hbseg.cluster.observe.observer import TaskObserver, jobs_in
 from hbseg.cluster.pods.states import is_owned, name_of
-from hbseg.cluster.rendering.manifests import check_storage, job_objects, storage_of
+from hbseg.cluster.rendering.manifests import check_storage, job_objects
 from hbseg.cluster.requests.client import Cluster
 from hbseg.cluster.requests.resources import CONFIG_MAP, POD, Resource
 from hbseg.config.changes import in_one_line, spec_changes
@@ -28,38 +28,38 @@ from hbseg.runs.task import Task
 from hbseg.storage.markers import MARKER
 
 GONE_SECONDS = 120.0
-"""Beyond a pod's grace, until a deleted job is gone with its pods."""
+"""Seconds, beyond the pods' grace period, for a deleted job and its pods to be gone."""
 DEFAULT_GRACE = 30.0
-"""Seconds of a pod that does not say its grace."""
+"""Grace period in seconds of a pod that does not set one."""
 
 
 def checked(cluster: Cluster, resource: Resource, item: Object) -> dict[str, Any]:
-    """Return an object as the server would make it; nothing is made.
+    """Return an object as the server would create it; nothing is created.
 
     Raises:
         InvalidInput: the server or a webhook refuses it.
     """
     try:
         return cluster.create(resource, item, dry_run=True)
-    except ConflictError:  # admission had no objection; one of that name is there
+    except ConflictError:  # it passed admission; an object of that name exists
         return dict(item)
 
 
 class Jobs:
-    """Makes and removes the jobs of tasks."""
+    """Creates and removes the jobs of tasks."""
 
     def __init__(self, cluster: Cluster, observer: TaskObserver) -> None:
         self._cluster = cluster
         self._observer = observer
 
     def start(self, run: Run, task: Task, placement: Placement, *, data: str) -> None:
-        """Make the task's job, unless it runs already with this spec.
+        """Create the task's job, unless it runs already with this spec.
 
-        First all that may refuse it, then what is hard to undo: the old job and the old marker go
-        last. Raises as `KubernetesBackend.submit`.
+        Everything that may refuse it comes first, then what is hard to undo: the old job and the
+        old marker are deleted last. Raises as `KubernetesBackend.submit`.
         """
         call = StepCall.of(run, task, data=data)
-        check_storage(storage_of(call), placement.cluster)
+        check_storage(call.folders(), placement.cluster)
         config_map, job = job_objects(call, placement, namespace=self._cluster.namespace)
         run_owner.check_run_owner(self._cluster, run)
         there = self._observer.job(run, task.name)
@@ -84,7 +84,7 @@ class Jobs:
         return None
 
     def _same_name(self, run: Run, task: Task, job: Object) -> Object:
-        """Return the job that has taken the name meanwhile. Raises ConflictError."""
+        """Return the task's job that took the name in the meantime. Raises ConflictError."""
         there = self._cluster.find(kind_of(job).resource, name_of(job))
         ours = self._observer.job(run, task.name)
         if there is None or ours is None or name_of(ours) != name_of(there):
@@ -95,7 +95,7 @@ class Jobs:
         return there
 
     def _check_spec(self, run: Run, task: Task, there: Object) -> None:
-        """Refuse a job that runs with another spec. Raises ConflictError."""
+        """Refuse if the job runs with another spec. Raises ConflictError."""
         if _spec_hash(there) == task.spec.digest():
             return
         old, new = self.spec_of(there), task.spec.to_mapping()
@@ -106,7 +106,7 @@ class Jobs:
         )
 
     def spec_of(self, job: Object) -> Mapping[str, Any] | None:
-        """Return the spec that a job was made with; none if it is gone."""
+        """Return the spec that a job was created with; none if it was deleted."""
         name = spec_name_of(_spec_hash(job))
         config_map = self._cluster.find(CONFIG_MAP, name)
         text = ((config_map or {}).get("data") or {}).get("spec.yaml")
@@ -121,7 +121,7 @@ class Jobs:
         """Delete a job, if there is one, and return when it and its pods are gone.
 
         Raises:
-            NotFinished: they were still there long after the pods' grace.
+            NotFinished: they still exist long after the pods' grace period.
         """
         if job is not None:
             with suppress(ConflictError):  # somebody has replaced it already
@@ -132,20 +132,18 @@ class Jobs:
         limit = _grace(job) + GONE_SECONDS
         deadline = time.monotonic() + limit
         with self._observer.informer(run, task_name) as informer:
-            while left := _left(
-                job, self._observer.jobs_in(informer, task_name), informer.objects(POD)
-            ):
+            while left := _left(job, jobs_in(informer, task_name), informer.objects(POD)):
                 remaining = deadline - time.monotonic()
                 if remaining <= 0:
                     raise NotFinished(
-                        f"{left[0]} of run {run.name} still stops after {limit:.0f} s",
+                        f"{left[0]} of run {run.name} is still stopping after {limit:.0f} s",
                         f"try again; see: hbseg events {run.name}",
                     )
                 informer.wait(remaining)
 
 
 def _left(job: Object | None, jobs: Iterable[Object], pods: Iterable[Object]) -> list[str]:
-    """Return the names of what is left of a deleted job: itself and its pods."""
+    """Return the names of a deleted job and its pods, as far as they still exist."""
     if job is None:
         return [name_of(pod) for pod in pods]
     uid = job["metadata"]["uid"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from hbseg.config.specs import Spec
-from hbseg.runs.task import SHORT
+from hbseg.runs.steps import SHORT
 
 PIPELINE: Final = "pipeline"
 """Step and task of the pipeline's runner."""

@@ -1,6 +1,6 @@
-"""The owner of a run: a ConfigMap that owns every object of it, so that deleting one removes all.
+"""The owner of a run: a ConfigMap that owns every other object of it; deleting it deletes them all.
 
-It also records what the cluster no longer knows once a job is deleted: that a task was cancelled.
+It also records which tasks were cancelled: the cluster forgets that when it deletes their jobs.
 """
 
 from __future__ import annotations
@@ -14,23 +14,17 @@ from hbseg.cluster.requests.client import Cluster
 from hbseg.cluster.requests.resources import CONFIG_MAP
 from hbseg.errors import ConflictError, NotFoundError
 from hbseg.runs.run import Run
+from hbseg.runs.states import TaskState
 from hbseg.runs.step_call import runs_url
 
-CANCELLED: Final = "cancelled"
-_TRIES = 5
-
-
-def find_run_owner(cluster: Cluster, run: Run) -> dict[str, Any] | None:
-    """Return the run's owner; none where there is none, or where it is another run's."""
-    owner = cluster.find(CONFIG_MAP, run_owner_name(run.name))
-    return owner if owner is not None and _runs_of(owner) == runs_url(run) else None
+_TRIES: Final = 5
 
 
 def check_run_owner(cluster: Cluster, run: Run) -> None:
-    """Refuse a run whose name another one has in this namespace.
+    """Refuse a run if another run has its name in this namespace.
 
     Raises:
-        ConflictError: its owner names other runs.
+        ConflictError: the run's owner names another folder of runs.
     """
     owner = cluster.find(CONFIG_MAP, run_owner_name(run.name))
     if owner is not None:
@@ -38,7 +32,7 @@ def check_run_owner(cluster: Cluster, run: Run) -> None:
 
 
 def ensure_run_owner(cluster: Cluster, run: Run) -> dict[str, Any]:
-    """Return the run's owner, made where there is none. Raises ConflictError as above."""
+    """Return the run's owner; create it if there is none. Raises ConflictError as above."""
     wanted = {
         "apiVersion": CONFIG_MAP.api_version,
         "kind": CONFIG_MAP.kind,
@@ -58,7 +52,9 @@ def ensure_run_owner(cluster: Cluster, run: Run) -> dict[str, Any]:
             return cluster.create(CONFIG_MAP, wanted)
         except ConflictError:  # somebody was faster
             continue
-    raise ConflictError(f"ConfigMap {run_owner_name(run.name)} comes and goes", "try again")
+    raise ConflictError(
+        f"ConfigMap {run_owner_name(run.name)} is created and deleted by others", "try again"
+    )
 
 
 def _check(cluster: Cluster, run: Run, owner: Object) -> None:
@@ -76,12 +72,12 @@ def _runs_of(item: Object) -> str | None:
 
 
 def is_of_run(item: Object, run: Run) -> bool:
-    """Return whether an object that has the run's name is of this very run."""
+    """Return whether an object with the run's name belongs to this run, not to a namesake."""
     return _runs_of(item) == runs_url(run)
 
 
 def owner_reference(owner: Object) -> dict[str, Any]:
-    """Return the reference that makes the owner an object's owner."""
+    """Return the owner reference that an object of the run carries."""
     return {
         "apiVersion": CONFIG_MAP.api_version,
         "kind": CONFIG_MAP.kind,
@@ -91,28 +87,28 @@ def owner_reference(owner: Object) -> dict[str, Any]:
 
 
 def record_cancel(cluster: Cluster, run: Run, task_name: str) -> None:
-    """Put into the owner that a task was cancelled."""
+    """Record in the run's owner that a task was cancelled."""
     name = ensure_run_owner(cluster, run)["metadata"]["name"]
-    cluster.patch(CONFIG_MAP, name, {"data": {task_name: CANCELLED}})
+    cluster.patch(CONFIG_MAP, name, {"data": {task_name: TaskState.CANCELLED}})
 
 
 def forget_cancel(cluster: Cluster, owner: Object, task_name: str) -> None:
-    """Take a task's cancel out of the owner."""
+    """Remove the record that a task was cancelled."""
     if task_name in (owner.get("data") or {}):
         cluster.patch(CONFIG_MAP, owner["metadata"]["name"], {"data": {task_name: None}})
 
 
 def cancelled_tasks(owner: Object | None) -> list[str]:
-    """Return the names of the tasks that the owner knows as cancelled."""
+    """Return the names of the tasks that the owner records as cancelled; none without an owner."""
     data: Mapping[str, str] = (owner or {}).get("data") or {}
-    return [name for name, told in data.items() if told == CANCELLED]
+    return [name for name, state in data.items() if state == TaskState.CANCELLED]
 
 
 def ensure_spec(cluster: Cluster, config_map: Object, owner: Object) -> None:
-    """Create the ConfigMap of a spec; one that is there gets the owner as a further owner.
+    """Create the ConfigMap of a spec, or add the owner to the owners of the existing one.
 
     Raises:
-        ConflictError: the one that is there has another content.
+        ConflictError: the existing one has different content.
     """
     name = config_map["metadata"]["name"]
     wanted = {
@@ -132,15 +128,16 @@ def ensure_spec(cluster: Cluster, config_map: Object, owner: Object) -> None:
             raise
         except (ConflictError, NotFoundError):  # changed or deleted meanwhile
             continue
-    raise ConflictError(f"ConfigMap {name} changes all the time", "try again")
+    raise ConflictError(f"ConfigMap {name} is changed by others all the time", "try again")
 
 
 def _adopt(cluster: Cluster, name: str, config_map: Object, owner: Object) -> None:
-    """Make the owner an owner of a spec that is there. Raises ConflictError, NotFoundError."""
+    """Add an owner to an existing spec. Raises ConflictError, NotFoundError."""
     there = cluster.get(CONFIG_MAP, name)
     if there.get("data") != config_map.get("data"):
         raise OtherContent(
-            f"ConfigMap {name} in namespace {cluster.namespace} has not the content of its name",
+            f"ConfigMap {name} in namespace {cluster.namespace} does not match the digest in its "
+            "name",
             f"delete it: kubectl delete configmap {name}",
         )
     metadata = there["metadata"]
@@ -154,4 +151,4 @@ def _adopt(cluster: Cluster, name: str, config_map: Object, owner: Object) -> No
 
 
 class OtherContent(ConflictError):
-    """An object that is named by its content has another one."""
+    """An object named by its content's digest has different content."""

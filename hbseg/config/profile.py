@@ -13,6 +13,7 @@ A team's profile stands under `cluster:` in `hbseg.yaml`:
 from __future__ import annotations
 
 import re
+from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import Annotated, Final, Literal
 
@@ -31,6 +32,17 @@ UNSEEN_FOLDER_HINT: Final = "give s3://BUCKET/FOLDER, or a folder below a volume
 """The next step of a person whose folder pods do not see."""
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+class ImageKind(StrEnum):
+    """What an image has."""
+
+    TRAIN = "train"
+    """torch and ONNX Runtime."""
+    CONTROL = "control"
+    """hbseg alone, without torch."""
+    TENSORRT = "tensorrt"
+    """torch and TensorRT."""
 
 
 class Toleration(Block):
@@ -58,6 +70,8 @@ class ClusterProfile(Block):
     """Image of the steps that need torch."""
     control_image: str = f"hbseg/control:{__version__}"
     """Image of the pipeline's runner, without torch."""
+    tensorrt_image: str | None = None
+    """Image of the steps that make or run TensorRT engines; none: `image`."""
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     image_pull_secrets: tuple[ObjectName, ...] = ()
     service_account: ObjectName | None = None
@@ -106,6 +120,15 @@ class ClusterProfile(Block):
         """Return whether pods see the folder behind a URL: in S3, or below one of their volumes."""
         folder = PurePosixPath(url)
         return "://" in url or any(folder.is_relative_to(volume.path) for volume in self.volumes)
+
+    def image_of(self, kind: ImageKind) -> str:
+        """Return the image of a kind."""
+        images = {
+            ImageKind.TRAIN: self.image,
+            ImageKind.CONTROL: self.control_image,
+            ImageKind.TENSORRT: self.tensorrt_image or self.image,
+        }
+        return images[kind]
 
     @field_validator("environment")
     @classmethod

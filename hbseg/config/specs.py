@@ -17,7 +17,11 @@ Positive = Annotated[float, Field(gt=0.0)]
 ImageSize = Annotated[int, Field(ge=64, le=4096, multiple_of=32)]
 
 
-class PrepareSpec(Document):
+class Spec(Document):
+    """What determines the result of a step; each kind of step has its own (`hbseg.runs.steps`)."""
+
+
+class PrepareSpec(Spec):
     """How a raw folder becomes a dataset version."""
 
     kind: Literal["PrepareSpec"] = "PrepareSpec"
@@ -138,7 +142,7 @@ class OptimBlock(Block):
     """Weight of the soft Dice loss."""
 
 
-class TrainSpec(Document):
+class TrainSpec(Spec):
     """A training stage."""
 
     kind: Literal["TrainSpec"] = "TrainSpec"
@@ -161,7 +165,7 @@ class TrainSpec(Document):
         return self
 
 
-class CompileSpec(Document):
+class CompileSpec(Spec):
     """How a checkpoint becomes an engine."""
 
     kind: Literal["CompileSpec"] = "CompileSpec"
@@ -178,7 +182,7 @@ class CompileSpec(Document):
     """Largest |logit difference| to the eager network that is accepted."""
 
 
-class InferSpec(Document):
+class InferSpec(Spec):
     """How masks are made."""
 
     kind: Literal["InferSpec"] = "InferSpec"
@@ -200,7 +204,7 @@ class InferSpec(Document):
         return self
 
 
-class EfficiencySpec(Document):
+class EfficiencySpec(Spec):
     """How latency is measured."""
 
     kind: Literal["EfficiencySpec"] = "EfficiencySpec"
@@ -212,12 +216,9 @@ class EfficiencySpec(Document):
     """Calls that are counted."""
 
 
-class ReportSpec(Document):
+class ReportSpec(Spec):
     """What the report shows."""
 
     kind: Literal["ReportSpec"] = "ReportSpec"
     pictures: Annotated[int, Field(ge=0, le=100)] = 6
     """Hands that are drawn with their masks; 0 makes a report without pixel data."""
-
-
-Spec = PrepareSpec | TrainSpec | CompileSpec | InferSpec | EfficiencySpec | ReportSpec

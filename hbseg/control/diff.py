@@ -13,9 +13,10 @@ from hbseg.config.specs import Spec
 from hbseg.documents import load_yaml
 from hbseg.errors import ContractError, HbsegError, NotFoundError
 from hbseg.runs.backend import Backend, Phase
-from hbseg.runs.chain import ChainSpecs, reached
+from hbseg.runs.chain import ChainSpecs, chain_steps, reached
 from hbseg.runs.run import Run
-from hbseg.runs.task import TRAINING, Step, Task
+from hbseg.runs.steps import Folder, Step, TaskName
+from hbseg.runs.task import Task
 from hbseg.storage.markers import MARKER, Marker, read_marker
 from hbseg.storage.store import Store
 
@@ -77,7 +78,7 @@ def _of_task(backend: Backend, run: Run, task: Task, *, runs: bool) -> StepDiff:
         if changes:
             return diff(Change.CHANGED, *changes, f"it is {phase} with the old values")
         return diff(Change.RUNNING)
-    old, marker = _stored_spec(task) or last, _marker(task.folder)
+    old, marker = _read_spec(task.folder) or last, _marker(task.folder)
     changes = [] if old is None else spec_changes(old, task.spec.to_mapping())
     if marker is not None:
         return diff(Change.CHANGED, *(changes or _other_inputs(task, marker)))
@@ -86,14 +87,8 @@ def _of_task(backend: Backend, run: Run, task: Task, *, runs: bool) -> StepDiff:
     return diff(Change.CHANGED if changes else Change.UNFINISHED, *changes)
 
 
-def _stored_spec(task: Task) -> Mapping[str, Any] | None:
-    """Return the spec that a training has left in storage."""
-    if task.step not in TRAINING:
-        return None
-    return _read_spec(task.folder)
-
-
 def _read_spec(folder: Store) -> Mapping[str, Any] | None:
+    """Return the spec that a training has left in storage; none of other steps."""
     with suppress(NotFoundError, HbsegError):
         loaded = load_yaml(folder.get("spec.yaml"), source=f"{folder.url}/spec.yaml")
         return loaded if isinstance(loaded, Mapping) else None
@@ -123,30 +118,21 @@ def _other_inputs(task: Task, marker: Marker) -> tuple[str, ...]:
 
 def _rest(run: Run, specs: ChainSpecs, diffs: list[StepDiff]) -> Iterator[StepDiff]:
     """Yield the steps that the chain has not reached: their inputs are not known yet."""
-    prefixes, steps = {diff.prefix for diff in diffs}, {diff.step for diff in diffs}
-    valid = specs.infer.model_copy(update={"mode": "valid", "images": None})
-    wanted: tuple[tuple[Step, str, Spec], ...] = (
-        (Step.STAGE2, "stage2", specs.stage2),
-        (Step.COMPILE, "engine", specs.compile),
-        (Step.INFER, "infer", specs.infer),
-        (Step.INFER, "valid", valid),
-        (Step.EFFICIENCY, "efficiency", specs.efficiency),
-        (Step.REPORT, "report", specs.report),
-    )
-    for step, prefix, spec in wanted:
-        keyed = prefix in ("engine", "efficiency")
-        if prefix in prefixes or (keyed and step in steps):
-            continue
-        yield _not_reached(run, step, prefix, spec, keyed=keyed)
+    met = {TaskName(diff.prefix).folder for diff in diffs if diff.prefix is not None}
+    for step in chain_steps():
+        for folder, spec in specs.of_step(step):
+            if folder.name not in met:
+                met.add(folder.name)
+                yield _not_reached(run, step, folder, spec)
 
 
-def _not_reached(run: Run, step: Step, prefix: str, spec: Spec, *, keyed: bool) -> StepDiff:
-    if keyed:
-        there = any(True for _ in run.folder.list_folders(prefix))
+def _not_reached(run: Run, step: Step, made: Folder, spec: Spec) -> StepDiff:
+    if made.key is not None:
+        there = any(True for _ in run.folder.list_folders(made.name))
         return StepDiff(step, None, Change.FOLLOWS if there else Change.NEW)
-    folder = run.folder.folder(prefix)
+    folder = run.folder.folder(made.name)
     if not folder.exists(MARKER):
-        return StepDiff(step, prefix, Change.NEW)
-    old = _read_spec(folder) if step in TRAINING else None
+        return StepDiff(step, made.name, Change.NEW)
+    old = _read_spec(folder)
     changes = () if old is None else tuple(spec_changes(old, spec.to_mapping()))
-    return StepDiff(step, prefix, Change.CHANGED if changes else Change.FOLLOWS, changes)
+    return StepDiff(step, made.name, Change.CHANGED if changes else Change.FOLLOWS, changes)

@@ -14,7 +14,7 @@ from hbseg.runs.attempts import (
 )
 from hbseg.runs.backend import Backend, RunEvent
 from hbseg.runs.run import Run, RunClaim
-from hbseg.runs.task import Step
+from hbseg.runs.steps import Step
 from hbseg.system.clock import parse, z_time
 
 

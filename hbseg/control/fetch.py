@@ -7,12 +7,11 @@ from pathlib import Path
 from hbseg.errors import ConflictError, ContractError, InvalidInput, NotFoundError
 from hbseg.runs.chain import dataset_version
 from hbseg.runs.run import Run
-from hbseg.runs.task import TRAINING
+from hbseg.runs.steps import TRAINING
 from hbseg.storage.files import replacing
 from hbseg.storage.folder import FolderStore
 from hbseg.storage.markers import MARKER, Marker, read_marker, sha256_of_file
 from hbseg.storage.store import Store, checked_key
-from hbseg.submission import Image, validate
 
 _HINT = "choose another --to"
 
@@ -26,6 +25,7 @@ def fetch_submission(run: Run, data: Store, target: Path) -> None:
         ContractError: the file is not the one that its marker lists.
     """
     from hbseg.data.dataset import open_version
+    from hbseg.submission import Image, validate
 
     run.read()
     folder = run.folder.folder("infer")

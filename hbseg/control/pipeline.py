@@ -15,12 +15,13 @@ from hbseg.errors import (
     NotFinished,
     StepFailed,
 )
-from hbseg.launcher.rank_logs import say
 from hbseg.runs.attempts import summary_problem
-from hbseg.runs.backend import Backend, JobState, Phase
+from hbseg.runs.backend import ACTIVE, Backend, JobState, Phase
 from hbseg.runs.chain import ChainSpecs, chain
 from hbseg.runs.run import Run
-from hbseg.runs.task import TRAINING, Task
+from hbseg.runs.states import TaskState
+from hbseg.runs.steps import TRAINING
+from hbseg.runs.task import Task
 from hbseg.storage.markers import MARKER, Marker, read_marker
 from hbseg.storage.store import Store
 
@@ -38,7 +39,7 @@ class Started(StrEnum):
     STARTED = "started"
 
 
-def submit(
+def start_task(
     backend: Backend, run: Run, task: Task, placement: Placement, *, data: Store
 ) -> tuple[Started, JobState]:
     """Start a task unless it is done or running; what it left at other inputs is out of date.
@@ -48,7 +49,7 @@ def submit(
     Raises:
         ConflictError: an input is not done, or the task runs with another spec.
     """
-    if task.is_done() and not task.repeats:
+    if task.is_done() and not task.step.row.repeats:
         return Started.DONE, JobState(Phase.SUCCEEDED)
     for item in task.inputs:
         if not item.folder.exists(MARKER):
@@ -63,7 +64,7 @@ def submit(
 
 
 def _is_running(backend: Backend, run: Run, task: Task) -> bool:
-    return backend.state(run, task.name).phase in (Phase.PENDING, Phase.RUNNING)
+    return backend.state(run, task.name).phase in ACTIVE
 
 
 def failure_of(run: Run, task: Task, state: JobState) -> StepFailed | Cancelled:
@@ -111,10 +112,15 @@ def _ignore(event: Event) -> None:
     del event
 
 
+def _say_nothing(text: str) -> None:
+    del text
+
+
 class Pipeline:
     """Runs a chain on a backend, one task after the other; done ones are skipped.
 
     With `prepare` it begins with that step, which makes the dataset version that is pinned then.
+    `on_event` gets what happens to each task, `tell` gets warnings.
     """
 
     def __init__(
@@ -127,6 +133,7 @@ class Pipeline:
         placement: Placement | None = None,
         prepare: Task | None = None,
         on_event: Callable[[Event], None] = _ignore,
+        tell: Callable[[str], None] = _say_nothing,
     ) -> None:
         self._backend = backend
         self._run = run
@@ -135,6 +142,7 @@ class Pipeline:
         self._placement = placement or Placement()
         self._prepare = prepare
         self._on_event = on_event
+        self._warn = tell
 
     def run(self) -> list[Task]:
         """Do what is not done yet and return all tasks.
@@ -162,13 +170,13 @@ class Pipeline:
         """Do one task unless it is done, and return its marker. Raises as `run`."""
         began = time.monotonic()
         for starts in range(MAX_STARTS + 1):
-            if task.is_done() and (starts > 0 or not task.repeats):
+            if task.is_done() and (starts > 0 or not task.step.row.repeats):
                 return self._finished(task, began, started=starts > 0)
             if starts == MAX_STARTS:
                 break
             outcome = self._start(task)
             happening = Happening.JOINED if outcome == Started.RUNNING else Happening.STARTED
-            self._tell(happening, task, began, state="running")
+            self._tell(happening, task, began, state=TaskState.RUNNING)
             state = self._wait(task, began, joined=outcome == Started.RUNNING)
             if outcome == Started.STARTED and state.phase != Phase.SUCCEEDED:
                 self._tell(
@@ -189,7 +197,7 @@ class Pipeline:
         """Start a task; one that runs already, whatever its spec, is to be waited for first."""
         if _is_running(self._backend, self._run, task):
             return Started.RUNNING
-        outcome, _ = submit(self._backend, self._run, task, self._placement, data=self._data)
+        outcome, _ = start_task(self._backend, self._run, task, self._placement, data=self._data)
         return outcome
 
     def _wait(self, task: Task, began: float, *, joined: bool) -> JobState:
@@ -202,18 +210,18 @@ class Pipeline:
                 self._placement.pending_timeout,
                 joined=joined,
                 tell=lambda reason: self._tell(
-                    Happening.PENDING, task, began, state="pending", reason=reason
+                    Happening.PENDING, task, began, state=TaskState.PENDING, reason=reason
                 ),
             )
         except NotFinished as error:
-            state = "pending" if joined else "cancelled"
+            state = TaskState.PENDING if joined else TaskState.CANCELLED
             self._tell(Happening.FAILED, task, began, state=state, reason=error.message)
             raise
 
     def _finished(self, task: Task, began: float, *, started: bool) -> Marker:
         marker = read_marker(task.folder)
         happening = Happening.DONE if started else Happening.SKIPPED
-        self._tell(happening, task, began, state="done", metrics=marker.metrics)
+        self._tell(happening, task, began, state=TaskState.DONE, metrics=marker.metrics)
         return marker
 
     def _tell(
@@ -228,7 +236,7 @@ class Pipeline:
     ) -> None:
         dice = (metrics or {}).get("dice") if task.step in TRAINING else None
         if problem := summary_problem(self._run, {task.prefix: state}, lambda: dice):
-            say(problem)
+            self._warn(problem)
         self._on_event(
             Event(happening, task, time.monotonic() - began, dict(metrics or {}), reason)
         )

@@ -1,21 +1,20 @@
-"""How far a run is: the state of each of its tasks, from storage and a backend."""
+"""How far runs are: the state of each of their tasks, from storage and a backend."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from hbseg.config.specs import TrainSpec
-from hbseg.errors import ContractError, NotFoundError, SpecError
-from hbseg.runs.attempts import is_step, latest_record, step_of
-from hbseg.runs.backend import Backend, JobState, Phase
+from hbseg.errors import ContractError, HbsegError, NotFoundError, SpecError
+from hbseg.runs.attempts import latest_attempt, latest_record
+from hbseg.runs.backend import ENDED, Backend, JobState, Phase
 from hbseg.runs.progress import ProgressReport, read_progress
 from hbseg.runs.run import Run, RunClaim
-from hbseg.runs.task import Step
+from hbseg.runs.states import TaskState
+from hbseg.runs.steps import Step, StepInput, TaskName, folder_named, is_step
 from hbseg.storage.markers import Marker, read_marker
-
-STALLED = "stalled"
-"""State of a task that runs and does not get on."""
+from hbseg.storage.store import READERS, Store
 
 
 @dataclass(frozen=True)
@@ -24,28 +23,57 @@ class TaskStatus:
 
     prefix: str
     step: Step
-    state: str
-    """`done`, `stale` where it was made from other inputs, the backend's phase, `stalled` where it
-    runs and does not get on, or `waiting`."""
+    state: TaskState
     attempt: int = 0
+    """Number of its latest execution, from 1; 0 where there was none, or it is not known."""
     reason: str = ""
     """One line: why it is pending, stalled or failed, or how far it is."""
     progress: ProgressReport | None = None
-    """How far it is, where it runs and tells it."""
+    """How far it is, while it runs and reports it."""
 
 
 def statuses(backend: Backend, run: Run, claim: RunClaim) -> list[TaskStatus]:
-    """Return the state of every task that the run has met, in the order of the chain.
+    """Return the state of every known task of a run, in the order of the chain.
 
     Raises:
-        UnreachableError: storage does not answer.
+        UnreachableError: storage or the backend does not answer.
     """
-    known = {name: backend.state(run, name) for name in backend.tasks(run)}
-    named = ((prefix.replace("/", "-"), prefix) for prefix in claim.steps)
-    # a later version may have steps of which this one knows nothing
-    prefixes = {name: prefix for name, prefix in named if is_step(name)}
+    known = backend.snapshot([run])[run.name]
+    found = _statuses(run, claim, known)
+    return [_with_attempt(run, status, known.get(str(TaskName(status.prefix)))) for status in found]
+
+
+def statuses_of_runs(
+    backend: Backend, runs: Store, claims: Sequence[RunClaim]
+) -> dict[str, list[TaskStatus]]:
+    """Return the states of many runs' tasks by run name, as `statuses` does for one.
+
+    The backend is asked once for all runs; storage is read for several runs at a time. The attempt
+    of an ended task is 0 unless the backend knows it.
+
+    Args:
+        backend: where the runs run.
+        runs: the folder of runs.
+        claims: the runs, e.g. from `hbseg.runs.run.list_runs`.
+
+    Raises:
+        UnreachableError: storage or the backend does not answer.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    opened = [Run(runs, claim.name) for claim in claims]
+    known = backend.snapshot(opened)
+    with ThreadPoolExecutor(READERS, thread_name_prefix="status") as readers:
+        of_each = [known[run.name] for run in opened]
+        found = readers.map(_statuses, opened, claims, of_each)
+        return {run.name: of_run for run, of_run in zip(opened, found, strict=True)}
+
+
+def _statuses(run: Run, claim: RunClaim, known: Mapping[str, JobState]) -> list[TaskStatus]:
+    # a later version may have steps that this one does not know
+    prefixes = {str(TaskName(prefix)): prefix for prefix in claim.steps if is_step(prefix)}
     for name in known:
-        prefixes.setdefault(name, _prefix(name))
+        prefixes.setdefault(name, TaskName.parse(name).prefix)
     results = _Results(run)
     found = [
         _status(run, results, prefix, known.get(name), claim.steps.get(prefix, ""))
@@ -58,17 +86,31 @@ def statuses(backend: Backend, run: Run, claim: RunClaim) -> list[TaskStatus]:
 def _status(
     run: Run, results: _Results, prefix: str, state: JobState | None, summary: str
 ) -> TaskStatus:
-    step = step_of(prefix.replace("/", "-"))
-    if state is not None and state.phase == Phase.PENDING:
-        return TaskStatus(prefix, step, state.phase, state.attempt, state.reason)
-    if state is not None and state.phase == Phase.RUNNING:
-        return _running(run, TaskStatus(prefix, step, state.phase, state.attempt, state.reason))
+    state = state or JobState(Phase.ABSENT)
+    step = TaskName(prefix).step
+    status = TaskStatus(prefix, step, state.phase.task_state, state.attempt, state.reason)
+    if state.phase == Phase.PENDING:
+        return status
+    if state.phase == Phase.RUNNING:
+        return _running(run, status)
     if results.marker(prefix) is not None:
-        told = "done" if results.is_current(prefix) else "stale"
-        return TaskStatus(prefix, step, told, 0 if state is None else state.attempt)
-    if state is None or state.phase in (Phase.ABSENT, Phase.SUCCEEDED):
-        return _forgotten(run, TaskStatus(prefix, step, "waiting"), summary)
-    return TaskStatus(prefix, step, state.phase, state.attempt, state.reason)
+        done = TaskState.DONE if results.is_current(prefix) else TaskState.STALE
+        return replace(status, state=done, reason="")
+    if state.phase in (Phase.ABSENT, Phase.SUCCEEDED):
+        return _forgotten(run, replace(status, attempt=0, reason=""), summary)
+    return status
+
+
+def _with_attempt(run: Run, status: TaskStatus, state: JobState | None) -> TaskStatus:
+    """Return the status of an ended task with its attempt, as far as storage answers."""
+    if status.attempt or state is None or state.phase not in ENDED:
+        return status
+    if status.state == TaskState.WAITING:
+        return status
+    with suppress(HbsegError):
+        name = str(TaskName(status.prefix))
+        return replace(status, attempt=latest_attempt(run, status.step, name))
+    return status
 
 
 def _running(run: Run, status: TaskStatus) -> TaskStatus:
@@ -79,22 +121,22 @@ def _running(run: Run, status: TaskStatus) -> TaskStatus:
     silence = report.silence()
     if silence > report.stall_timeout / 2:
         reason = (
-            f"rank {report.rank} has not got on for {silence:.0f} s; "
-            f"it is stopped after {report.stall_timeout:.0f} s"
+            f"rank {report.rank} has made no progress for {silence:.0f} s; "
+            f"it will be stopped at {report.stall_timeout:.0f} s"
         )
-        return replace(status, state=STALLED, reason=reason, progress=report)
+        return replace(status, state=TaskState.STALLED, reason=reason, progress=report)
     return replace(status, reason=progress_line(report), progress=report)
 
 
 def _forgotten(run: Run, status: TaskStatus, summary: str) -> TaskStatus:
     """Return how a task ended that the backend no longer knows, as storage has it."""
-    if summary not in (Phase.FAILED, Phase.CANCELLED):
+    if summary not in (TaskState.FAILED, TaskState.CANCELLED):
         return status
-    record = latest_record(run, status.step, status.prefix.replace("/", "-"))
+    record = latest_record(run, status.step, str(TaskName(status.prefix)))
     result = None if record is None else record.result
     if record is None or result is None or result.code == 0:
         return status
-    return replace(status, state=summary, attempt=record.number, reason=result.reason)
+    return replace(status, state=TaskState(summary), attempt=record.number, reason=result.reason)
 
 
 def progress_line(report: ProgressReport) -> str:
@@ -117,10 +159,10 @@ def _duration(seconds: float) -> str:
 
 
 class _Results:
-    """The markers of a run, each read once, and whether they follow from each other.
+    """The markers of a run, each read once, and whether they are up to date with each other.
 
-    Only inputs in the run itself are looked at: neither the dataset nor a checkpoint that stage 2
-    was given by `init_from`.
+    Only inputs in the run itself are checked: neither the dataset nor a checkpoint that stage 2
+    took from `init_from`.
     """
 
     def __init__(self, run: Run) -> None:
@@ -136,40 +178,37 @@ class _Results:
         return self._markers[prefix]
 
     def is_current(self, prefix: str) -> bool:
-        """Return whether a folder was made from what its inputs are now, and these likewise."""
+        """Return whether a folder was made from its inputs as they are now, and these in turn."""
         marker = self.marker(prefix)
         return marker is not None and all(
-            any(self._is_made(source, digest) for source in sources)
-            for name, digest in marker.inputs.items()
-            if (sources := self._sources(prefix, name)) is not None
+            self._is_input_current(prefix, item, marker.inputs.get(item.name))
+            for item in TaskName(prefix).step.row.inputs
+            if item.folder is not None
         )
+
+    def _is_input_current(self, prefix: str, item: StepInput, digest: str | None) -> bool:
+        if item.named_by and self._spec_names(prefix, item.named_by):
+            return True  # it is outside the run
+        sources = self._folders(str(item.folder))
+        if digest is None:
+            return not item.optional or all(self.marker(source) is None for source in sources)
+        return any(self._is_made(source, digest) for source in sources)
 
     def _is_made(self, prefix: str, digest: str) -> bool:
         marker = self.marker(prefix)
         return marker is not None and marker.digest == digest and self.is_current(prefix)
 
-    def _sources(self, prefix: str, name: str) -> list[str] | None:
-        """Return the folders that an input may be; none where it is not in the run."""
-        if name == "checkpoint":
-            if prefix != Step.STAGE2:
-                return [Step.STAGE2]
-            return None if self._begins_elsewhere() else [Step.STAGE1]
-        if name in ("stage1", "stage2", "valid", "infer"):
+    def _folders(self, name: str) -> list[str]:
+        """Return the folders of the run that have this name, or are below the one that has it."""
+        if folder_named(name).key is None:
             return [name]
-        if name in ("engine", "efficiency"):
-            return [f"{name}/{key}" for key in self._run.folder.list_folders(name)]
-        return None
+        return [f"{name}/{key}" for key in self._run.folder.list_folders(name)]
 
-    def _begins_elsewhere(self) -> bool:
-        """Return whether stage 2 began with a checkpoint that is not the run's stage 1."""
-        folder = self._run.folder.folder(Step.STAGE2)
+    def _spec_names(self, prefix: str, field: str) -> bool:
+        """Return whether the spec in a folder names an input outside the run."""
+        folder, kind = self._run.folder.folder(prefix), TaskName(prefix).step.row.spec
         try:
-            spec = TrainSpec.from_text(folder.get("spec.yaml"), source=f"{folder.url}/spec.yaml")
+            spec = kind.from_text(folder.get("spec.yaml"), source=f"{folder.url}/spec.yaml")
         except (NotFoundError, SpecError):
             return False
-        return spec.init_from is not None
-
-
-def _prefix(task_name: str) -> str:
-    first, dash, rest = task_name.partition("-")
-    return f"{first}/{rest}" if dash else first
+        return getattr(spec, field) is not None

@@ -1,4 +1,4 @@
-"""Waiting for a task, on any backend: for its start within a limit, then for its end."""
+"""Wait for a task on any backend: for its start within a limit, then for its end."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def wait_for_start(
     """Return the state when the task is no longer pending; `tell` gets each reason for waiting.
 
     Raises:
-        NotFinished: it was pending for `limit` seconds, and was cancelled therefore, unless it had
-            been started by somebody else and was `joined`.
+        NotFinished: it was still pending after `limit` seconds. It was cancelled, unless somebody
+            else had started it, so that it was `joined`.
     """
     state, told = JobState(Phase.ABSENT), ""
     for state in backend.changes(run, task.name, limit):
@@ -46,7 +46,7 @@ def wait_for_start(
     backend.cancel(run, task.name)
     raise NotFinished(
         f"{what} and was cancelled: {state.reason}",
-        "mend that, or wait longer: --pending-timeout SECONDS; then submit it again",
+        "fix the cause or raise --pending-timeout, then submit again",
     )
 
 

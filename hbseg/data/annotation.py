@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hbseg.anatomy import BONES, INDEX, NUM_BONES
+from hbseg.documents import nearest
 from hbseg.errors import InvalidInput, NotFoundError
-from hbseg.names import nearest
 from hbseg.rle import Runs, runs_in_box
 
 Polygon = NDArray[np.int32]

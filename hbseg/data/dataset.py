@@ -1,22 +1,13 @@
-"""Reading a prepared dataset version, from a folder or from S3, by ranged reads."""
+"""Reading a prepared dataset version, from a folder or from S3, by ranged reads.
+
+numpy is loaded when a sample is read; the control plane looks up versions without it.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from hbseg.data.annotation import Polygons
-from hbseg.data.shards import (
-    AGAIN,
-    Sample,
-    ShardTable,
-    Span,
-    read_document,
-    unpack_picture,
-    unpack_polygons,
-)
+from hbseg.data.shards import AGAIN, Sample, ShardTable, Span, read_document
 from hbseg.data.versions import (
     DATASET,
     PREPARE,
@@ -26,7 +17,14 @@ from hbseg.data.versions import (
 )
 from hbseg.errors import BucketMissing, ContractError, InvalidInput, NotFoundError, SpecError
 from hbseg.storage.markers import Marker, read_marker, verified
-from hbseg.storage.store import Store, open_store
+from hbseg.storage.opening import open_store
+from hbseg.storage.store import Store
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from hbseg.data.annotation import Polygons
 
 Part = Literal["train", "validation", "test"]
 
@@ -94,6 +92,8 @@ class Dataset:
         Raises:
             ContractError: the shard is damaged.
         """
+        from hbseg.data.frames import unpack_picture
+
         frame = self._frame(sample, sample.picture)
         return unpack_picture(frame, sample.shape, source=self._place(sample))
 
@@ -104,6 +104,8 @@ class Dataset:
             InvalidInput: a test sample, which has none.
             ContractError: the shard is damaged.
         """
+        from hbseg.data.frames import unpack_polygons
+
         if sample.polygons is None:
             raise InvalidInput(f"{sample.path} has no polygons: it is of the test split")
         frame = self._frame(sample, sample.polygons)
@@ -115,6 +117,8 @@ class Dataset:
         Raises:
             InvalidInput, ContractError: as `picture` and `polygons`.
         """
+        from hbseg.data.frames import unpack_picture, unpack_polygons
+
         picture, polygons = sample.picture, sample.polygons
         if polygons is None or polygons.offset != picture.offset + picture.length:
             return self.picture(sample), self.polygons(sample)

@@ -14,14 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hbseg.data.formats import inspect
-from hbseg.data.raw import PICTURE_SUFFIXES
 from hbseg.errors import InvalidInput
-
-
-def is_picture(key: str) -> bool:
-    """Return whether a file is taken for a picture, by its name alone; hidden ones are not."""
-    name = key.rpartition("/")[2]
-    return name.lower().endswith(PICTURE_SUFFIXES) and not name.startswith(".")
 
 
 def read_gray(data: bytes, *, source: str) -> NDArray[np.uint8]:

@@ -32,6 +32,12 @@ _LAYOUT: Final = "expected train/DCM/<person>/<picture>.png or test/DCM/<person>
 _NEXT: Final = "give the folder that holds train and test; hbseg data synth OUT makes an example"
 
 
+def is_picture(key: str) -> bool:
+    """Return whether a file is taken for a picture, by its name alone; hidden ones are not."""
+    name = key.rpartition("/")[2]
+    return name.lower().endswith(PICTURE_SUFFIXES) and not name.startswith(".")
+
+
 @dataclass(frozen=True)
 class RawImage:
     """A picture of a raw set; paths are relative to its root, with `/`."""

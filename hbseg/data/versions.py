@@ -108,6 +108,11 @@ def version_hash(spec: PrepareSpec, images: Iterable[tuple[str, str, str | None]
     return canonical_digest(content)[:16]
 
 
+def version_key(version: str) -> str:
+    """Return the path of a version's folder in the dataset's."""
+    return f"versions/{version}"
+
+
 def version_folder(data: Store, version: str) -> Store:
     """Return the folder of a version.
 
@@ -116,7 +121,7 @@ def version_folder(data: Store, version: str) -> Store:
     """
     if re.fullmatch(r"[0-9a-f]{16}", version) is None:
         raise InvalidInput(f"dataset version {version!r:.60}, expected 16 hexadecimal digits")
-    return data.folder(f"versions/{version}")
+    return data.folder(version_key(version))
 
 
 def read_index(data: Store) -> DatasetIndex:

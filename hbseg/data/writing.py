@@ -12,21 +12,16 @@ from typing import BinaryIO
 from hbseg.data.annotation import read
 from hbseg.data.check import Problem
 from hbseg.data.evidence import read_file
+from hbseg.data.frames import pack_picture, pack_polygons
 from hbseg.data.pictures import decode_gray
 from hbseg.data.raw import RawImage
-from hbseg.data.shards import (
-    Sample,
-    ShardTable,
-    Span,
-    pack_picture,
-    pack_polygons,
-    read_document,
-)
+from hbseg.data.shards import Sample, ShardTable, Span, read_document
 from hbseg.data.versions import ShardRecord, table_key
 from hbseg.errors import ContractError, InvalidInput
 from hbseg.storage.files import disk_full
 from hbseg.storage.markers import sha256_of, sha256_of_file
-from hbseg.storage.store import Store, open_store
+from hbseg.storage.opening import open_store
+from hbseg.storage.store import Store
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from hbseg.doctor.check import Check, failed, guarded, ok, unknown, warning
 from hbseg.errors import HbsegError
-from hbseg.storage.store import Store, open_store
+from hbseg.storage.opening import open_store
+from hbseg.storage.store import Store
 
 MAX_SKEW: Final = timedelta(seconds=30)
 REFUSED_SKEW: Final = timedelta(minutes=15)

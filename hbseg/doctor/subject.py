@@ -12,7 +12,7 @@ from hbseg.config.placement import Placement
 from hbseg.config.profile import ClusterProfile
 from hbseg.config.specs import DatasetBlock, ModelBlock, ReportSpec, TrainSpec
 from hbseg.runs.step_call import StepCall
-from hbseg.runs.task import Step
+from hbseg.runs.steps import Step
 
 UNNAMED = "s3://hbseg"
 """Where storage is not set, manifests are checked with this."""

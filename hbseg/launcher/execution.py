@@ -28,6 +28,7 @@ from hbseg.runs.attempts import (
 )
 from hbseg.runs.progress import StallWatch
 from hbseg.runs.retries import AttemptResults, is_final
+from hbseg.runs.states import TaskState
 from hbseg.storage.markers import read_marker
 
 LAST_UPLOAD_SECONDS = 60.0
@@ -72,7 +73,7 @@ def execute_attempt(
         stop: SIGTERM of the launcher; call this in the thread that handles it.
     """
     if launch.node == 0:
-        summarise(launch, "running")
+        summarise(launch, TaskState.RUNNING)
     folders = _Folders(launch.job, number)
     upload = LogUpload(
         launch.run,
@@ -211,11 +212,11 @@ def _look(launch: Launch, upload: LogUpload, progress: Path) -> Callable[[], Cau
     return look
 
 
-def summarise(launch: Launch, state: str) -> None:
+def summarise(launch: Launch, state: TaskState) -> None:
     """Put the step's state into the run's summary, as far as storage answers in time."""
 
     def dice() -> float | None:
-        if state != "done" or not launch.trains:
+        if state != TaskState.DONE or not launch.trains:
             return None
         return read_marker(launch.run.folder.folder(launch.prefix)).metrics.get("dice")
 

@@ -11,7 +11,7 @@ from hbseg.launcher.rank_logs import end_of, say
 from hbseg.runs.attempts import AttemptResult, attempt_key, log_folder, record_result
 from hbseg.runs.progress import Beat, ProgressReport, progress_key, read_heartbeats, report_of
 from hbseg.runs.run import Run
-from hbseg.runs.task import Step
+from hbseg.runs.steps import Step
 
 LOGS_SECONDS = 30.0
 """Between two copies of the logs."""

@@ -48,6 +48,7 @@ from hbseg.launcher.stop_request import StopRequest, stop_request
 from hbseg.launcher.termination import write_termination_message
 from hbseg.runs.attempts import AttemptResult, record_result
 from hbseg.runs.retries import AttemptResults, is_final, series_before, used_up
+from hbseg.runs.states import TaskState
 from hbseg.storage.files import write_atomically
 from hbseg.system.backoff import Backoff
 
@@ -76,17 +77,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return code
 
 
-def _final_state(launch: Launch, result: AttemptResult) -> str | None:
+def _final_state(launch: Launch, result: AttemptResult) -> TaskState | None:
     """Return the step's state as this node may tell it for all nodes, or none."""
     if not result.final:
         return None
     if result.code not in (StepExit.DONE, StepExit.TERMINATED):
-        return "failed"
+        return TaskState.FAILED
     if result.code == 0 and launch.is_shared:  # whichever node finds all parts there has ended it
-        return "done" if in_time(launch.is_done, MARKER_SECONDS) else None
+        return TaskState.DONE if in_time(launch.is_done, MARKER_SECONDS) else None
     if launch.node != 0:
         return None
-    return "done" if result.code == 0 else "cancelled"
+    return TaskState.DONE if result.code == 0 else TaskState.CANCELLED
 
 
 def _until_it_ends(launch: Launch, stop: StopRequest) -> AttemptResult:

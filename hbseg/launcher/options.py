@@ -15,9 +15,9 @@ from hbseg.config.specs import TrainSpec
 from hbseg.errors import HbsegError, SpecError, UsageError
 from hbseg.runs.chain import pinned
 from hbseg.runs.run import Run
-from hbseg.runs.task import TRAINING, Step
+from hbseg.runs.steps import Step, TaskName, step_named
 from hbseg.storage.markers import read_marker
-from hbseg.storage.store import open_store
+from hbseg.storage.opening import open_store
 
 GRACE = 30.0
 """Seconds from SIGTERM to SIGKILL of the launcher, unless it is told otherwise."""
@@ -60,7 +60,7 @@ class Launch:
     @property
     def task(self) -> str:
         """Name of the task."""
-        return self.prefix.replace("/", "-")
+        return str(TaskName(self.prefix))
 
     @property
     def stop_seconds(self) -> float:
@@ -70,7 +70,7 @@ class Launch:
     @property
     def trains(self) -> bool:
         """Whether torchrun starts the step."""
-        return self.step in TRAINING
+        return self.step.row.torchrun
 
     @property
     def is_gang(self) -> bool:
@@ -80,14 +80,14 @@ class Launch:
     @property
     def is_shared(self) -> bool:
         """Whether nodes share the step out, each with an end of its own."""
-        return self.step == Step.INFER and self.placement.nodes > 1
+        return self.step.row.shared and self.placement.nodes > 1
 
     def is_done(self) -> bool:
         """Return whether the step's marker is there and fits spec and inputs as they are now.
 
-        Never for the step prepare, whose marker does not know all that it reads.
+        Never for a step that repeats: its marker does not know all that it reads.
         """
-        if self.step == Step.PREPARE:
+        if self.step.row.repeats:
             return False
         try:
             marker = read_marker(self.run.folder.folder(self.prefix))
@@ -132,7 +132,7 @@ class Options:
             job=self.job,
             module=self.given.module,
             arguments=tuple(self.given.step_arguments),
-            step=Step(self.step.step),
+            step=step_named(self.step.step),
             run=Run(open_store(self.step.runs), self.step.run_name),
             prefix=self.step.prefix,
             placement=_placement(self.given.placement),

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hbseg.config.placement import Placement
-from hbseg.runs.task import TRAINING, Step
+from hbseg.runs.steps import Step
 from hbseg.system.cpu import usable_cores
 
 _OPERATORS = re.compile(
@@ -55,7 +55,7 @@ def step_command(
         files: folder for torchrun's own files.
         meeting: what only the nodes of this attempt share.
     """
-    if step not in TRAINING:
+    if not step.row.torchrun:
         return [sys.executable, "-m", module, *arguments]
     return [
         *(sys.executable, "-m", "hbseg_jobs.torchrun"),
@@ -88,10 +88,10 @@ def step_environment(
     `stop_seconds` is torchrun's limit for its ranks, from SIGTERM to SIGKILL. What torchrun learned
     late is told by variables, not by flags, which an older one would refuse.
     """
-    processes = placement.processes_per_node if step in TRAINING else 1
+    processes = placement.processes_per_node if step.row.torchrun else 1
     threads = str(placement.threads_per_process or max(1, usable_cores() // processes))
     environment = {
-        **_own_environment(several_meet=step in TRAINING and placement.nodes > 1),
+        **_own_environment(several_meet=step.row.torchrun and placement.nodes > 1),
         "OMP_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,
         "OPENBLAS_NUM_THREADS": threads,

@@ -6,8 +6,8 @@
                                /cancelled    it was told to stop
                                /logs/<attempt>/<rank>.log, /work, /failures, /launcher.log
 
-`<runs>` is a short hash of the URL of the runs. The state says what runs here; what was achieved
-is in storage alone, so the folder may be deleted while nothing runs.
+`<runs>` is a short hash of the URL of the runs. The state says only what runs here; what was
+achieved is in storage, so the folder may be deleted while nothing runs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -43,8 +43,9 @@ from hbseg.runs.logs import (
     stored_logs,
 )
 from hbseg.runs.run import Run
-from hbseg.runs.step_call import MODULES, StepCall, runs_url
-from hbseg.runs.task import SHORT, Step, Task
+from hbseg.runs.step_call import StepCall, runs_url
+from hbseg.runs.steps import SHORT, Step
+from hbseg.runs.task import Task
 from hbseg.storage.files import write_atomically
 from hbseg.storage.markers import MARKER
 from hbseg.system.clock import now
@@ -58,9 +59,9 @@ from hbseg.system.processes import (
 )
 
 CANCEL_SECONDS = STOP_SECONDS + 10.0
-"""From a cancel's SIGTERM to the launcher's SIGKILL."""
+"""Seconds from a cancel's SIGTERM to the launcher's SIGKILL."""
 FOLLOW_SECONDS = 0.2
-"""Between two looks for new log lines."""
+"""Seconds between two checks for new log lines."""
 
 
 class Job(Document):
@@ -72,7 +73,7 @@ class Job(Document):
     spec_hash: str
     pid: int
     birth: float
-    """Start of the process, as `hbseg.system.processes` tells it."""
+    """Start of the process, as `hbseg.system.processes` defines it."""
     dies_with_parent: bool
     """Whether it ends with the process that started it."""
     placement: Placement
@@ -100,11 +101,16 @@ class LocalBackend:
         state: Path | None = None,
         *,
         dies_with_parent: bool = False,
-        modules: Mapping[Step, str] = MODULES,
+        modules: Mapping[Step, str] | None = None,
     ) -> None:
         self._state = Path(os.path.abspath(state or default_state()))
         self._dies_with_parent = dies_with_parent
-        self._modules = modules
+        self._modules = modules or {step: step.row.module for step in Step}
+
+    def dry_run(self, call: StepCall, placement: Placement) -> list[dict[str, Any]]:
+        """Refuse: no server creates objects here. Raises UsageError."""
+        del call, placement
+        raise UsageError("--dry-run=server needs a cluster", "use --dry-run")
 
     def submit(self, run: Run, task: Task, placement: Placement, *, data: str) -> JobState:
         """Start the task unless it already runs, and return its state.
@@ -147,8 +153,12 @@ class LocalBackend:
             return JobState(Phase.FAILED, attempt, StepExit.KILLED, "killed, with its launcher")
         return JobState(Phase.FAILED, result.attempt, result.code, result.reason)
 
+    def snapshot(self, runs: Sequence[Run]) -> dict[str, dict[str, JobState]]:
+        """Return the state of every task that this machine knows, by run name and task name."""
+        return {run.name: {name: self.state(run, name) for name in self.tasks(run)} for run in runs}
+
     def wait(self, run: Run, task_name: str, timeout: float | None = None) -> JobState:
-        """Return the state when the task has ended, or after `timeout` seconds as it is then."""
+        """Return the state when the task has ended, or its state after `timeout` seconds."""
         job = _read_job(self._job(run, task_name))
         if job is not None:
             wait_for_end(job.process, timeout)
@@ -179,7 +189,7 @@ class LocalBackend:
     ) -> Iterator[str]:
         """Yield `<time> <text>` of the latest attempt, `[rank] ` before the text of several ranks.
 
-        With `follow`, goes on until the task has ended, over its further attempts; a task that
+        With `follow`, it continues through further attempts until the task has ended; a task that
         ended before its first attempt has no lines. Where this machine knows nothing of the task,
         the logs come from storage.
 
@@ -197,7 +207,7 @@ class LocalBackend:
             yield from stored_logs(run, task_name, rank)
 
     def cancel(self, run: Run, task_name: str) -> bool:
-        """Ask a running task to stop and wait until it has; return whether it was running."""
+        """Stop a task and wait until it has stopped; return whether it was running."""
         folder = self._job(run, task_name)
         job = _read_job(folder)
         if job is None or not is_alive(job.process):
@@ -236,10 +246,10 @@ class LocalBackend:
 
     @contextmanager
     def exclusive(self, run: Run) -> Iterator[Callable[[], None]]:
-        """Keep other pipelines off the run while the context is open.
+        """Lock the run against other pipelines while the context is open.
 
         Raises:
-            ConflictError: another one is at work on it.
+            ConflictError: another one works on it.
         """
         path = self._run(run).with_name(f"{run.name}.pipeline")
         with _state_file(path) as file:
@@ -253,7 +263,7 @@ class LocalBackend:
             yield lambda: None  # the kernel drops the lock with its holder alone
 
     def _start(self, run: Run, task: Task, placement: Placement, data: str, job: Path) -> None:
-        """Start the launcher; it goes on only once `job.json` names it, so none is ever lost."""
+        """Start the launcher; it waits until `job.json` names it, so that none is ever lost."""
         command = [
             *(sys.executable, "-m", "hbseg_jobs.launch", "--claimed", "--job", str(job)),
             *("--module", self._modules[task.step]),
@@ -325,7 +335,7 @@ class LocalBackend:
 
     @contextmanager
     def _locked(self, run: Run) -> Iterator[None]:
-        """Hold the run's lock, for the time of a submit."""
+        """Hold the run's lock during a submit."""
         folder = self._run(run)
         with _state_file(folder.with_name(f"{run.name}.lock")) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -353,7 +363,7 @@ def default_state() -> Path:
 
 
 _STARTED: list[subprocess.Popen[bytes]] = []
-"""Launchers that this process started: reaped here, and never waited for."""
+"""Launchers that this process started; they are reaped, but nothing waits for them."""
 
 
 def _reap() -> None:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -21,11 +21,14 @@ from numpy.typing import NDArray
 
 from hbseg.config.specs import EfficiencySpec
 from hbseg.documents import Block, Document
-from hbseg.ml.checkpoint import LoadedModel
 from hbseg.ml.engines.card import Engine, EngineCard, Images, Logits, Versions, check_card
-from hbseg.ml.engines.compile import eager_logits, scaled
 from hbseg.ml.engines.opening import num_threads
+from hbseg.ml.engines.reference import eager_logits, scaled
 from hbseg.runs.progress import Heartbeat
+
+if TYPE_CHECKING:
+    from hbseg.ml.checkpoint import LoadedModel  # it imports all encoders, which takes seconds
+
 
 EFFICIENCY = "efficiency.json"
 MIB = 2**20

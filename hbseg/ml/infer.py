@@ -2,8 +2,8 @@
 
 The pictures are cut, in path order, into parts of a few batches each. A part is written whole:
 first its CSV rows, then its record with their sha256. A later attempt takes over every part whose
-record fits, so a step that was killed goes on where it was and ends with the same bytes. Parts of
-another spec or other inputs are removed at the end.
+record fits, so a step that was killed resumes where it stopped and ends with the same bytes. Parts
+of another spec or other inputs are removed at the end.
 
 Several nodes share the parts out: node k of n makes every n-th part from the k-th on, and the one
 that finds all parts there merges them. Two that find them at the same moment write the same bytes.
@@ -25,7 +25,7 @@ from hbseg.ml.engines.card import Engine
 from hbseg.ml.predict import Prediction, Source, Unreadable, predict
 from hbseg.ml.sources import Truth, check_names, say
 from hbseg.runs.progress import Heartbeat
-from hbseg.runs.task import SHORT
+from hbseg.runs.steps import SHORT
 from hbseg.storage.markers import sha256_of, sha256_of_file
 from hbseg.storage.store import Store
 

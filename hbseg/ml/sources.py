@@ -7,13 +7,13 @@ from functools import partial
 
 from hbseg.data import annotation
 from hbseg.data.dataset import Dataset
-from hbseg.data.pictures import is_picture, read_gray
-from hbseg.data.raw import PICTURE_SUFFIXES
+from hbseg.data.pictures import read_gray
+from hbseg.data.raw import PICTURE_SUFFIXES, is_picture
 from hbseg.data.shards import Sample
 from hbseg.errors import InvalidInput, NotFoundError
 from hbseg.ml.predict import Picture, Source
 from hbseg.rle import Runs
-from hbseg.runs.task import SHORT
+from hbseg.runs.steps import SHORT
 from hbseg.storage.store import Store
 
 MAX_LINES = 20

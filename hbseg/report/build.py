@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import cv2
 import numpy as np
@@ -19,15 +19,16 @@ from hbseg.data.shards import Sample
 from hbseg.errors import ContractError, NotFoundError
 from hbseg.report import sources
 from hbseg.report.contents import Contents, Latency, ReportedHand, Stage, StepVersion
-from hbseg.report.html import render
 from hbseg.report.overlay import draw_overlay
-from hbseg.runs.task import SHORT
+from hbseg.report.page import render_page
+from hbseg.report.sections import report_view
+from hbseg.runs.steps import SHORT
 from hbseg.storage.markers import Marker, read_marker, sha256_of_file, verified
 from hbseg.storage.store import Store
 
-STAGES: Final = {"stage1": "stage 1", "stage2": "stage 2"}
+STAGES: Final[dict[str, Literal[1, 2]]] = {"stage1": 1, "stage2": 2}
 INPUTS: Final = ("dataset", *STAGES, "valid", "infer", "efficiency")
-"""Names of the inputs; a report is made of those that are given."""
+"""Names of the inputs; a report takes those that are given, and its page says what is missing."""
 
 METRICS, SPEC, DICE, EFFICIENCY = "metrics.jsonl", "spec.yaml", "dice.csv", "efficiency.json"
 SUBMISSION: Final = "submission.csv"
@@ -64,6 +65,11 @@ def build_report(
     return render(gather(run, inputs, data, work, pictures=pictures))
 
 
+def render(contents: Contents) -> bytes:
+    """Return a report, an HTML5 file in UTF-8; equal contents give equal bytes."""
+    return render_page("report.html.j2", report=report_view(contents))
+
+
 def gather(
     run: str, inputs: Mapping[str, Store], data: Store, work: Path, *, pictures: int
 ) -> Contents:
@@ -77,7 +83,9 @@ def gather(
     rows, text = _efficiency(measured)
     return Contents(
         run=run,
-        stages=tuple(_stage(title, folders.get(name)) for name, title in STAGES.items()),
+        stages=tuple(
+            _stage(number, folders[name]) for name, number in STAGES.items() if name in folders
+        ),
         validation=_validation(folders.get("valid")),
         hands=hands,
         num_test_images=num_images,
@@ -119,12 +127,11 @@ class _Folder:
         return {**self.marker.records, **self.marker.outputs}.get(key)
 
 
-def _stage(title: str, folder: _Folder | None) -> Stage:
-    if folder is None:
-        return Stage(title)
+def _stage(number: Literal[1, 2], folder: _Folder) -> Stage:
     spec = folder.read(SPEC) or b""
     epochs = sources.epochs(folder.read(METRICS) or b"")
-    return Stage(title, epochs, spec.decode("utf-8", "replace"))
+    init_from = sources.init_from(spec, source=f"{folder.store.url}/{SPEC}")
+    return Stage(number, epochs, spec.decode("utf-8", "replace"), init_from)
 
 
 def _validation(folder: _Folder | None) -> dict[tuple[str, str], float]:

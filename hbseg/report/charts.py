@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from markupsafe import Markup
 
 from hbseg.anatomy import BONES, COLOURS
 from hbseg.report.contents import Epoch, Stage
 from hbseg.report.legend import FULL_NAMES
-from hbseg.report.markup import Element, number, tag
+from hbseg.report.svg import Element, element, markup, number
 
 WIDTH: Final = 520
 WIDE: Final = 1060
@@ -45,7 +46,7 @@ class Axis:
         return self.start + share * (self.end - self.start)
 
 
-def curve(label: str, stages: Sequence[Stage], read: Reading, *, top: float | None) -> Element:
+def curve(label: str, stages: Sequence[Stage], read: Reading, *, top: float | None) -> Markup:
     """Return the curve of a figure by epoch, stage 2 after stage 1; `top` pins the upper end.
 
     Epochs without the figure leave a gap in the line. No stage may be without any.
@@ -56,13 +57,13 @@ def curve(label: str, stages: Sequence[Stage], read: Reading, *, top: float | No
     ticks = _ticks(low, max(values) if top is None else top, beyond=top is None)
     across = Axis(0.5, max(2.5, _last(lines) + 0.5), LEFT, WIDTH - RIGHT)
     up = Axis(ticks[0], ticks[-1] if top is None else top, HEIGHT - BOTTOM, TOP)
-    marks = [_stage_line(number, stages, lines, across, up) for number in range(len(stages))]
+    marks = [_stage_line(stage, lines[stage.name], across, up) for stage in stages]
     shown = f"{label} by epoch: " + "; ".join(_told(name, lines[name]) for name in lines)
     grid = [*_rules(ticks, up, WIDTH), *_epoch_ticks(across, _last(lines))]
     return _svg(shown, WIDTH, HEIGHT, *grid, *marks)
 
 
-def boxes(validation: Mapping[tuple[str, str], float]) -> Element:
+def boxes(validation: Mapping[tuple[str, str], float]) -> Markup:
     """Return the spread of Dice for each bone: line 5 to 95 %, box quartiles, dot median."""
     by_bone = {bone: [v for (_, b), v in validation.items() if b == bone] for bone in BONES}
     spreads = {
@@ -83,7 +84,7 @@ def boxes(validation: Mapping[tuple[str, str], float]) -> Element:
     return _svg(label, WIDE, HEIGHT + 30, *_rules(ticks, up, WIDE), *marks)
 
 
-def histogram(values: Sequence[float]) -> Element:
+def histogram(values: Sequence[float]) -> Markup:
     """Return how many of `values`, Dice between 0 and 1, at least one, lie in each bin."""
     ticks = _ticks(min(values), max(values), beyond=True)
     bins = max(8, min(24, round(2 * math.sqrt(len(values)))))
@@ -102,12 +103,6 @@ def histogram(values: Sequence[float]) -> Element:
         f"median {float(np.median(values)):.3f}, highest {max(values):.3f}"
     )
     return _svg(label, WIDTH, HEIGHT, *_rules(heights, up, WIDTH), *below, *bars)
-
-
-def swatch(bone: str) -> Element:
-    """Return a dot in a bone's colour."""
-    dot = tag("circle", cx=6.0, cy=6.0, r=5.5, fill=_rgb(bone))
-    return tag("svg", dot, class_="swatch", viewBox="0 0 12 12", aria_hidden="true")
 
 
 def _placed(stages: Sequence[Stage], read: Reading) -> dict[str, list[tuple[float, float]]]:
@@ -132,21 +127,16 @@ def _told(name: str, points: Sequence[tuple[float, float]]) -> str:
 
 
 def _stage_line(
-    index: int,
-    stages: Sequence[Stage],
-    lines: Mapping[str, Sequence[tuple[float, float]]],
-    across: Axis,
-    up: Axis,
+    stage: Stage, line: Sequence[tuple[float, float]], across: Axis, up: Axis
 ) -> Element:
-    name = stages[index].name
-    points = [(across(place), up(value)) for place, value in lines[name]]
+    points = [(across(place), up(value)) for place, value in line]
     path = " ".join(f"{number(x)},{number(y)}" for x, y in points)
     dots = [
-        tag("circle", tag("title", f"{name}: {value:.4f}"), cx=x, cy=y, r=2.6)
-        for (x, y), (_, value) in zip(points, lines[name], strict=True)
+        element("circle", element("title", text=f"{stage.name}: {value:.4f}"), cx=x, cy=y, r=2.6)
+        for (x, y), (_, value) in zip(points, line, strict=True)
         if len(points) <= _MAX_DOTS
     ]
-    return tag("g", tag("polyline", points=path), *dots, class_=f"line stage{index + 1}")
+    return element("g", element("polyline", points=path), *dots, class_=f"line {stage.style}")
 
 
 def _epoch_ticks(across: Axis, last: float) -> list[Element]:
@@ -160,8 +150,9 @@ def _rules(ticks: Sequence[float], up: Axis, width: float) -> list[Element]:
     rules = []
     for tick in ticks:
         y = up(tick)
-        rules.append(tag("line", class_="rule", x1=LEFT, x2=width - RIGHT, y1=y, y2=y))
-        rules.append(tag("text", _figure(tick), x=LEFT - 7, y=y + 4, text_anchor="end"))
+        rules.append(element("line", class_="rule", x1=LEFT, x2=width - RIGHT, y1=y, y2=y))
+        label = element("text", text=_figure(tick), x=LEFT - 7, y=y + 4, text_anchor="end")
+        rules.append(label)
     return rules
 
 
@@ -169,17 +160,17 @@ def _box(bone: str, spread: Sequence[float], x: float, up: Axis) -> Element:
     low, first, middle, third, high = (up(max(value, up.low)) for value in spread)
     told = f"{bone} ({FULL_NAMES[bone]}): median {spread[2]:.3f}, 5 % below {spread[0]:.3f}"
     floor = up.start
-    return tag(
+    return element(
         "g",
-        tag("title", told),
-        tag("line", class_="whisker", x1=x, x2=x, y1=low, y2=high),
-        tag(
+        element("title", text=told),
+        element("line", class_="whisker", x1=x, x2=x, y1=low, y2=high),
+        element(
             "rect", x=x - 7, width=14.0, y=third, height=max(first - third, 1.0), rx=2.0,
             fill=_rgb(bone), class_="box",
         ),
-        tag("circle", class_="median", cx=x, cy=middle, r=3.0),
-        tag(
-            "text", bone, text_anchor="end",
+        element("circle", class_="median", cx=x, cy=middle, r=3.0),
+        element(
+            "text", text=bone, text_anchor="end",
             transform=f"translate({number(x + 4)} {number(floor + 12)}) rotate(-60)",
         ),
     )  # fmt: skip
@@ -187,19 +178,20 @@ def _box(bone: str, spread: Sequence[float], x: float, up: Axis) -> Element:
 
 def _bar(count: int, low: float, high: float, across: Axis, up: Axis) -> Element:
     left, right, top = across(low), across(high), up(count)
-    told = tag("title", f"{count} hands from {low:.3f} to {high:.3f}")
+    told = element("title", text=f"{count} hands from {low:.3f} to {high:.3f}")
     wide = max(right - left - 1, 0.5)
     tall = up.start - top
-    return tag("rect", told, class_="bin", x=left + 0.5, width=wide, y=top, height=tall)
+    return element("rect", told, class_="bin", x=left + 0.5, width=wide, y=top, height=tall)
 
 
 def _tick_text(x: float, y: float, text: str) -> Element:
-    return tag("text", text, x=x, y=y, text_anchor="middle")
+    return element("text", text=text, x=x, y=y, text_anchor="middle")
 
 
-def _svg(label: str, width: float, height: float, *children: Element) -> Element:
+def _svg(label: str, width: float, height: float, *children: Element) -> Markup:
     box = f"0 0 {number(width)} {number(height)}"
-    return tag("svg", *children, class_="chart", viewBox=box, role="img", aria_label=label)
+    root = element("svg", *children, class_="chart", viewBox=box, role="img", aria_label=label)
+    return markup(root)
 
 
 def _ticks(low: float, high: float, *, beyond: bool = False) -> list[float]:

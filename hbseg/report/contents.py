@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,22 @@ class Epoch:
 class Stage:
     """A training stage."""
 
-    name: str
-    """`stage 1` or `stage 2`."""
+    number: Literal[1, 2]
     epochs: tuple[Epoch, ...] = ()
     spec: str = ""
     """YAML."""
+    init_from: str | None = None
+    """Checkpoint folder that it started from; None: encoder weights, or stage 1 of its run."""
+
+    @property
+    def name(self) -> str:
+        """What people call it: `stage 1` or `stage 2`."""
+        return f"stage {self.number}"
+
+    @property
+    def style(self) -> str:
+        """CSS class of its lines and bars."""
+        return f"stage{self.number}"
 
     @property
     def best(self) -> Epoch | None:
@@ -87,10 +99,12 @@ class Contents:
 
     run: str
     stages: tuple[Stage, ...] = ()
+    """Those that are part of the run."""
     validation: Mapping[tuple[str, str], float] = field(default_factory=dict)
     """Dice of the engine by image and bone, on the validation split."""
     hands: tuple[ReportedHand, ...] = ()
     num_test_images: int | None = None
+    """Images in the submission; None: the run has none."""
     latencies: tuple[Latency, ...] = ()
     efficiency_document: str = ""
     """The efficiency document as text."""

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from hbseg.anatomy import BONES
-from hbseg.errors import ContractError
+from hbseg.documents import load_yaml
+from hbseg.errors import ContractError, SpecError
 from hbseg.report.contents import Epoch, Latency
 
 DICE_HEADER: Final = ["image_name", "class", "dice"]
@@ -56,6 +57,20 @@ def validation(text: bytes, *, source: str) -> dict[tuple[str, str], float]:
         if value is not None and row[1] in BONES:
             found[row[0], row[1]] = value
     return found
+
+
+def init_from(spec: bytes, *, source: str) -> str | None:
+    """Return the checkpoint folder that the spec of a stage names; None: it names none.
+
+    Raises:
+        ContractError: the spec is not YAML.
+    """
+    try:
+        document = load_yaml(spec, source=source)
+    except SpecError as error:
+        raise ContractError(error.message, error.hint) from None
+    named = document.get("init_from") if isinstance(document, dict) else None
+    return named if isinstance(named, str) else None
 
 
 def latencies(document: Any) -> tuple[Latency, ...]:

@@ -21,7 +21,7 @@ from hbseg.documents import Document
 from hbseg.errors import HbsegError, NotFoundError, SpecError
 from hbseg.exit_codes import StepExit
 from hbseg.runs.run import Run
-from hbseg.runs.task import Step
+from hbseg.runs.steps import Step
 from hbseg.storage.documents import update
 from hbseg.system.clock import now
 
@@ -75,22 +75,6 @@ class AttemptPart(Document):
     host: str
     started: str
     """ISO 8601, UTC."""
-
-
-def step_of(task_name: str) -> Step:
-    """Return the step of a task by its name: the folder in the run says it."""
-    first = task_name.partition("-")[0]
-    named = {"engine": Step.COMPILE, "valid": Step.INFER, "images": Step.INFER}
-    return named[first] if first in named else Step(first)
-
-
-def is_step(task_name: str) -> bool:
-    """Return whether a task is one of a step; the pipeline's runner, say, is not."""
-    try:
-        step_of(task_name)
-    except ValueError:
-        return False
-    return True
 
 
 def claim_attempt(

@@ -1,8 +1,8 @@
-"""A backend runs tasks. The pipeline and the verbs know only this protocol."""
+"""The protocol of a backend, which runs tasks; the pipeline and the verbs use nothing else."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,11 +10,17 @@ from typing import Any, Protocol
 
 from hbseg.config.placement import Placement
 from hbseg.runs.run import Run
+from hbseg.runs.states import TaskState
+from hbseg.runs.step_call import StepCall
 from hbseg.runs.task import Task
 
 
 class Phase(StrEnum):
-    """State of a task as its backend sees it."""
+    """State of a task's latest execution, as its backend alone sees it.
+
+    A backend does not read storage to find out what was achieved, so it has no word for `done` or
+    `stale`. These are the words of `state` in `Submitted` documents.
+    """
 
     ABSENT = "absent"
     """The backend knows nothing of the task."""
@@ -24,8 +30,27 @@ class Phase(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
 
+    @property
+    def task_state(self) -> TaskState:
+        """The state of the task where storage adds nothing.
+
+        `absent` is `waiting`, and so is `succeeded`: a task without a marker in storage is not
+        done, whatever its execution said.
+        """
+        return _TASK_STATES[self]
+
+
+_TASK_STATES: Mapping[Phase, TaskState] = {
+    Phase.ABSENT: TaskState.WAITING,
+    Phase.PENDING: TaskState.PENDING,
+    Phase.RUNNING: TaskState.RUNNING,
+    Phase.SUCCEEDED: TaskState.WAITING,
+    Phase.FAILED: TaskState.FAILED,
+    Phase.CANCELLED: TaskState.CANCELLED,
+}
 
 ENDED = (Phase.SUCCEEDED, Phase.FAILED, Phase.CANCELLED)
+ACTIVE = (Phase.PENDING, Phase.RUNNING)
 
 
 @dataclass(frozen=True)
@@ -46,9 +71,9 @@ class RunEvent:
     """Something that happened to a run."""
 
     time: str
-    """When it happened last: ISO 8601, UTC, seconds."""
+    """Last time it happened: ISO 8601, UTC, to a second."""
     about: str
-    """What it happened to: a task, or an object of the cluster, e.g. `Pod/main-stage1-worker-0`."""
+    """A task, or an object of the cluster, e.g. `Pod/main-stage1-worker-0`."""
     kind: str
     """`Normal` or `Warning`."""
     reason: str
@@ -56,11 +81,11 @@ class RunEvent:
     message: str
     """One line."""
     count: int = 1
-    """How often."""
+    """Number of times it happened."""
 
 
 class Backend(Protocol):
-    """Runs tasks of one kind of place: processes here, or jobs of a cluster."""
+    """Runs tasks in one kind of place: as processes of this machine, or as jobs of a cluster."""
 
     name: str
 
@@ -68,20 +93,33 @@ class Backend(Protocol):
     def namespace(self) -> str:
         """Where its tasks run: a namespace of the cluster, or `local`."""
 
+    def dry_run(self, call: StepCall, placement: Placement) -> list[dict[str, Any]]:
+        """Return the objects of a step as the server would create them; nothing is created.
+
+        Raises UsageError where there is no server, InvalidInput where the server refuses one.
+        """
+
     def submit(self, run: Run, task: Task, placement: Placement, *, data: str) -> JobState:
         """Start the task unless it already runs, and return its state.
 
         `data` is the URL of the datasets. A task that failed or was cancelled starts as a new
-        attempt and goes on from what the last one left in storage. An old marker is deleted, but
-        only when nothing refuses the start any more. Raises ConflictError where the task runs with
-        another spec.
+        attempt and resumes from what the last one left in storage. An old marker is deleted, but
+        only when nothing can refuse the start any more. Raises ConflictError where the task runs
+        with another spec.
         """
 
     def state(self, run: Run, task_name: str) -> JobState:
         """Return the state of a task."""
 
+    def snapshot(self, runs: Sequence[Run]) -> Mapping[str, Mapping[str, JobState]]:
+        """Return the state of every task that the backend knows, by run name and task name.
+
+        The backend is asked once for all runs, not once a task; each run has an entry. An attempt
+        that only storage knows is looked up for running tasks; for ended ones it may be 0.
+        """
+
     def wait(self, run: Run, task_name: str, timeout: float | None = None) -> JobState:
-        """Return the state when the task has ended, or after `timeout` seconds as it is then."""
+        """Return the state when the task has ended, or its state after `timeout` seconds."""
 
     def changes(self, run: Run, task_name: str, timeout: float | None = None) -> Iterator[JobState]:
         """Yield the state now and at each change, until the task has ended or `timeout` seconds."""
@@ -92,7 +130,7 @@ class Backend(Protocol):
         """Yield log lines of all ranks, or of one, without their line ends."""
 
     def cancel(self, run: Run, task_name: str) -> bool:
-        """Ask a running task to stop and wait until it has; return whether it was running."""
+        """Stop a task and wait until it has stopped; return whether it was running."""
 
     def spec_of(self, run: Run, task_name: str) -> Mapping[str, Any] | None:
         """Return the spec that a task was last started with, as a mapping; none if not known."""

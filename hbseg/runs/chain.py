@@ -1,46 +1,65 @@
 """The tasks of a run, in the order in which they depend on each other.
 
-    stage1 -> stage2 -> compile (batch of infer), compile (batch of efficiency)
-           -> infer, valid -> efficiency -> report
-
-A task is known once its inputs are done, since its folder may carry a hash of them. The same
-functions serve the single verbs, the pipeline on this machine and a runner in a cluster.
+A task is known once its inputs are done, since its folder may carry a digest of them. The same
+functions serve the single verbs, the pipeline on this machine and a runner in a cluster. What a
+step reads and writes is in the table (`hbseg.runs.steps`).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
-from hbseg.config.specs import (
-    CompileSpec,
-    EfficiencySpec,
-    InferSpec,
-    PrepareSpec,
-    ReportSpec,
-    TrainSpec,
-)
+from hbseg.config.specs import CompileSpec, Spec, TrainSpec
+from hbseg.data.versions import version_folder
 from hbseg.documents import canonical_digest
 from hbseg.errors import ConflictError, NotFoundError
 from hbseg.runs.run import Run
-from hbseg.runs.task import SHORT, TRAINING, Input, Step, Task
+from hbseg.runs.steps import (
+    IDENTITY,
+    PICTURES,
+    SHORT,
+    TRAINING,
+    Folder,
+    Step,
+    StepInput,
+    TaskName,
+    folder_named,
+    maker_of,
+)
+from hbseg.runs.task import Input, Task
 from hbseg.storage.markers import MARKER, read_marker, sha256_of
-from hbseg.storage.store import Store, open_store
+from hbseg.storage.opening import open_store
+from hbseg.storage.store import Store
+
+Kind = TypeVar("Kind", bound=Spec)
 
 
 @dataclass(frozen=True)
 class ChainSpecs:
-    """The specs of a whole run."""
+    """The specs of a whole run, by step.
 
-    stage1: TrainSpec
-    stage2: TrainSpec
-    compile: CompileSpec
-    """Its batch size is replaced by those of `infer` and `efficiency`."""
-    infer: InferSpec
-    efficiency: EfficiencySpec
-    report: ReportSpec
+    Where later steps need an engine of their own batch size, those sizes replace the one of the
+    spec `compile`.
+    """
+
+    by_step: Mapping[str, Spec]
+
+    def get(self, step: Step, kind: type[Kind]) -> Kind:
+        """Return a step's spec. Raises TypeError where it is of another kind."""
+        spec = self.by_step[step]
+        if not isinstance(spec, kind):
+            raise TypeError(
+                f"the spec of {step} is a {type(spec).__name__}, expected a {kind.__name__}"
+            )
+        return spec
+
+    def replaced(self, specs: Mapping[str, Spec]) -> ChainSpecs:
+        """Return the specs with those of some steps replaced."""
+        return ChainSpecs({**self.by_step, **specs})
 
     def pinned(self, data: Store) -> ChainSpecs:
         """Return the specs with the dataset's current version where none is given.
@@ -48,12 +67,44 @@ class ChainSpecs:
         Raises:
             NotFoundError: there is no dataset.
         """
-        return replace(self, stage1=pinned(self.stage1, data), stage2=pinned(self.stage2, data))
+        return ChainSpecs({step: pinned(spec, data) for step, spec in self.by_step.items()})
+
+    def of_step(self, step: Step) -> Iterator[tuple[Folder, Spec]]:
+        """Yield the specs with which the chain runs a step, and the folder that each makes."""
+        for folder in (folder for folder in step.row.folders if folder.in_chain):
+            spec = self.by_step[step].model_copy(update=dict(folder.when))
+            yield from ((folder, variant) for variant in self._variants(folder, spec))
+
+    def _variants(self, folder: Folder, spec: Spec) -> list[Spec]:
+        """Return a spec as each of the steps that read the folder needs it, without repetition."""
+        wanted = [
+            {name: getattr(self.by_step[step], name) for name in item.match}
+            for step in chain_steps()
+            for item in step.row.inputs
+            if item.folder == folder.name
+        ]
+        found: list[Spec] = []
+        for values in wanted or [{}]:
+            variant = spec.model_copy(update=values)
+            if variant not in found:
+                found.append(variant)
+        return found
 
 
-def pinned(spec: TrainSpec, data: Store) -> TrainSpec:
-    """Return a training's spec with the dataset's current version where none is given."""
-    if spec.dataset.version is not None:
+def chain_steps() -> list[Step]:
+    """Return the steps of a run's chain, in order."""
+    return [step for step in Step if step.row.in_chain]
+
+
+def pinned(spec: Kind, data: Store) -> Kind:
+    """Return a training's spec with the dataset's current version where none is given.
+
+    Other specs stay as they are.
+
+    Raises:
+        NotFoundError: there is no dataset.
+    """
+    if not isinstance(spec, TrainSpec) or spec.dataset.version is not None:
         return spec
     from hbseg.data.dataset import open_version
 
@@ -61,79 +112,79 @@ def pinned(spec: TrainSpec, data: Store) -> TrainSpec:
     return spec.model_copy(update={"dataset": block})
 
 
-def prepare_task(run: Run, spec: PrepareSpec, raw: Store, *, skip_bad: bool = False) -> Task:
-    """Return the making of a dataset version from a raw set in storage.
+@dataclass(frozen=True)
+class Chosen:
+    """A folder of the run that serves as an input."""
 
-    It has no inputs with markers, so it repeats: the version is addressed by its content, and one
-    that is there is left as it is.
-    """
-    extra = ("--raw", raw.url, *(("--skip-bad",) if skip_bad else ()))
-    folder = run.folder.folder(Step.PREPARE)
-    return Task(Step.PREPARE, spec, folder, Step.PREPARE, extra=extra, repeats=True)
+    prefix: str
+    engine: str | None = None
+    """Kind of the engine in it, if it is one."""
 
 
-def stage_task(run: Run, data: Store, spec: TrainSpec) -> Task:
-    """Return a training stage; its spec names the dataset's version.
-
-    Raises:
-        ConflictError: stage 2 has neither a stage 1 in its run nor `init_from`.
-    """
-    step = TRAINING[spec.stage - 1]
-    inputs = [_dataset(data, spec)]
-    if spec.stage == 2:
-        inputs.append(Input("checkpoint", _first_weights(run, spec)))
-    return Task(step, spec, run.folder.folder(step), step, tuple(inputs))
-
-
-def _dataset(data: Store, spec: TrainSpec) -> Input:
-    return Input("dataset", data.folder(f"versions/{spec.dataset.version}"))
-
-
-def _first_weights(run: Run, spec: TrainSpec) -> Store:
-    if spec.init_from is not None:
-        folder = open_store(spec.init_from)
-        missing, hint = f"no finished checkpoint in {folder.url}", "correct --ckpt URL"
-    else:
-        folder = run.folder.folder(Step.STAGE1)
-        missing = f"run {run.name} has no finished stage 1 to start stage 2 from"
-        hint = f"run: hbseg submit-train --stage 1 --run {run.name}, or give --ckpt URL"
-    if not folder.exists(MARKER):
-        raise ConflictError(missing, hint)
-    return folder
-
-
-def compile_task(run: Run, data: Store, spec: CompileSpec) -> Task:
-    """Return the making of an engine from stage 2, in a folder named by all that decides it.
-
-    Raises:
-        ConflictError: stage 2 is not done.
-    """
-    inputs = (Input("checkpoint", _done(run, Step.STAGE2)), dataset_of(run, data))
-    unnamed = Task(Step.COMPILE, spec, run.folder, "engine", inputs)
-    prefix = f"engine/{unnamed.identity()[:SHORT]}"
-    return replace(unnamed, folder=run.folder.folder(prefix), prefix=prefix)
-
-
-def infer_task(
-    run: Run, data: Store, spec: InferSpec, engine: Task, *, prefix: str | None = None
+def make_task(
+    run: Run,
+    data: Store,
+    step: Step,
+    spec: Spec,
+    *,
+    chosen: Mapping[str, Chosen] | None = None,
+    raw: Store | None = None,
+    skip_bad: bool = False,
 ) -> Task:
-    """Return the making of masks with an engine; `prefix` is needed for the mode `images`."""
-    prefix = prefix or {"submission": "infer", "valid": "valid"}[spec.mode]
-    inputs = (dataset_of(run, data), Input("engine", engine.folder))
-    return Task(Step.INFER, spec, run.folder.folder(prefix), prefix, inputs)
+    """Return the task of a step: its inputs as they are now, and the folder that it makes.
+
+    Args:
+        run: the run.
+        data: folder of the datasets.
+        step: the step.
+        spec: its spec; that of a training names the dataset's version (see `pinned`).
+        chosen: by input, the folder that serves; the other inputs are looked up in the run.
+        raw: raw set, for the step prepare.
+        skip_bad: whether the step prepare leaves pictures with errors out.
+
+    Raises:
+        ConflictError: an input is not finished; the hint is the command that makes it.
+        NotFoundError: the spec names pictures, and there are none.
+    """
+    lookup = _InputLookup(run, data, spec, chosen or {})
+    found = [(item.name, folder) for item in step.row.inputs if (folder := lookup.find(item))]
+    task = Task(
+        step=step,
+        spec=spec,
+        folder=run.folder,
+        prefix="",
+        inputs=tuple(Input(name, folder) for name, folder in found),
+        raw=None if raw is None else raw.url,
+        skip_bad=skip_bad,
+        engine=spec.engine if isinstance(spec, CompileSpec) else lookup.engine,
+    )
+    prefix = _prefix(step.folder_for(spec), task)
+    return replace(task, folder=run.folder.folder(prefix), prefix=prefix)
 
 
-def images_prefix(images: Store) -> str:
-    """Return the folder in a run for the masks of a folder of pictures.
+def _prefix(folder: Folder, task: Task) -> str:
+    """Return the path of the folder that a task makes."""
+    if folder.key is None:
+        return folder.name
+    if folder.key == IDENTITY:
+        return f"{folder.name}/{task.identity()[:SHORT]}"
+    if folder.key == PICTURES:
+        images: str = getattr(task.spec, "images")  # noqa: B009 - of whichever spec has pictures
+        return f"{folder.name}/{pictures_key(open_store(images))}"
+    source = next(item.folder for item in task.inputs if item.name == folder.key)
+    return f"{folder.name}/{source.url.rpartition('/')[2]}"
 
-    It is named by the pictures' names and contents: other pictures are another result. Files that
-    are no pictures by their names are not read.
+
+def pictures_key(pictures: Store) -> str:
+    """Return a digest of the pictures in a folder: of their names and contents.
+
+    Files that are no pictures by their names are not read.
 
     Raises:
         NotFoundError: there is no picture in the folder, or no folder.
     """
-    content = [(key, sha256_of(images.get(key))) for key in picture_keys(images)]
-    return f"images/{canonical_digest(content)[:SHORT]}"
+    content = [(key, sha256_of(pictures.get(key))) for key in picture_keys(pictures)]
+    return canonical_digest(content)[:SHORT]
 
 
 def picture_keys(images: Store) -> list[str]:
@@ -142,7 +193,7 @@ def picture_keys(images: Store) -> list[str]:
     Raises:
         NotFoundError: there is no picture in the folder, or no folder.
     """
-    from hbseg.data.pictures import is_picture
+    from hbseg.data.raw import is_picture
 
     keys = [entry.key for entry in images.list() if is_picture(entry.key)]
     if not keys:
@@ -150,87 +201,132 @@ def picture_keys(images: Store) -> list[str]:
     return keys
 
 
-def find_engine(run: Run, batch_size: int) -> Task:
-    """Return the making of the run's latest engine of a batch size, made from its stage 2.
+class _InputLookup:
+    """Finds the folders that serve as the inputs of one task."""
+
+    def __init__(self, run: Run, data: Store, spec: Spec, chosen: Mapping[str, Chosen]) -> None:
+        self._run, self._data, self._spec, self._chosen = run, data, spec, chosen
+        self.engine: str | None = None
+        """Kind of the engine among the inputs that were found."""
+
+    def find(self, item: StepInput) -> Store | None:
+        """Return an input's folder; none where it is optional and not finished."""
+        if item.folder is None:
+            return self._dataset()
+        if item.named_by and (url := getattr(self._spec, item.named_by)):
+            return _finished(open_store(url))
+        try:
+            return self._of_run(item, item.folder)
+        except ConflictError:
+            if item.optional:
+                return None
+            raise
+
+    def _dataset(self) -> Store:
+        version = self._spec.dataset.version if isinstance(self._spec, TrainSpec) else None
+        return version_folder(self._data, version or dataset_version(self._run))
+
+    def _of_run(self, item: StepInput, name: str) -> Store:
+        found = self._chosen.get(item.name) or self._latest(item, name)
+        folder = self._run.folder.folder(found.prefix)
+        if not folder.exists(MARKER):
+            hint = maker_of(name).start_hint(self._run.name)
+            raise ConflictError(
+                f"run {self._run.name} has no finished {name}",
+                f"{hint}, or give --ckpt URL" if item.named_by else hint,
+            )
+        self.engine = found.engine or self.engine
+        return folder
+
+    def _latest(self, item: StepInput, name: str) -> Chosen:
+        if item.match:
+            wanted = {field: getattr(self._spec, field) for field in item.match}
+            return find_engine(self._run, **wanted)
+        return Chosen(latest_finished(self._run, name) or name)
+
+
+def _finished(folder: Store) -> Store:
+    if not folder.exists(MARKER):
+        raise ConflictError(f"no finished checkpoint in {folder.url}", "correct --ckpt URL")
+    return folder
+
+
+def latest_finished(run: Run, name: str) -> str | None:
+    """Return the path of the run's folder `name`, or of the latest finished one below it.
+
+    None where none below it is finished.
+    """
+    if folder_named(name).key is None:
+        return name
+    found = []
+    for key in run.folder.list_folders(name):
+        with suppress(NotFoundError):
+            found.append((read_marker(run.folder.folder(f"{name}/{key}")).finished, key))
+    return f"{name}/{max(found)[1]}" if found else None
+
+
+_ENGINE_FLAGS = {
+    "batch_size": ("--batch-size-eval", "batch size"),
+    "backend": ("--engine", "kind"),
+    "device": ("--tensorrt-device", "device"),
+}
+"""What an engine is chosen by, as `engine.json` has it: the flag of submit-compile, and words."""
+
+
+def find_engine(
+    run: Run, batch_size: int, *, kind: str | None = None, device: str | None = None
+) -> Chosen:
+    """Return the run's latest engine of a batch size that was made from its stage 2.
+
+    Args:
+        run: the run.
+        batch_size: images of one call.
+        kind: `onnx` or `tensorrt`; none: any.
+        device: GPU model that it is for, or `cpu`; none: any.
 
     Raises:
-        ConflictError: there is none.
+        ConflictError: there is none; the hint is the command that makes it.
     """
-    checkpoint = read_marker(_done(run, Step.STAGE2)).digest
-    fitting, others = [], set()
+    wanted = {"backend": kind, "device": device, "batch_size": batch_size}
+    wanted = {name: value for name, value in wanted.items() if value is not None}
+    fitting = list(_engines(run))
+    flags: list[str] = []
+    for name, value in wanted.items():
+        flag, words = _ENGINE_FLAGS[name]
+        flags += [flag, str(value)]
+        others = sorted({card.get(name) for _, _, card in fitting}, key=str)
+        fitting = [found for found in fitting if found[2].get(name) == value]
+        if others and not fitting:
+            found = ", ".join(str(other) for other in others)
+            raise ConflictError(
+                f"engine was compiled for {words} {found}, asked for {value}",
+                f"{Step.COMPILE.start_hint(run.name)} {' '.join(flags)}",
+            )
+    if not fitting:
+        raise ConflictError(
+            f"run {run.name} has no engine of its stage 2",
+            f"{Step.COMPILE.start_hint(run.name)} {' '.join(flags)}",
+        )
+    _, key, card = max(fitting, key=lambda found: found[:2])
+    return Chosen(f"engine/{key}", card.get("backend"))
+
+
+def _engines(run: Run) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Yield end, key and card of each finished engine of the run's stage 2 as it is now."""
+    stage = run.folder.folder(Step.STAGE2)
+    if not stage.exists(MARKER):
+        raise ConflictError(
+            f"run {run.name} has no finished stage2", Step.STAGE2.start_hint(run.name)
+        )
+    checkpoint = read_marker(stage).digest
     for key in run.folder.list_folders("engine"):
         folder = run.folder.folder(f"engine/{key}")
         try:
-            marker = read_marker(folder)
-            card = json.loads(folder.get("engine.json"))
-            batch = int(card["batch_size"])
-        except (NotFoundError, ValueError, KeyError, TypeError):
+            marker, card = read_marker(folder), json.loads(folder.get("engine.json"))
+        except (NotFoundError, ValueError):
             continue
-        if marker.inputs.get("checkpoint") != checkpoint:
-            continue
-        if batch == batch_size:
-            fitting.append((marker.finished, key))
-        others.add(batch)
-    if fitting:
-        prefix = f"engine/{max(fitting)[1]}"
-        spec = CompileSpec(batch_size=batch_size)
-        return Task(Step.COMPILE, spec, run.folder.folder(prefix), prefix)
-    wanted = f"run: hbseg submit-compile {run.name} --batch-size-eval {batch_size}"
-    if others:
-        found = ", ".join(str(batch) for batch in sorted(others))
-        raise ConflictError(
-            f"engine was compiled for batch size {found}, asked for {batch_size}", wanted
-        )
-    raise ConflictError(f"run {run.name} has no engine of its stage 2", wanted)
-
-
-def find_efficiency(run: Run) -> Task:
-    """Return the latest finished measurement of the run.
-
-    Raises:
-        ConflictError: there is none.
-    """
-    found = []
-    for key in run.folder.list_folders("efficiency"):
-        with suppress(NotFoundError):
-            marker = read_marker(run.folder.folder(f"efficiency/{key}"))
-            found.append((marker.finished, key))
-    if not found:
-        raise ConflictError(
-            f"run {run.name} has no measured efficiency", f"run: hbseg submit-efficiency {run.name}"
-        )
-    prefix = f"efficiency/{max(found)[1]}"
-    return Task(Step.EFFICIENCY, EfficiencySpec(), run.folder.folder(prefix), prefix)
-
-
-def efficiency_task(run: Run, data: Store, spec: EfficiencySpec, engine: Task) -> Task:
-    """Return the measurement of an engine."""
-    prefix = f"efficiency/{engine.prefix.rpartition('/')[2]}"
-    inputs = (
-        Input("engine", engine.folder),
-        Input("checkpoint", _done(run, Step.STAGE2)),
-        dataset_of(run, data),
-    )
-    return Task(Step.EFFICIENCY, spec, run.folder.folder(prefix), prefix, inputs)
-
-
-def report_task(run: Run, data: Store, spec: ReportSpec, efficiency: Task) -> Task:
-    """Return the report on all that the run achieved."""
-    inputs = (
-        dataset_of(run, data),
-        *(Input(name, run.folder.folder(name)) for name in ("stage1", "stage2", "valid", "infer")),
-        Input("efficiency", efficiency.folder),
-    )
-    return Task(Step.REPORT, spec, run.folder.folder("report"), "report", inputs)
-
-
-def dataset_of(run: Run, data: Store) -> Input:
-    """Return the dataset version that the run was trained on, as its latest stage says.
-
-    Raises:
-        ConflictError: no stage is done.
-    """
-    return Input("dataset", data.folder(f"versions/{dataset_version(run)}"))
+        if marker.inputs.get("checkpoint") == checkpoint and isinstance(card, dict):
+            yield marker.finished, key, card
 
 
 def dataset_version(run: Run) -> str:
@@ -247,19 +343,8 @@ def dataset_version(run: Run) -> str:
             if version is not None:
                 return version
     raise ConflictError(
-        f"run {run.name} has no finished training stage",
-        f"run: hbseg submit-train --stage 1 --run {run.name}",
+        f"run {run.name} has no finished training stage", TRAINING[0].start_hint(run.name)
     )
-
-
-def _done(run: Run, step: Step) -> Store:
-    folder = run.folder.folder(step)
-    if not folder.exists(MARKER):
-        raise ConflictError(
-            f"run {run.name} has no finished {step}",
-            f"run: hbseg submit-train --stage {step[-1]} --run {run.name}",
-        )
-    return folder
 
 
 def chain(run: Run, data: Store, specs: ChainSpecs) -> Iterator[Task]:
@@ -270,21 +355,23 @@ def chain(run: Run, data: Store, specs: ChainSpecs) -> Iterator[Task]:
     Raises:
         ConflictError: it was asked for before.
     """
-    yield stage_task(run, data, specs.stage1)
-    yield stage_task(run, data, specs.stage2)
-    batched, single = (
-        compile_task(run, data, specs.compile.model_copy(update={"batch_size": batch_size}))
-        for batch_size in (specs.infer.batch_size, specs.efficiency.batch_size)
-    )
-    yield batched
-    if single.prefix != batched.prefix:
-        yield single
-    yield infer_task(run, data, specs.infer, batched)
-    valid = specs.infer.model_copy(update={"mode": "valid", "images": None})
-    yield infer_task(run, data, valid, batched)
-    measured = efficiency_task(run, data, specs.efficiency, single)
-    yield measured
-    yield report_task(run, data, specs.report, measured)
+    made: list[Task] = []
+    for step in chain_steps():
+        for _, spec in specs.of_step(step):
+            task = make_task(run, data, step, spec, chosen=_among(made, step, spec))
+            made.append(task)
+            yield task
+
+
+def _among(made: list[Task], step: Step, spec: Spec) -> dict[str, Chosen]:
+    """Return which of the chain's earlier tasks serve as inputs of a step, by input."""
+    return {
+        item.name: Chosen(task.prefix, task.engine)
+        for item in step.row.inputs
+        for task in made
+        if TaskName(task.prefix).folder == item.folder
+        and all(getattr(task.spec, name) == getattr(spec, name) for name in item.match)
+    }
 
 
 def reached(run: Run, data: Store, specs: ChainSpecs) -> Iterator[tuple[Task, bool]]:

@@ -9,8 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from hbseg.errors import NotFoundError
-from hbseg.runs.attempts import latest_attempt, log_folder, step_of
+from hbseg.runs.attempts import latest_attempt, log_folder
 from hbseg.runs.run import Run
+from hbseg.runs.steps import step_of
 from hbseg.storage.store import Store
 
 

@@ -23,7 +23,7 @@ from typing import Literal
 from hbseg.documents import Document
 from hbseg.errors import HbsegError, NotFoundError, SpecError
 from hbseg.runs.run import Run
-from hbseg.runs.task import Step
+from hbseg.runs.steps import Step
 from hbseg.storage.files import write_atomically
 from hbseg.system.clock import document_time, parse
 

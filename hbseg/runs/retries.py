@@ -25,7 +25,7 @@ from hbseg.runs.attempts import (
     record_result,
 )
 from hbseg.runs.run import Run
-from hbseg.runs.task import Step
+from hbseg.runs.steps import Step
 from hbseg.storage.documents import update
 from hbseg.system.clock import now
 

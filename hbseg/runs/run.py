@@ -10,6 +10,7 @@ from typing import Literal
 
 from hbseg.documents import Document
 from hbseg.errors import BucketMissing, ConflictError, InvalidInput, NotFoundError
+from hbseg.runs.states import TaskState
 from hbseg.storage.documents import update
 from hbseg.storage.store import Store
 from hbseg.system.clock import now
@@ -18,7 +19,7 @@ CLAIM = "run.json"
 MAX_NAME = 40
 """Characters of a run's name: pods and services add to it, and end at 63."""
 
-AT_WORK = ("pending", "running")
+AT_WORK = (TaskState.PENDING, TaskState.RUNNING)
 """States of a step, in a summary, in which a backend may be at work on it."""
 SUMMARY_TRIES = 5
 """Tries to write a summary: it is for listings alone, so no step waits for it for long."""
@@ -40,7 +41,8 @@ class RunClaim(Document):
     created: str
     """ISO 8601, UTC."""
     steps: dict[str, str] = {}
-    """Last known state of each step, for listings."""
+    """Folder of each task: its last known `TaskState`, for listings; other versions may have other
+    words."""
     dice: float | None = None
     """Validation Dice of the latest finished stage."""
 

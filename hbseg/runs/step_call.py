@@ -7,18 +7,8 @@ from dataclasses import dataclass, field
 
 from hbseg.config.specs import Spec
 from hbseg.runs.run import Run
-from hbseg.runs.task import Step, Task
-
-MODULES: Mapping[Step, str] = {
-    Step.PREPARE: "hbseg_jobs.prepare",
-    Step.STAGE1: "hbseg_jobs.train",
-    Step.STAGE2: "hbseg_jobs.train",
-    Step.COMPILE: "hbseg_jobs.compile",
-    Step.INFER: "hbseg_jobs.infer",
-    Step.EFFICIENCY: "hbseg_jobs.efficiency",
-    Step.REPORT: "hbseg_jobs.report",
-}
-"""Entry point of each step."""
+from hbseg.runs.steps import Step, TaskName
+from hbseg.runs.task import Task
 
 
 @dataclass(frozen=True)
@@ -37,8 +27,12 @@ class StepCall:
     """URL of the datasets."""
     inputs: Mapping[str, str] = field(default_factory=dict)
     """Name of each input: URL of its folder."""
-    extra: tuple[str, ...] = ()
-    """Further arguments of the step's own."""
+    raw: str | None = None
+    """URL of the raw set, for the step prepare."""
+    skip_bad: bool = False
+    """Whether the step prepare leaves pictures with errors out."""
+    engine: str | None = None
+    """Kind of the engine that the step makes or runs, where it is known; its pods need it."""
 
     @classmethod
     def of(cls, run: Run, task: Task, *, data: str) -> StepCall:
@@ -51,13 +45,21 @@ class StepCall:
             runs=runs_url(run),
             data=data,
             inputs={item.name: item.folder.url for item in task.inputs},
-            extra=task.extra,
+            raw=task.raw,
+            skip_bad=task.skip_bad,
+            engine=task.engine,
         )
 
     @property
     def task_name(self) -> str:
         """A name for files, processes and objects: the prefix with `-` for `/`."""
-        return self.prefix.replace("/", "-")
+        return str(TaskName(self.prefix))
+
+    def folders(self) -> list[str]:
+        """Return the URLs of all folders that the step reads or writes."""
+        images: str | None = getattr(self.spec, "images", None)
+        named = (self.runs, self.data, *self.inputs.values(), self.raw, images)
+        return [url for url in named if url is not None]
 
     def arguments(self, *, spec_file: str, work: str) -> list[str]:
         """Return the arguments of the entry point, without `--attempt`, which the launcher adds."""
@@ -66,7 +68,8 @@ class StepCall:
             *("--run-name", self.run, "--runs", self.runs, "--data", self.data),
             *("--prefix", self.prefix, "--work", work),
             *(f"--input={name}={url}" for name, url in self.inputs.items()),
-            *self.extra,
+            *(() if self.raw is None else ("--raw", self.raw)),
+            *(("--skip-bad",) if self.skip_bad else ()),
         ]
 
 

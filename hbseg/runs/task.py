@@ -1,33 +1,14 @@
-"""The steps, and a task: one step of one run with its spec, its place and its inputs."""
+"""A task: one step of one run with its spec, its place and its inputs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 from hbseg.config.specs import Spec
 from hbseg.documents import canonical_digest
+from hbseg.runs.steps import Step, TaskName
 from hbseg.storage.markers import Marker, read_marker
 from hbseg.storage.store import Store
-
-SHORT = 12
-"""Hexadecimal digits of a digest that make a name."""
-
-
-class Step(StrEnum):
-    """The names of the steps everywhere: labels, flags, prefixes in storage."""
-
-    PREPARE = "prepare"
-    STAGE1 = "stage1"
-    STAGE2 = "stage2"
-    COMPILE = "compile"
-    INFER = "infer"
-    EFFICIENCY = "efficiency"
-    REPORT = "report"
-
-
-TRAINING = (Step.STAGE1, Step.STAGE2)
-"""Steps that torchrun starts, one process per GPU."""
 
 
 @dataclass(frozen=True)
@@ -58,16 +39,17 @@ class Task:
     prefix: str
     """The folder's path in the run, e.g. `stage1` or `engine/0a1b2c3d4e5f`."""
     inputs: tuple[Input, ...] = field(default=())
-    extra: tuple[str, ...] = ()
-    """Arguments of the step's own that do not change its result."""
-    repeats: bool = False
-    """Whether it is started each time it is asked for, since its marker does not know all that it
-    reads; a step that repeats finds out for itself what is left to do."""
+    raw: str | None = None
+    """URL of the raw set, for the step prepare."""
+    skip_bad: bool = False
+    """Whether the step prepare leaves pictures with errors out."""
+    engine: str | None = None
+    """Kind of the engine that the step makes or runs, if any."""
 
     @property
     def name(self) -> str:
-        """A name for files and processes: the prefix with `-` for `/`."""
-        return self.prefix.replace("/", "-")
+        """A name for files, processes and labels: the prefix with `-` for `/`."""
+        return str(TaskName(self.prefix))
 
     def input_digests(self) -> dict[str, str]:
         """Return each input's digest as it is now. Raises NotFoundError where one is missing."""
@@ -77,7 +59,7 @@ class Task:
         """Return the digest of all that decides the result: spec and inputs as they are now.
 
         What a step leaves behind on the way (checkpoints, parts) carries it, so that a later
-        attempt goes on only with what belongs to the same result.
+        attempt resumes only from what belongs to the same result.
         """
         return identity(self.spec.digest(), self.input_digests())
 

@@ -6,7 +6,6 @@ A store is the folder behind a URL (`s3://bucket/prefix` or a path); keys are re
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,30 +82,6 @@ class Store(Protocol):
 
     def folder(self, path: str) -> Store:
         """Return the store of a folder below this one."""
-
-
-def open_store(url: str | os.PathLike[str]) -> Store:
-    """Return the store behind `url`.
-
-    Raises:
-        InvalidInput: the URL is empty, has no bucket, or has a scheme other than s3.
-    """
-    text = os.fspath(url)
-    if text.startswith("s3://"):
-        from hbseg.storage.s3 import S3Store
-
-        bucket, _, prefix = text.removeprefix("s3://").partition("/")
-        return S3Store.connect(bucket, prefix)
-    if not text:
-        raise InvalidInput("a storage URL is empty", "give s3://bucket/prefix or a folder")
-    scheme, separator, _ = text.partition("://")
-    if separator:
-        raise InvalidInput(
-            f"storage URL {scheme}://... is not supported", "give s3://bucket/prefix or a folder"
-        )
-    from hbseg.storage.folder import FolderStore
-
-    return FolderStore(Path(text))
 
 
 def read_many(read: Callable[[str], bytes], keys: Iterable[str]) -> Iterator[bytes | None]:

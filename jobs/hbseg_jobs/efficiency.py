@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from hbseg.config.specs import EfficiencySpec
 from hbseg.data.dataset import open_version
-from hbseg.errors import SpecError
 from hbseg.storage.markers import sha256_of
 from hbseg_jobs.entry import StepContext, libraries, run_step
 
 
 def work(context: StepContext) -> None:
     """Measure, and write the figures as a record: they change from one execution to the next."""
-    spec = context.task.spec
-    if not isinstance(spec, EfficiencySpec):
-        raise SpecError(f"step efficiency was given a {spec.kind}, expected an EfficiencySpec")
+    spec = context.spec(EfficiencySpec)
     with libraries():
         from hbseg.ml.checkpoint import load_model
         from hbseg.ml.efficiency import EFFICIENCY, measure
-        from hbseg.ml.engines.compile import held_out_fold, reference_pictures
         from hbseg.ml.engines.opening import open_engine
+        from hbseg.ml.engines.reference import held_out_fold, reference_pictures
 
     inputs = context.task.input_digests()
     stage, engine = context.input("checkpoint"), context.input("engine")
@@ -26,7 +23,7 @@ def work(context: StepContext) -> None:
     measured = measure(
         spec,
         reference_pictures(dataset, held_out_fold(stage)),
-        lambda: open_engine(engine, context.work, batch_size=spec.batch_size),
+        lambda: open_engine(engine, context.work, batch_size=spec.batch_size, loading=libraries),
         lambda: load_model(stage),
         context.heartbeat,
     )

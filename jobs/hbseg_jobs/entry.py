@@ -20,38 +20,29 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
-from hbseg.config.specs import (
-    CompileSpec,
-    EfficiencySpec,
-    InferSpec,
-    PrepareSpec,
-    ReportSpec,
-    Spec,
-    TrainSpec,
-)
+from hbseg.config.specs import Spec, TrainSpec
+from hbseg.data.versions import version_folder
 from hbseg.documents import load_yaml
 from hbseg.errors import HbsegError, PeerLost, SpecError, Terminated
 from hbseg.exit_codes import StepExit
 from hbseg.runs.chain import pinned
 from hbseg.runs.progress import Heartbeat
 from hbseg.runs.run import Run
-from hbseg.runs.task import Input, Step, Task
+from hbseg.runs.steps import Step, step_named
+from hbseg.runs.task import Input, Task
 from hbseg.storage.files import disk_full
 from hbseg.storage.markers import Marker, write_marker
-from hbseg.storage.store import Store, open_store
+from hbseg.storage.opening import open_store
+from hbseg.storage.store import Store
 from hbseg.system.parent_death import die_with
 from hbseg.system.startup import gc_paused, skip_gc_at_exit
 
-_SPECS: Mapping[str, type[Spec]] = {
-    "PrepareSpec": PrepareSpec,
-    "TrainSpec": TrainSpec,
-    "CompileSpec": CompileSpec,
-    "InferSpec": InferSpec,
-    "EfficiencySpec": EfficiencySpec,
-    "ReportSpec": ReportSpec,
-}
+Kind = TypeVar("Kind", bound=Spec)
+
+_SPECS: Mapping[str, type[Spec]] = {step.row.spec.__name__: step.row.spec for step in Step}
+"""The specs of the table, by their kind."""
 
 
 @dataclass(frozen=True)
@@ -65,12 +56,18 @@ class StepContext:
     work: Path
     """Local folder of this task, kept between attempts; may be empty at any start."""
     attempt: int
-    raw: str | None = None
-    """URL of the raw set, for the step prepare."""
-    skip_bad: bool = False
-    """Whether the step prepare leaves pictures with errors out."""
     heartbeat: Heartbeat = field(default_factory=Heartbeat)
     """Where the step says how far it is."""
+
+    def spec(self, kind: type[Kind]) -> Kind:
+        """Return the spec. Raises SpecError where it is of another kind."""
+        spec = self.task.spec
+        if not isinstance(spec, kind):
+            raise SpecError(
+                f"step {self.task.step} was given a {type(spec).__name__}, expected a "
+                f"{kind.__name__}"
+            )
+        return spec
 
     def input(self, name: str) -> Store:
         """Return the folder of an input."""
@@ -178,13 +175,15 @@ def context_of(arguments: Sequence[str] | None) -> StepContext:
     urls = dict(item.split("=", 1) for item in options.input if "=" in item)
     if isinstance(spec, TrainSpec) and spec.dataset.version is None:
         spec = pinned(spec, data)
-        urls.setdefault("dataset", data.folder(f"versions/{spec.dataset.version}").url)
+        urls.setdefault("dataset", version_folder(data, str(spec.dataset.version)).url)
     task = Task(
-        step=Step(options.step),
+        step=step_named(options.step),
         spec=spec,
         folder=run.folder.folder(options.prefix),
         prefix=options.prefix,
         inputs=tuple(Input(name, open_store(url)) for name, url in urls.items()),
+        raw=options.raw,
+        skip_bad=options.skip_bad,
     )
     options.work.mkdir(parents=True, exist_ok=True)
     return StepContext(
@@ -194,8 +193,6 @@ def context_of(arguments: Sequence[str] | None) -> StepContext:
         work=options.work,
         attempt=options.attempt,
         heartbeat=Heartbeat.of_environment(),
-        raw=options.raw,
-        skip_bad=options.skip_bad,
     )
 
 

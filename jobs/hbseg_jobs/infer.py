@@ -12,18 +12,18 @@ from hbseg.ml.engines.opening import open_engine
 from hbseg.ml.infer import InferStep, Share
 from hbseg.ml.predict import Source
 from hbseg.ml.sources import Truth, dataset_sources, dataset_truth, folder_sources
-from hbseg.storage.store import open_store
-from hbseg_jobs.entry import StepContext, run_step
+from hbseg.storage.opening import open_store
+from hbseg_jobs.entry import StepContext, libraries, run_step
 
 
 def work(context: StepContext) -> None:
     """Make the masks of all pictures, part by part, and write the marker."""
-    spec = context.task.spec
-    if not isinstance(spec, InferSpec):
-        raise SpecError(f"step infer was given a {spec.kind}, expected an InferSpec")
+    spec = context.spec(InferSpec)
     inputs = context.task.input_digests()
     identity = context.task.identity()
-    engine = open_engine(context.input("engine"), context.work, batch_size=spec.batch_size)
+    engine = open_engine(
+        context.input("engine"), context.work, batch_size=spec.batch_size, loading=libraries
+    )
     sources, truth = _pictures(context, spec, engine)
     step = InferStep(
         spec,

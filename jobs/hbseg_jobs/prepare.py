@@ -22,7 +22,7 @@ from hbseg.data.raw_source import fetch
 from hbseg.errors import InvalidInput, SpecError
 from hbseg.runs.progress import Heartbeat
 from hbseg.storage.markers import sha256_of
-from hbseg.storage.store import open_store
+from hbseg.storage.opening import open_store
 from hbseg.system.cpu import usable_cores
 from hbseg_jobs.entry import StepContext, run_step
 
@@ -32,9 +32,7 @@ TELL_SECONDS = 10.0
 
 def work(context: StepContext) -> None:
     """Fetch the raw set, prepare it with all cores, and write the record and the marker."""
-    spec, url = context.task.spec, context.raw
-    if not isinstance(spec, PrepareSpec):
-        raise SpecError(f"step prepare was given a {spec.kind}, expected a PrepareSpec")
+    spec, url = context.spec(PrepareSpec), context.task.raw
     if url is None:
         raise SpecError("step prepare was started without --raw URL")
     tell = _Teller()
@@ -47,7 +45,7 @@ def work(context: StepContext) -> None:
             raw,
             context.data,
             spec,
-            skip_bad=context.skip_bad,
+            skip_bad=context.task.skip_bad,
             workers=_cores(),
             progress=tell,
         )

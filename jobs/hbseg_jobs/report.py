@@ -7,7 +7,6 @@ stale.
 from __future__ import annotations
 
 from hbseg.config.specs import ReportSpec
-from hbseg.errors import SpecError
 from hbseg.report.build import build_report
 from hbseg.storage.markers import sha256_of
 from hbseg_jobs.entry import StepContext, run_step
@@ -17,9 +16,7 @@ REPORT = "report.html"
 
 def work(context: StepContext) -> None:
     """Write the report and the marker."""
-    spec = context.task.spec
-    if not isinstance(spec, ReportSpec):
-        raise SpecError(f"step report was given a {spec.kind}, expected a ReportSpec")
+    spec = context.spec(ReportSpec)
     digests = context.task.input_digests()
     page = build_report(
         context.run.name,

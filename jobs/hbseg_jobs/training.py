@@ -11,7 +11,7 @@ import torch
 
 from hbseg.config.specs import ModelBlock, TrainSpec
 from hbseg.data.dataset import open_version
-from hbseg.errors import ContractError, SpecError
+from hbseg.errors import ContractError
 from hbseg.ml.checkpoint import load_weights, put_weights
 from hbseg.ml.distributed import World, world
 from hbseg.ml.model import Segmenter, load_encoder
@@ -23,9 +23,7 @@ from hbseg_jobs.entry import StepContext
 
 def work(context: StepContext) -> None:
     """Train the stage that the spec describes and write its marker."""
-    spec = context.task.spec
-    if not isinstance(spec, TrainSpec):
-        raise SpecError(f"a training stage needs a TrainSpec, not a {spec.kind}")
+    spec = context.spec(TrainSpec)
     threads = int(os.environ.get("OMP_NUM_THREADS", "1"))
     torch.set_num_threads(threads)
     inputs = context.task.input_digests()
@@ -105,7 +103,7 @@ def _encoder_weights(url: str) -> dict[str, torch.Tensor]:
     import safetensors
     import safetensors.torch
 
-    from hbseg.storage.store import open_store
+    from hbseg.storage.opening import open_store
 
     folder, _, name = url.rpartition("/")
     with tempfile.TemporaryDirectory() as temporary:

@@ -8,8 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from hbseg.runs.run import CLAIM, Run
+from hbseg.storage.opening import open_store
 from hbseg.storage.s3 import s3_client
-from hbseg.storage.store import READERS, Store, open_store
+from hbseg.storage.store import READERS, Store
 from tests.bench.costs import Command, Cost, hbseg, medians
 from tests.bench.figures import Figure
 from tests.bench.place import BUCKET, Place

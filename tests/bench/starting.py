@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from hbseg.runs.run import Run
-from hbseg.storage.store import open_store
+from hbseg.storage.opening import open_store
 from tests.bench.costs import Command, hbseg, medians
 from tests.bench.figures import Figure
 from tests.bench.place import Place

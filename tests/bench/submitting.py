@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median
 
 from hbseg.storage.markers import write_marker
-from hbseg.storage.store import open_store
+from hbseg.storage.opening import open_store
 from tests.bench.costs import Command, medians
 from tests.bench.figures import Figure
 from tests.bench.place import BUCKET, Place

@@ -14,7 +14,8 @@ import pytest
 
 from hbseg.local.s3server import EmbeddedS3
 from hbseg.storage.markers import Marker, read_marker
-from hbseg.storage.store import Store, open_store
+from hbseg.storage.opening import open_store
+from hbseg.storage.store import Store
 from tests.small import CHAIN
 
 

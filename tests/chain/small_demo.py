@@ -14,8 +14,8 @@ from unittest.mock import patch
 
 from hbseg.config.specs import PrepareSpec
 from hbseg.control.pipeline import Event
+from hbseg.control.specs import chain_specs
 from hbseg.demo import Listener, run_demo
-from hbseg_cli.session import chain_specs
 
 
 def main(folder: str, config: str, hands: str, test_hands: str, pictures: str = "") -> None:

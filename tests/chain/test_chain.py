@@ -27,7 +27,8 @@ from hbseg.demo import BUCKET, RUN, _alone_in
 from hbseg.errors import ConflictError
 from hbseg.local.s3server import EmbeddedS3
 from hbseg.ml.checkpoint import WEIGHTS
-from hbseg.storage.store import Store, open_store
+from hbseg.storage.opening import open_store
+from hbseg.storage.store import Store
 from tests.chain.laptop import Laptop, keys_of, laptop_of
 from tests.integration.conftest import processes_of
 from tests.integration.conftest import until as until_state

@@ -18,7 +18,7 @@ from hbseg.data.prepare import prepare
 from hbseg.local.s3server import EmbeddedS3
 from hbseg.runs.chain import chain
 from hbseg.runs.run import Run
-from hbseg.storage.store import open_store
+from hbseg.storage.opening import open_store
 from tests.chain.laptop import Laptop, keys_of, laptop_of
 from tests.integration.fakes.fake_chain import chain_specs, plant
 

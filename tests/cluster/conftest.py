@@ -14,7 +14,7 @@ import pytest
 from hbseg.config.specs import PrepareSpec
 from hbseg.data.prepare import prepare
 from hbseg.local.s3server import EmbeddedS3
-from hbseg.storage.store import open_store
+from hbseg.storage.opening import open_store
 from tests.cluster.cluster import OwnCluster
 from tests.cluster.crew import crew_of
 from tests.cluster.foreign import KUBECONFIG, UnusableError, foreign_ground

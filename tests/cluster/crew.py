@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 
 from hbseg.storage.markers import write_marker
-from hbseg.storage.store import open_store
+from hbseg.storage.opening import open_store
 from tests.cluster.cluster import until
 from tests.cluster.team import Team
 

@@ -14,18 +14,16 @@ from typing import Any
 import yaml
 
 from hbseg.runs.run import Run
-from hbseg.storage.store import open_store
+from hbseg.storage.opening import open_store
 from tests.cluster.namespace import TestNamespace
 
 FAKE_STEPS = """
 import sys
-from hbseg.runs import step_call
-from hbseg.runs.task import TRAINING
-fakes = "tests.integration.fakes."
-modules = step_call.MODULES
-modules.update(
-    {step: fakes + ("fake_train" if step in TRAINING else "fake_step") for step in modules}
-)
+from dataclasses import replace
+from hbseg.runs.steps import Step
+for step in Step:
+    fake = "fake_train" if step.row.torchrun else "fake_step"
+    step.row = replace(step.row, module=f"tests.integration.fakes.{fake}")
 from hbseg_cli.main import main
 main(sys.argv[1:])
 """

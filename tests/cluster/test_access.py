@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hbseg.storage.store import open_store
+from hbseg.storage.opening import open_store
 from tests.cluster.cluster import OwnCluster
 from tests.cluster.crew import TRAIN, is_gone
 from tests.cluster.team import Team

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from hbseg.storage.markers import read_marker
-from hbseg.storage.store import Store, open_store
+from hbseg.storage.opening import open_store
+from hbseg.storage.store import Store
 from tests.cluster.ground import Ground
 from tests.cluster.namespace import fresh_namespace
 from tests.cluster.team import team_of

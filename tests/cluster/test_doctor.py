@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from hbseg.storage.store import open_store
+from hbseg.storage.opening import open_store
 from tests.cluster.team import Team
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hbseg.runs.attempts import read_failure
-from hbseg.runs.task import Step
+from hbseg.runs.steps import Step
 from tests.cluster.cluster import until
 from tests.cluster.crew import PREPARE, TRAIN, fake, row
 from tests.cluster.team import Team

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hbseg.storage.store import open_store
+from hbseg.storage.opening import open_store
 from tests.cluster.cluster import STATE_SECONDS, OwnCluster
 from tests.cluster.crew import TRAIN, fake, is_gone, row
 from tests.cluster.team import Team

@@ -11,7 +11,7 @@ from hbseg.config.specs import PrepareSpec
 from hbseg.data.prepare import prepare
 from hbseg.data.synth import write_raw_set
 from hbseg.data.versions import read_index
-from hbseg.storage.store import open_store
+from hbseg.storage.opening import open_store
 from tests.cluster.team import Team
 
 

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from hbseg.storage.store import open_store
+from hbseg.storage.opening import open_store
 from tests.cluster.cluster import STATE_SECONDS, until
 from tests.cluster.crew import PREPARE, TRAIN, fake, is_gone, row
 from tests.cluster.team import Team

@@ -8,7 +8,8 @@ from typing import Any
 
 import psutil
 
-from hbseg.storage.store import Store, open_store
+from hbseg.storage.opening import open_store
+from hbseg.storage.store import Store
 from tests.gpu.people import People
 from tests.trainings import left_by
 

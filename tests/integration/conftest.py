@@ -19,9 +19,11 @@ from hbseg.local.backend import Job, LocalBackend
 from hbseg.runs.backend import JobState
 from hbseg.runs.chain import ChainSpecs, chain
 from hbseg.runs.run import Run
-from hbseg.runs.task import Step, Task
+from hbseg.runs.steps import Step
+from hbseg.runs.task import Task
 from hbseg.storage.markers import write_marker
-from hbseg.storage.store import Store, open_store
+from hbseg.storage.opening import open_store
+from hbseg.storage.store import Store
 from tests.integration.fakes.fake_chain import MODULES, chain_specs, plant
 
 FAKES = Path(__file__).parent / "fakes"

@@ -16,8 +16,9 @@ from hbseg.runs.attempts import (
 )
 from hbseg.runs.retries import end_series, series_before
 from hbseg.runs.run import Run
-from hbseg.runs.task import Step
-from hbseg.storage.store import Store, open_store
+from hbseg.runs.steps import Step
+from hbseg.storage.opening import open_store
+from hbseg.storage.store import Store
 
 STAGE = Step.STAGE1
 

@@ -15,9 +15,9 @@ from hbseg.data.prepare import prepare
 from hbseg.data.synth import write_raw_set
 from hbseg.runs.backend import Phase
 from hbseg.runs.run import Run
-from hbseg.runs.task import Step
+from hbseg.runs.steps import Step
 from hbseg.storage.markers import sha256_of, write_marker
-from hbseg.storage.store import open_store
+from hbseg.storage.opening import open_store
 from hbseg.submission import Image, header, rows
 from tests.conftest import S3Place
 from tests.integration.conftest import STATE_SECONDS, Local, until
@@ -79,9 +79,10 @@ def test_status_and_cancel_see_what_runs(local: Local) -> None:
 
 WAIT = """
 import sys
-from hbseg.runs import step_call
-modules = step_call.MODULES
-modules.update({step: "tests.integration.fakes.fake_step" for step in modules})
+from dataclasses import replace
+from hbseg.runs.steps import Step
+for step in Step:
+    step.row = replace(step.row, module="tests.integration.fakes.fake_step")
 from hbseg_cli.main import main
 main(sys.argv[1:])
 """
@@ -121,7 +122,7 @@ def test_a_step_outlives_the_command_that_waits_for_it(
 
     if signum == signal.SIGINT:
         assert waiting.returncode == 130
-        assert "infer runs on" in errors
+        assert "infer keeps running" in errors
     assert local.backend.state(local.run, "infer").phase == Phase.RUNNING
     assert local.backend.cancel(local.run, "infer")
 

@@ -13,7 +13,7 @@ import pytest
 from hbseg.errors import NotFoundError
 from hbseg.local import s3server
 from hbseg.local.s3server import EmbeddedS3
-from hbseg.storage.store import open_store
+from hbseg.storage.opening import open_store
 from tests.integration.conftest import processes_of, until
 
 

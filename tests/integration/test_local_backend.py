@@ -12,14 +12,16 @@ import pytest
 
 from hbseg.config.placement import Placement
 from hbseg.config.specs import CompileSpec
-from hbseg.control.pipeline import submit
+from hbseg.control.pipeline import start_task
 from hbseg.errors import ConflictError, DeniedError, NotFoundError, UsageError
 from hbseg.local.backend import LocalBackend, default_state
 from hbseg.runs.attempts import Attempt, AttemptResult
 from hbseg.runs.backend import Phase
-from hbseg.runs.task import Step
+from hbseg.runs.run import Run
+from hbseg.runs.step_call import StepCall
+from hbseg.runs.steps import Step
 from hbseg.storage.markers import read_marker, write_marker
-from hbseg.storage.store import open_store
+from hbseg.storage.opening import open_store
 from tests.conftest import S3Place
 from tests.integration.conftest import Local, processes_of, until
 from tests.integration.fakes.fake_chain import MODULES
@@ -39,6 +41,23 @@ def test_a_task_runs_leaves_its_marker_and_its_log_in_storage(local: Local) -> N
     assert "to stderr 손" in log
     attempt = Attempt.from_text(local.run.folder.get("attempts/compile/1.json"), source="x")
     assert (attempt.task, attempt.number) == ("engine-abc", 1)
+
+
+def test_a_snapshot_has_the_tasks_that_this_machine_knows_of_each_run(local: Local) -> None:
+    task, other = local.task(), Run(open_store(local.folder / "runs"), "other")
+    local.submit(task)
+
+    state = local.wait(task)
+
+    known = {local.run.name: {task.name: state}, "other": {}}
+    assert local.backend.snapshot([local.run, other]) == known
+
+
+def test_a_dry_run_on_the_server_needs_a_cluster(local: Local) -> None:
+    call = StepCall.of(local.run, local.task(), data=local.data.url)
+
+    with pytest.raises(UsageError, match="--dry-run=server needs a cluster; use --dry-run"):
+        local.backend.dry_run(call, Placement())
 
 
 def test_two_ranks_meet_by_a_real_torchrun(local: Local) -> None:
@@ -163,7 +182,7 @@ def test_a_submit_with_another_spec_while_the_task_runs_is_refused(local: Local)
 
     for submit_other in (
         lambda: local.submit(other),
-        lambda: submit(local.backend, local.run, other, Placement(), data=local.data),
+        lambda: start_task(local.backend, local.run, other, Placement(), data=local.data),
     ):
         with pytest.raises(ConflictError, match="engine/abc of run first runs with another") as e:
             submit_other()
@@ -290,8 +309,9 @@ from hbseg.local.backend import LocalBackend
 from hbseg.config.placement import Placement
 from hbseg.runs.run import Run
 from hbseg.config.specs import CompileSpec
-from hbseg.runs.task import Step, Task
-from hbseg.storage.store import open_store
+from hbseg.runs.steps import Step
+from hbseg.runs.task import Task
+from hbseg.storage.opening import open_store
 runs, data, dies_with_parent = sys.argv[1:]
 run = Run(open_store(runs), "first")
 modules = {step: "tests.integration.fakes.fake_step" for step in Step}
@@ -427,9 +447,10 @@ def test_a_refused_submit_leaves_the_old_marker(local: Local) -> None:
     (local.folder / "file").write_text("")
 
     with pytest.raises(UsageError):
-        submit(local.backend, local.run, task, Placement(nodes=2), data=local.data)
+        start_task(local.backend, local.run, task, Placement(nodes=2), data=local.data)
+    elsewhere = LocalBackend(local.folder / "file")
     with pytest.raises(DeniedError):
-        submit(LocalBackend(local.folder / "file"), local.run, task, Placement(), data=local.data)
+        start_task(elsewhere, local.run, task, Placement(), data=local.data)
 
     assert read_marker(task.folder).spec_hash == "old"
 

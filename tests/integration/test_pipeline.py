@@ -11,26 +11,20 @@ from itertools import islice
 import pytest
 
 from hbseg.config.placement import Placement
-from hbseg.config.specs import DatasetBlock, TrainSpec
-from hbseg.control.pipeline import Event, Pipeline, Started, submit
+from hbseg.config.specs import CompileSpec, DatasetBlock, EfficiencySpec, InferSpec, TrainSpec
+from hbseg.control.pipeline import Event, Pipeline, Started, start_task
 from hbseg.control.status import statuses
 from hbseg.errors import Cancelled, ConflictError, StepFailed, UnreachableError
 from hbseg.runs.backend import Phase
-from hbseg.runs.chain import (
-    ChainSpecs,
-    chain,
-    compile_task,
-    find_efficiency,
-    find_engine,
-    reached,
-    stage_task,
-)
+from hbseg.runs.chain import ChainSpecs, chain, find_engine, latest_finished, make_task, reached
 from hbseg.runs.run import Run
-from hbseg.runs.task import Step
+from hbseg.runs.steps import Step
+from hbseg.runs.task import Task
 from hbseg.storage.markers import MARKER, read_marker, write_marker
-from hbseg.storage.store import open_store
+from hbseg.storage.opening import open_store
 from tests.conftest import S3Place
 from tests.integration.conftest import FAKES, VERSION, Local, until
+from tests.integration.fakes.fake_chain import plant
 
 
 def run_pipeline(local: Local, specs: ChainSpecs | None = None) -> list[str]:
@@ -44,6 +38,11 @@ def run_pipeline(local: Local, specs: ChainSpecs | None = None) -> list[str]:
     finally:
         told = [f"{event.happening} {event.task.prefix.partition('/')[0]}" for event in events]
     return told
+
+
+def stage1_task(local: Local) -> Task:
+    spec = local.specs().get(Step.STAGE1, TrainSpec)
+    return make_task(local.run, local.data, Step.STAGE1, spec)
 
 
 CHAIN = ["stage1", "stage2", "engine", "engine", "infer", "valid", "efficiency", "report"]
@@ -82,14 +81,9 @@ def test_a_changed_spec_makes_its_step_and_all_after_it_run_again(local: Local) 
     local.plant()
     before = read_marker(local.run.folder.folder("stage1")).digest
     specs = local.specs()
-    changed = ChainSpecs(
-        **{
-            **vars(specs),
-            "stage2": specs.stage2.model_copy(
-                update={"run": specs.stage2.run.model_copy(update={"epochs": 3})}
-            ),
-        }
-    )
+    stage2 = specs.get(Step.STAGE2, TrainSpec)
+    longer = stage2.run.model_copy(update={"epochs": 3})
+    changed = specs.replaced({Step.STAGE2: stage2.model_copy(update={"run": longer})})
 
     told = run_pipeline(local, changed)
 
@@ -157,7 +151,7 @@ def test_a_killed_pipeline_leaves_its_step_running_and_the_next_one_waits_for_it
 
     gate.touch()
     events: list[str] = []
-    task = stage_task(local.run, local.data, local.specs().stage1)
+    task = stage1_task(local)
     pipeline = Pipeline(
         local.backend,
         local.run,
@@ -178,9 +172,9 @@ def test_a_step_that_runs_with_another_spec_is_waited_for_and_then_done_again(
 ) -> None:
     gate = local.folder / "gate"
     local.fake(stage1=[f"gate {gate}", "ok"])
-    other = local.specs().stage1.model_copy(update={"init_from": None})
+    other = local.specs().get(Step.STAGE1, TrainSpec)
     other = other.model_copy(update={"run": other.run.model_copy(update={"epochs": 3})})
-    task = stage_task(local.run, local.data, other)
+    task = make_task(local.run, local.data, Step.STAGE1, other)
     local.submit(task)
     local.until_log(task, "acts: gate")
     events: list[str] = []
@@ -189,14 +183,14 @@ def test_a_step_that_runs_with_another_spec_is_waited_for_and_then_done_again(
         events.append(event.happening)
         gate.touch()
 
-    mine = stage_task(local.run, local.data, local.specs().stage1)
+    mine = stage1_task(local)
     Pipeline(local.backend, local.run, local.data, local.specs(), on_event=tell).do(mine)
 
     assert events == ["joined", "started", "done"]
 
 
 def test_a_listing_that_cannot_be_written_warns_and_stops_nothing(
-    local: Local, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    local: Local, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def down(self: Run, **summary: object) -> None:
         raise UnreachableError("storage is down")
@@ -205,11 +199,12 @@ def test_a_listing_that_cannot_be_written_warns_and_stops_nothing(
     monkeypatch.setattr(Run, "summarise", down)
     local.fake(infer=["fail 65"])
 
+    said: list[str] = []
+    pipeline = Pipeline(local.backend, local.run, local.data, local.specs(), tell=said.append)
     with pytest.raises(StepFailed):
-        run_pipeline(local)
+        pipeline.run()
 
-    warning = "warning: the listing of run first is out of date: storage is down"
-    assert warning in capfd.readouterr().err
+    assert "warning: the listing of run first is out of date: storage is down" in said
 
 
 def test_what_was_made_from_older_inputs_is_stale(local: Local) -> None:
@@ -252,27 +247,28 @@ def test_a_run_of_somebody_else_is_refused(local: Local, monkeypatch: pytest.Mon
 def test_stage_2_needs_a_stage_1_or_a_checkpoint(local: Local) -> None:
     spec = TrainSpec(stage=2, dataset=DatasetBlock(version=VERSION))
     with pytest.raises(ConflictError) as error:
-        stage_task(local.run, local.data, spec)
+        make_task(local.run, local.data, Step.STAGE2, spec)
     assert error.value.exit_code == 5
     assert "hbseg submit-train --stage 1 --run first, or give --ckpt URL" in str(error.value)
 
     elsewhere = open_store(local.folder / "elsewhere")
     given = spec.model_copy(update={"init_from": elsewhere.url})
     with pytest.raises(ConflictError, match="no finished checkpoint"):
-        stage_task(local.run, local.data, given)
+        make_task(local.run, local.data, Step.STAGE2, given)
     write_marker(elsewhere, step="stage1", spec_hash="x", inputs={}, outputs={})
-    assert stage_task(local.run, local.data, given).inputs[1].folder.url == elsewhere.url
+    task = make_task(local.run, local.data, Step.STAGE2, given)
+    assert task.inputs[1].folder.url == elsewhere.url
 
 
 def test_a_submit_of_a_done_task_starts_nothing(local: Local) -> None:
-    task = stage_task(local.run, local.data, local.specs().stage1)
+    task = stage1_task(local)
     placement = Placement()
 
-    outcome, _ = submit(local.backend, local.run, task, placement, data=local.data)
+    outcome, _ = start_task(local.backend, local.run, task, placement, data=local.data)
     assert outcome == Started.STARTED
     assert not task.folder.exists(MARKER)
     local.wait(task)
-    outcome, state = submit(local.backend, local.run, task, placement, data=local.data)
+    outcome, state = start_task(local.backend, local.run, task, placement, data=local.data)
 
     assert (outcome, state.phase) == (Started.DONE, Phase.SUCCEEDED)
 
@@ -283,28 +279,26 @@ def test_engines_are_found_by_their_batch_size(local: Local) -> None:
         if task.prefix.startswith("engine/"):
             card = {"batch_size": getattr(task.spec, "batch_size", 0)}
             task.folder.put("engine.json", json.dumps(card).encode())
-    single = compile_task(
-        local.run, local.data, local.specs().compile.model_copy(update={"batch_size": 1})
-    )
+    single = make_task(local.run, local.data, Step.COMPILE, CompileSpec(batch_size=1))
 
     assert find_engine(local.run, 1).prefix == single.prefix
     assert find_engine(local.run, 8).prefix != single.prefix
     with pytest.raises(ConflictError, match="compiled for batch size 1, 8, asked for 4") as error:
         find_engine(local.run, 4)
     assert error.value.hint == "run: hbseg submit-compile first --batch-size-eval 4"
-    assert find_efficiency(local.run).prefix == f"efficiency/{single.prefix.partition('/')[2]}"
+    expected = f"efficiency/{single.prefix.partition('/')[2]}"
+    assert latest_finished(local.run, "efficiency") == expected
 
 
 def test_one_batch_size_for_all_makes_one_engine(local: Local) -> None:
-    local.plant(2)
     specs = local.specs()
-    batch_size = specs.infer.batch_size
-    measured = specs.efficiency.model_copy(update={"batch_size": batch_size})
+    batch_size = specs.get(Step.INFER, InferSpec).batch_size
+    specs = specs.replaced({Step.EFFICIENCY: EfficiencySpec(batch_size=batch_size)})
 
-    steps = [
-        task.step
-        for task in islice(chain(local.run, local.data, replace(specs, efficiency=measured)), 5)
-    ]
+    steps = []
+    for task in islice(chain(local.run, local.data, specs), 5):
+        plant(local.run, local.data, task, local.folder / "work")
+        steps.append(task.step)
 
     assert steps == [Step.STAGE1, Step.STAGE2, Step.COMPILE, Step.INFER, Step.INFER]
 

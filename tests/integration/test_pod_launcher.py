@@ -17,9 +17,10 @@ from hbseg.runs.attempts import AttemptResult, read_attempt, read_failure
 from hbseg.runs.progress import read_progress
 from hbseg.runs.run import Run
 from hbseg.runs.step_call import StepCall
-from hbseg.runs.task import Step, Task
+from hbseg.runs.steps import Step
+from hbseg.runs.task import Task
 from hbseg.storage.markers import read_marker
-from hbseg.storage.store import open_store
+from hbseg.storage.opening import open_store
 from tests.conftest import S3Place
 from tests.integration.conftest import STATE_SECONDS, Local, until
 from tests.integration.fakes.fake_chain import MODULES

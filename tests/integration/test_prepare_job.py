@@ -15,7 +15,8 @@ from hbseg.data.prepared import read_prepared
 from hbseg.data.synth import write_raw_set
 from hbseg.data.versions import read_index
 from hbseg.storage.markers import read_marker
-from hbseg.storage.store import Store, open_store
+from hbseg.storage.opening import open_store
+from hbseg.storage.store import Store
 from tests.conftest import S3Place
 
 Hbseg = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -17,9 +17,9 @@ import pytest
 from numpy.typing import NDArray
 
 from hbseg.anatomy import BONES
-from hbseg.report.build import as_jpeg
+from hbseg.report.build import as_jpeg, render
 from hbseg.report.contents import Contents, Epoch, Latency, ReportedHand, Stage
-from hbseg.report.html import SECTIONS, render
+from hbseg.report.sections import SECTIONS
 
 Browse = Callable[..., str]
 
@@ -49,7 +49,7 @@ def contents() -> Contents:
     )
     return Contents(
         run="wrist-<&>-손목",
-        stages=(Stage("stage 1", epochs, "kind: TrainSpec"), Stage("stage 2", epochs)),
+        stages=(Stage(1, epochs, "kind: TrainSpec"), Stage(2, epochs)),
         validation={(f"{hand}.png", bone): 0.9 for hand in range(5) for bone in BONES},
         hands=(ReportedHand("image1.png", jpeg, width, height),),
         num_test_images=2,

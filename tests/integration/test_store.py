@@ -21,8 +21,9 @@ from hbseg.errors import (
     UnreachableError,
 )
 from hbseg.local.s3server import EmbeddedS3
+from hbseg.storage.opening import open_store
 from hbseg.storage.s3 import S3Store, s3_client
-from hbseg.storage.store import Entry, Store, open_store
+from hbseg.storage.store import Entry, Store
 from tests.conftest import S3Place
 
 AWKWARD_KEYS = ["a b/c d.txt", "손/왼손 1.png", "plus+and=sign&/100%25?.json", "dots..in/na..me"]

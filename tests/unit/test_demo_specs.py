@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from hbseg.config.specs import PrepareSpec
+from hbseg.config.specs import PrepareSpec, TrainSpec
+from hbseg.control.specs import chain_specs
 from hbseg.demo import (
     HANDS,
     Listener,
@@ -15,9 +16,9 @@ from hbseg.demo import (
     run_demo,
 )
 from hbseg.errors import InvalidInput, NotFoundError
-from hbseg.runs.chain import ChainSpecs, images_prefix
+from hbseg.runs.chain import ChainSpecs, pictures_key
+from hbseg.runs.steps import Step
 from hbseg.storage.folder import FolderStore
-from hbseg_cli.session import chain_specs
 
 
 @pytest.fixture(params=["demo", "demo-bf16"])
@@ -26,11 +27,16 @@ def specs(request: pytest.FixtureRequest) -> ChainSpecs:
 
 
 def test_the_demo_has_its_own_stages_and_the_common_rest(specs: ChainSpecs) -> None:
-    assert specs.stage1.dataset.image_size < specs.stage2.dataset.image_size
-    assert specs.stage2.model is None
-    assert specs.stage1.run.precision == specs.stage2.run.precision
-    assert {specs.stage1.run.process_group, specs.stage2.run.process_group} == {"gloo"}
-    assert specs.infer == chain_specs().infer
+    stage1, stage2 = stages(specs)
+    assert stage1.dataset.image_size < stage2.dataset.image_size
+    assert stage2.model is None
+    assert stage1.run.precision == stage2.run.precision
+    assert {stage1.run.process_group, stage2.run.process_group} == {"gloo"}
+    assert specs.by_step[Step.INFER] == chain_specs().by_step[Step.INFER]
+
+
+def stages(specs: ChainSpecs) -> tuple[TrainSpec, TrainSpec]:
+    return specs.get(Step.STAGE1, TrainSpec), specs.get(Step.STAGE2, TrainSpec)
 
 
 def test_a_set_of_the_expected_size_changes_nothing(specs: ChainSpecs) -> None:
@@ -43,7 +49,7 @@ def test_a_set_of_the_expected_size_changes_nothing(specs: ChainSpecs) -> None:
 @pytest.mark.parametrize("hands", [20, 100, 800])
 def test_a_set_of_another_size_takes_about_as_many_steps(specs: ChainSpecs, hands: int) -> None:
     other, prepare = fitted(specs, PrepareSpec(folds=10), hands=hands, raw=None)
-    for before, after in ((specs.stage1, other.stage1), (specs.stage2, other.stage2)):
+    for before, after in zip(stages(specs), stages(other), strict=True):
         steps = before.run.epochs * HANDS
         assert after.run.epochs * hands == pytest.approx(steps, rel=0.1)
         assert after.run.validate_every <= after.run.epochs
@@ -105,7 +111,7 @@ def test_the_folder_of_masks_is_named_by_the_pictures_alone(
 ) -> None:
     store = FolderStore(tmp_path)
     (tmp_path / "hand.PNG").write_bytes(b"pixels")
-    before = images_prefix(store)
+    before = pictures_key(store)
     for name in ("movie.mkv", ".hidden.png"):
         (tmp_path / name).write_bytes(b"x")
     read: list[str] = []
@@ -115,11 +121,11 @@ def test_the_folder_of_masks_is_named_by_the_pictures_alone(
         return b"pixels"
 
     monkeypatch.setattr(store, "get", get)
-    assert images_prefix(store) == before
+    assert pictures_key(store) == before
     assert read == ["hand.PNG"]
     (tmp_path / "hand.PNG").unlink()
     with pytest.raises(NotFoundError, match="no pictures in"):
-        images_prefix(store)
+        pictures_key(store)
 
 
 def test_nothing_of_the_users_leads_past_the_embedded_server(

@@ -8,6 +8,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.utils import canonicalize_name
+
+from tests.unit.requirements import BASE, EXTRAS, closure
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = {
@@ -24,7 +27,7 @@ def shipped(folder: Path) -> set[str]:
     return {
         path.relative_to(folder).as_posix()
         for path in files
-        if path.suffix in (".py", ".yaml", ".typed")
+        if path.suffix in (".py", ".yaml", ".typed", ".j2", ".css")
     }
 
 
@@ -76,3 +79,12 @@ def test_every_tested_version_is_pinned_and_names_no_address() -> None:
     pins = [line for line in lines if line and not line.startswith("#")]
     assert len(pins) > 50
     assert all(line.count("==") == 1 and "/" not in line and "@" not in line for line in pins)
+
+
+def test_whatever_an_installation_for_development_brings_is_pinned() -> None:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pinned = {canonicalize_name(line.split("==")[0]) for line in lines if "==" in line}
+    named = [*BASE, *(text for extra in EXTRAS.values() for text in extra)]
+    others = [text for text in named if not text.startswith("hbseg[")]
+
+    assert closure(others) - pinned == set()

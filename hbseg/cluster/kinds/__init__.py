@@ -11,8 +11,7 @@ from typing import Any, Final
 from hbseg.cluster.kinds.batch_job import BatchJob
 from hbseg.cluster.kinds.job_kind import JobKind
 from hbseg.cluster.kinds.pytorch_job import PyTorchJob
-from hbseg.runs.attempts import step_of
-from hbseg.runs.task import Step
+from hbseg.runs.steps import Step, step_of
 
 _BATCH_JOB: Final = BatchJob()
 
@@ -35,7 +34,7 @@ def kind_of(job: Mapping[str, Any]) -> JobKind:
 
 def kinds_of_step(step: Step) -> tuple[JobKind, ...]:
     """Return the kinds of jobs that may run a step."""
-    return tuple(kind for kind in KINDS if step in kind.steps)
+    return tuple(kind for kind in KINDS if kind.may_run(step))
 
 
 def kind_of_step(step: Step) -> JobKind:

@@ -13,10 +13,14 @@ from hbseg.cluster.pods.template import PodShape, complete_step
 from hbseg.cluster.requests.resources import JOB
 from hbseg.config.placement import Placement
 from hbseg.runs.step_call import StepCall
-from hbseg.runs.task import TRAINING, Step
+from hbseg.runs.steps import Step
 
 SPARE_PODS: Final = 6
 """Pods that may end without the launcher's word, beyond its attempts: it decides, not the Job."""
+
+
+INDEX_FIELD: Final = "metadata.annotations['batch.kubernetes.io/job-completion-index']"
+"""Where a pod of an indexed job reads its number."""
 
 
 class BatchJob(JobKind):
@@ -24,7 +28,6 @@ class BatchJob(JobKind):
 
     resource = JOB
     noun = "batch Job"
-    steps = frozenset(Step) - frozenset(TRAINING)
     controller = "the cluster's job controller"
     longest_name = 57
     """Its pods add `-` and five random characters."""
@@ -32,16 +35,20 @@ class BatchJob(JobKind):
     replica_labels = ("batch.kubernetes.io/job-completion-index",)
     succeeded = "Complete"
 
+    def may_run(self, step: Step) -> bool:
+        """Return whether torchrun does not start the step."""
+        return not step.row.torchrun
+
     def render(self, call: StepCall, placement: Placement) -> Manifest:
-        """Return the job, from the manifest of the step's name."""
-        job = load_manifest(f"{call.step}.yaml")
-        nodes = PodShape.of(call.step, placement).nodes
+        """Return the job: with an index for each node where nodes share the step out."""
+        job = load_manifest("step.yaml")
+        nodes = PodShape.of(call, placement).nodes
         spec = job["spec"]
         spec["backoffLimit"] = nodes * placement.retries + SPARE_PODS
         spec["ttlSecondsAfterFinished"] = placement.cluster.keep_finished
-        if call.step == Step.INFER:
-            spec |= {"completions": nodes, "parallelism": nodes}
         complete_step(spec["template"], call, placement)
+        if call.step.row.shared:
+            _share_out(spec, nodes)
         return job
 
     def problems(self, job: Manifest) -> Iterator[str]:
@@ -73,3 +80,12 @@ class BatchJob(JobKind):
         if len(words) == 2 and words[0].isdigit():
             words = words[1:]
         return len(words) == 1 and len(words[0]) == 5
+
+
+def _share_out(spec: Manifest, nodes: int) -> None:
+    """Make a job indexed: each pod makes the share of its index."""
+    spec |= {"completionMode": "Indexed", "completions": nodes, "parallelism": nodes}
+    container = spec["template"]["spec"]["containers"][0]
+    number = next(variable for variable in container["env"] if variable["name"] == "HBSEG_NODE")
+    del number["value"]
+    number["valueFrom"] = {"fieldRef": {"fieldPath": INDEX_FIELD}}

@@ -11,7 +11,7 @@ from hbseg.cluster.pods.states import Failure
 from hbseg.cluster.requests.resources import Resource
 from hbseg.config.placement import Placement
 from hbseg.runs.step_call import StepCall
-from hbseg.runs.task import Step
+from hbseg.runs.steps import Step
 
 
 class JobKind(ABC):
@@ -20,8 +20,6 @@ class JobKind(ABC):
     resource: ClassVar[Resource]
     noun: ClassVar[str]
     """What messages call it, after `a`."""
-    steps: ClassVar[frozenset[Step]]
-    """Steps that may run as such a job."""
     controller: ClassVar[str]
     """Who makes its pods, as a subject: `the training operator`."""
     longest_name: ClassVar[int]
@@ -34,6 +32,10 @@ class JobKind(ABC):
     """Type of the condition that says that it ended well."""
     failed: ClassVar[str] = "Failed"
     """Type of the condition that says that it ended otherwise."""
+
+    @abstractmethod
+    def may_run(self, step: Step) -> bool:
+        """Return whether a step may run as such a job."""
 
     @abstractmethod
     def render(self, call: StepCall, placement: Placement) -> Manifest:

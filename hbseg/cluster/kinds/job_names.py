@@ -6,14 +6,12 @@ import re
 from typing import Final
 
 from hbseg.cluster.kinds import kinds_of_task
-from hbseg.runs.task import SHORT
+from hbseg.runs.steps import SHORT, is_step, maker_of
 
 KEY_DIGITS: Final = 6
 """Digits of an engine's or a measurement's key in a name."""
 
 _KEY: Final = re.compile(rf"[0-9a-f]{{{SHORT}}}")
-_WORDS: Final = {"engine": "compile"}
-"""First part of a task's folder: word in a name, where it is another one."""
 
 
 def job_name(run: str, prefix: str) -> str:
@@ -25,6 +23,14 @@ def job_name(run: str, prefix: str) -> str:
     """
     head, _, key = prefix.partition("/")
     key = key[:KEY_DIGITS] if _KEY.fullmatch(key) else key.replace("/", "-")
-    words = (run, _WORDS.get(head, head), key)
+    words = (run, _word(head), key)
     longest = min(kind.longest_name for kind in kinds_of_task(head))
     return "-".join(word for word in words if word)[:longest].rstrip("-")
+
+
+def _word(folder: str) -> str:
+    """Return what a name has for a folder: its step, where the step makes no other folders."""
+    if not is_step(folder):
+        return folder
+    step = maker_of(folder)
+    return step.value if len(step.row.folders) == 1 else folder

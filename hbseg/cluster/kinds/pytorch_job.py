@@ -17,7 +17,7 @@ from hbseg.cluster.requests.api_errors import one_line
 from hbseg.cluster.requests.resources import PYTORCH_JOB
 from hbseg.config.placement import Placement
 from hbseg.runs.step_call import StepCall
-from hbseg.runs.task import TRAINING
+from hbseg.runs.steps import Step
 
 _RESTART: Final = ("Always", "OnFailure", "Never", "ExitCode")
 _CLEAN: Final = ("Running", "All")
@@ -31,7 +31,6 @@ class PyTorchJob(JobKind):
 
     resource = PYTORCH_JOB
     noun = "PyTorchJob"
-    steps = frozenset(TRAINING)
     controller = "the training operator"
     longest_name = 50
     """Its pods and Services add `-worker-999` to it, and a Service ends at 63. The operator's
@@ -42,6 +41,10 @@ class PyTorchJob(JobKind):
         "training.kubeflow.org/replica-index",
     )
     succeeded = "Succeeded"
+
+    def may_run(self, step: Step) -> bool:
+        """Return whether torchrun starts the step."""
+        return step.row.torchrun
 
     def render(self, call: StepCall, placement: Placement) -> Manifest:
         """Return the job, from the manifest for one node or for several."""

@@ -1,1 +1,1 @@
-"""What the cluster has of a run: the states of tasks, why they wait, events, logs."""
+"""What the cluster has of runs: the states of tasks, why they wait, events, logs."""

@@ -1,4 +1,4 @@
-"""The cluster's events of a run, told once with their counts. No requests."""
+"""The cluster's events of a run, each once with its count. No requests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hbseg.runs.backend import RunEvent
 def is_about(event: Object, names: Iterable[str], uids: Iterable[str] = ()) -> bool:
     """Return whether an event is about one of these jobs, or a pod of them.
 
-    Pods that are gone are told by their names: the job's and a dash before their own.
+    Deleted pods are recognised by name: the job's name, a dash and a suffix.
     """
     about = event["involvedObject"]
     if about.get("uid") in set(uids):
@@ -28,13 +28,13 @@ def is_about(event: Object, names: Iterable[str], uids: Iterable[str] = ()) -> b
 
 
 def _is_pod_of(name: str, job: str) -> bool:
-    """Return whether what follows a job's name is what a pod's name has there."""
+    """Return whether a pod's name is the job's name with the suffix that its kind gives to pods."""
     words = name.removeprefix(f"{job}-").split("-")
     return any(kind.is_pod_name(words) for kind in kinds.KINDS)
 
 
 def aggregated(events: Iterable[Object]) -> list[RunEvent]:
-    """Return events by time, those that differ by the pod's random name alone as one."""
+    """Return events by time; those that differ only in a pod's random name become one."""
     found: dict[tuple[str, ...], RunEvent] = {}
     for event in sorted(events, key=event_time):
         told = _told(event)
@@ -59,7 +59,7 @@ def _told(event: Object) -> RunEvent:
 
 
 def _without_pod(event: Object, message: str) -> str:
-    """Return the message without the random end of a pod's name: it changes with each try."""
+    """Return the message without names of pods, whose random suffix changes with each try."""
     job = str(event["involvedObject"].get("name") or "")
     words = message.split('"')
     return '"'.join("" if word.startswith(f"{job}-") else word for word in words)

@@ -1,4 +1,4 @@
-"""The logs of a task's pods, merged by time, or followed over waiting, restarts and outages."""
+"""The logs of a task's pods, merged by time, or followed through restarts and outages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 from hbseg.cluster.kinds import kind_of
 from hbseg.cluster.objects import Object
-from hbseg.cluster.observe.job_state import Observation, job_state, latest
+from hbseg.cluster.observe.job_state import job_state, latest
+from hbseg.cluster.observe.observation import Observation
 from hbseg.cluster.observe.pod_log import Line, PodFollower, whole_log
 from hbseg.cluster.pods.states import has_started, is_running, name_of
 from hbseg.cluster.requests.client import Cluster
@@ -22,7 +23,7 @@ from hbseg.runs.logs import lines_of, stored_texts
 from hbseg.runs.run import Run
 
 TICK_SECONDS = 5.0
-"""Between two looks at reasons that come with time alone, such as an operator's silence."""
+"""Seconds between two checks for reasons that depend on time alone, e.g. an operator's silence."""
 
 
 def container_of(pod: Object) -> str:
@@ -44,7 +45,7 @@ def merged_logs(
 
 
 def is_wanted(line: Line, rank: int | None) -> bool:
-    """Return whether a line is of the rank that is asked for; with none all are."""
+    """Return whether a line is of this rank; without a rank, every line is."""
     return rank is None or line.name == str(rank)
 
 
@@ -58,12 +59,12 @@ class Followed:
     observe: Callable[[Informer], Observation]
     """Returns what the informer has of the task now."""
     tell: Callable[[str], None]
-    """Gets the reason for waiting, each once."""
+    """Called once with each reason for waiting."""
     last_times: dict[str, str] = field(default_factory=dict)
-    """Name: time of its last line that was shown."""
+    """Name of a rank: time of the last line of it that was shown."""
 
     def from_storage(self, *, several: bool) -> Iterator[str]:
-        """Yield what storage has behind the last lines: a pod may be removed with its log."""
+        """Yield what storage has after the last lines: a pod may be removed with its log."""
         with suppress(HbsegError):
             texts = stored_texts(self.run, self.task_name, self.rank)
             lines = [
@@ -77,7 +78,7 @@ class Followed:
 
 
 class Follower:
-    """Follows the pods of one task; recreated pods are attached to as they start."""
+    """Follows the pods of one task; it attaches to recreated pods as they start."""
 
     def __init__(self, cluster: Cluster, followed: Followed) -> None:
         self._cluster = cluster
@@ -93,9 +94,9 @@ class Follower:
         self._queue.put("changed")
 
     def lines(self, informer: Informer) -> Iterator[str]:
-        """Yield lines as they come until the job has ended and all its lines are there."""
+        """Yield lines as they arrive, until the job has ended and all its lines have arrived."""
         try:
-            while not self._look(informer) or self._open:
+            while not self._update(informer) or self._open:
                 for line in self._arrived():
                     self._followed.last_times[line.name] = line.time
                     if is_wanted(line, self._followed.rank):
@@ -106,7 +107,7 @@ class Follower:
                 reader.stop()
 
     def _arrived(self) -> Iterator[Line]:
-        """Yield the lines that are there, after a wait for the first."""
+        """Wait for a line, then yield all that have arrived."""
         with suppress(queue.Empty):
             item = self._queue.get(timeout=TICK_SECONDS)
             while True:
@@ -118,13 +119,13 @@ class Follower:
                     self._open -= 1
                 item = self._queue.get_nowait()
 
-    def _look(self, informer: Informer) -> bool:
-        """Attach to new pods, tell why it waits, and return whether the job has ended."""
-        seen = self._followed.observe(informer)
-        state = job_state(seen)
-        if seen.job is not None:
-            self._several = kind_of(seen.job).num_ranks(seen.job) > 1
-        for pod in latest(seen.pods):
+    def _update(self, informer: Informer) -> bool:
+        """Attach to new pods, report why the task waits, and return whether it has ended."""
+        observation = self._followed.observe(informer)
+        state = job_state(observation)
+        if observation.job is not None:
+            self._several = kind_of(observation.job).num_ranks(observation.job) > 1
+        for pod in latest(observation.pods):
             if has_started(pod) and pod["metadata"]["uid"] not in self._readers:
                 self._attach(informer, pod)
         if state.phase == Phase.PENDING and state.reason != self._told:

@@ -1,14 +1,13 @@
-"""The state of a task from the objects that the cluster has of it. No requests."""
+"""The state of a task, from its objects on the cluster. No requests."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
 
 from hbseg.cluster import kinds
 from hbseg.cluster.kinds import kind_of
 from hbseg.cluster.objects import Object
+from hbseg.cluster.observe.observation import Observation
 from hbseg.cluster.observe.pending import event_time, job_reason
 from hbseg.cluster.pods.states import (
     Failure,
@@ -25,39 +24,22 @@ from hbseg.exit_codes import StepExit
 from hbseg.runs.backend import JobState, Phase
 
 
-@dataclass(frozen=True)
-class Observation:
-    """What the cluster has of one task at one moment."""
-
-    job: Object | None
-    """Of any of `hbseg.cluster.kinds`."""
-    pods: Sequence[Object]
-    now: datetime
-    """Time by the server's clock."""
-    events: Sequence[Object] = field(default=())
-    """Those of the job and its pods; needed only while it is pending."""
-    cancelled: bool = False
-    """Whether the run's owner records a cancel of the task."""
-    workload: Object | None = None
-    """Kueue's object for the job."""
-
-
-def job_state(seen: Observation) -> JobState:
-    """Return phase, root cause and reason of a task; its attempt is 0 where no pod says it."""
-    if seen.job is None or is_leaving(seen.job):
-        return _leaving(seen)
-    ended = ended_condition(seen.job)
+def job_state(observation: Observation) -> JobState:
+    """Return phase, root cause and reason of a task; attempt 0 where no pod records one."""
+    if observation.job is None or is_leaving(observation.job):
+        return _leaving(observation)
+    ended = ended_condition(observation.job)
     if ended is None:
-        return _under_way(seen, seen.job)
-    if ended["type"] == kind_of(seen.job).succeeded:
+        return _under_way(observation, observation.job)
+    if ended["type"] == kind_of(observation.job).succeeded:
         return JobState(Phase.SUCCEEDED, 0, 0)
-    if seen.cancelled:
+    if observation.cancelled:
         return _CANCELLED
-    return _failed(seen, ended)
+    return _failed(observation, ended)
 
 
 def ended_condition(job: Object) -> Object | None:
-    """Return the condition that says that a job has ended, and how."""
+    """Return the condition of a job that says how it ended; none if it has not."""
     ends = (kind_of(job).succeeded, kind_of(job).failed)
     for condition in (job.get("status") or {}).get("conditions") or []:
         if condition.get("status") == "True" and condition["type"] in ends:
@@ -66,30 +48,30 @@ def ended_condition(job: Object) -> Object | None:
 
 
 def is_over(job: Object) -> bool:
-    """Return whether a job has ended or is being deleted: another one may take its place."""
+    """Return whether a job has ended or is being deleted: another may replace it."""
     return is_leaving(job) or ended_condition(job) is not None
 
 
 _CANCELLED = JobState(Phase.CANCELLED, 0, StepExit.TERMINATED, "cancelled")
 
 
-def _leaving(seen: Observation) -> JobState:
-    if any("deletionTimestamp" in pod["metadata"] or is_running(pod) for pod in seen.pods):
+def _leaving(observation: Observation) -> JobState:
+    if any("deletionTimestamp" in pod["metadata"] or is_running(pod) for pod in observation.pods):
         return JobState(Phase.RUNNING, 0, None, "it is being stopped")
-    if seen.cancelled:
+    if observation.cancelled:
         return _CANCELLED
-    if seen.job is None:
+    if observation.job is None:
         return JobState(Phase.ABSENT)
     return JobState(Phase.RUNNING, 0, None, "its job is being deleted")
 
 
-def _under_way(seen: Observation, job: Object) -> JobState:
-    pods = latest(seen.pods)
-    failure = root_cause(_failures(pods)) or _told_failure(job, seen.events)
+def _under_way(observation: Observation, job: Object) -> JobState:
+    pods = latest(observation.pods)
+    failure = root_cause(_failures(pods)) or _failure_in_events(job, observation.events)
     attempt = 0 if failure is None else failure.attempt
     if _runs(job, pods):
         return JobState(Phase.RUNNING)
-    reason = job_reason(job, pods, seen.events, seen.now, seen.workload)
+    reason = job_reason(job, pods, observation.events, observation.now, observation.workload)
     if failure is not None and not kind_of(job).is_suspended(job):
         last = f"attempt {attempt}" if attempt else "the last attempt"
         last = f"{last} failed with code {failure.code}: {failure.reason}"
@@ -99,7 +81,7 @@ def _under_way(seen: Observation, job: Object) -> JobState:
 
 
 def _runs(job: Object, pods: Sequence[Object]) -> bool:
-    """Return whether the step runs: in all pods of a gang, else in any."""
+    """Return whether the step runs: a gang in all its pods, another job in any."""
     kind = kind_of(job)
     num_well = sum(is_running(pod) or has_succeeded(pod) for pod in pods)
     return num_well >= (kind.num_pods(job) if kind.is_gang else 1)
@@ -108,7 +90,7 @@ def _runs(job: Object, pods: Sequence[Object]) -> bool:
 def latest(pods: Iterable[Object]) -> list[Object]:
     """Return the newest pod of each replica, by their names.
 
-    A batch Job keeps the pods of earlier attempts; they say nothing of the latest one.
+    A batch Job keeps the pods of earlier attempts, which say nothing about the latest one.
     """
     replica_labels = [label for kind in kinds.KINDS for label in kind.replica_labels]
     newest: dict[tuple[str, ...], Object] = {}
@@ -118,15 +100,15 @@ def latest(pods: Iterable[Object]) -> list[Object]:
     return sorted(newest.values(), key=name_of)
 
 
-def _failed(seen: Observation, condition: Object) -> JobState:
-    cause = root_cause(_failures(latest(seen.pods)))
+def _failed(observation: Observation, condition: Object) -> JobState:
+    cause = root_cause(_failures(latest(observation.pods)))
     if condition.get("reason") == "DeadlineExceeded":
-        limit = (seen.job or {}).get("spec", {}).get("activeDeadlineSeconds")
+        limit = (observation.job or {}).get("spec", {}).get("activeDeadlineSeconds")
         return JobState(
             Phase.FAILED, 0, StepExit.TERMINATED, f"it ran longer than its deadline of {limit} s"
         )
-    if cause is None and seen.job is not None:
-        cause = _told_failure(seen.job, seen.events)
+    if cause is None and observation.job is not None:
+        cause = _failure_in_events(observation.job, observation.events)
     if cause is None:
         return JobState(Phase.FAILED, 0, None, one_line(str(condition.get("message") or "")))
     return JobState(Phase.FAILED, cause.attempt, cause.code, cause.reason)
@@ -136,8 +118,8 @@ def _failures(pods: Sequence[Object]) -> list[Failure]:
     return [failure for pod in pods if (failure := failure_of_pod(pod)) is not None]
 
 
-def _told_failure(job: Object, events: Iterable[Object]) -> Failure | None:
-    """Return the last failure that the job's events tell."""
+def _failure_in_events(job: Object, events: Iterable[Object]) -> Failure | None:
+    """Return the last failure that the job's events record."""
     for event in sorted(events, key=event_time, reverse=True):
         if event["involvedObject"].get("uid") == job["metadata"].get("uid"):
             failure = kind_of(job).failure_in(event)

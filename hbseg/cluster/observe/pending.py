@@ -15,7 +15,7 @@ from hbseg.cluster.requests.api_errors import DOCTOR, one_line
 from hbseg.system.clock import parse
 
 SILENCE_SECONDS: Final = 20.0
-"""After so long without a sign from the operator, its silence is the reason."""
+"""Seconds without a reaction of the operator after which that is the reason."""
 
 _IMAGE = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
 _CREATE_FAILED = frozenset({"FailedCreate", "FailedCreatePod"})
@@ -68,13 +68,13 @@ def _queued(job: Object, workload: Object | None) -> str:
 
 
 def _about(job: Object, events: Iterable[Object]) -> list[Object]:
-    """Return the events of this very job: an earlier one may have had its name."""
+    """Return the events of this job, not of an earlier one of the same name."""
     uid = job["metadata"].get("uid")
     return [item for item in events if item["involvedObject"].get("uid") == uid]
 
 
 def _refused(job: Object, pods: Sequence[Object], events: Iterable[Object]) -> str:
-    """Return why a pod could not be made, if that was after those that are there."""
+    """Return why a pod could not be created, if that happened after the existing ones."""
     newest = max(map(created_of, pods), default="")
     refused = [
         str(item.get("message", ""))
@@ -101,7 +101,7 @@ def _age(item: Object, now: datetime) -> float:
 
 
 def pod_reason(pod: Object, events: Iterable[Object]) -> str:
-    """Return why a pod has not started; empty where it has. `events` in the order of time."""
+    """Return why a pod has not started, or nothing if it has; `events` are sorted by time."""
     status = pod.get("status") or {}
     if status.get("phase") not in (None, "Pending"):
         return ""
@@ -131,7 +131,7 @@ def _waiting(pod: Object, container: str, waiting: Object) -> str:
 
 
 def _pull_cause(kind: str, message: str) -> str:
-    """Return the end of a chain of errors, or the whole where it has no such."""
+    """Return the last error of a chain of errors, or the whole message if it is no chain."""
     if kind == "ErrImageNeverPull":
         return "it is not on the node, and cluster.image_pull_policy is Never"
     cause = (
@@ -151,7 +151,7 @@ def _image(pod: Object, container: str) -> str:
 
 
 def _mounting(pod: Object, events: Iterable[Object]) -> str:
-    """Return what the node says while it prepares a pod's volumes and network."""
+    """Return what the node reports while it prepares a pod's volumes and network."""
     told = [
         one_line(str(item.get("message") or ""))
         for item in events
@@ -162,7 +162,7 @@ def _mounting(pod: Object, events: Iterable[Object]) -> str:
 
 
 def event_time(event: Object) -> str:
-    """Return when an event was seen last, ISO 8601, UTC."""
+    """Return the last time of an event, ISO 8601, UTC."""
     series = event.get("series") or {}
     times = (
         series.get("lastObservedTime"),

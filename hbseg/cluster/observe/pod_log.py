@@ -1,4 +1,4 @@
-"""The log of one pod, whole lines once each, over broken connections and silences."""
+"""The log of one pod: each line once and complete, in spite of broken connections."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hbseg.system.clock import parse, z_time
 _RANK_LINE = re.compile(r"(\S+Z) \[([\w-]+)\] ?(.*)", re.S)
 _OWN_LINE = re.compile(r"\d{4}-\d\d-\d\dT\S+ (.*)", re.S)
 LAUNCHER = "launcher"
-"""Name before lines that no rank wrote: the launcher's own, or what came before it."""
+"""Name of lines that no rank wrote: the launcher's own, and any before it started."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Line:
 
 
 def parsed(raw: bytes) -> Line:
-    """Return a line of a log that was asked for with timestamps."""
+    """Return a line of a log that was requested with timestamps."""
     stamp, _, text = raw.decode(errors="replace").rstrip("\r").partition(" ")
     if match := _RANK_LINE.fullmatch(text):
         return Line(*match.groups())
@@ -52,8 +52,8 @@ def _milliseconds(stamp: str) -> str:
         return stamp
 
 
-class _Place:
-    """Where a stream was left, so that another one goes on behind it."""
+class _Position:
+    """How far a log was read, so that another stream can continue there."""
 
     def __init__(self) -> None:
         self._stamp = b""
@@ -62,18 +62,18 @@ class _Place:
 
     @property
     def since(self) -> str | None:
-        """The second from which on to ask for lines."""
+        """The time, to a second, from which to request lines."""
         if not self._stamp:
             return None
         text = self._stamp.decode(errors="replace")
         return re.sub(r"\.\d+", "", text)
 
     def begin(self) -> None:
-        """Begin another stream: it repeats the last second."""
+        """Start another stream, which repeats the last second."""
         self._skip = self._count
 
     def is_new(self, raw: bytes) -> bool:
-        """Return whether a line was not seen yet, and remember it."""
+        """Return whether a line is new, and remember it."""
         stamp = raw.partition(b" ")[0]
         if stamp < self._stamp:
             return False
@@ -88,7 +88,7 @@ class _Place:
 
 
 def whole_log(cluster: Cluster, pod: str, container: str) -> Iterator[Line]:
-    """Yield the lines that a pod has now; none where it has not started or is gone."""
+    """Yield the lines that a pod has now; none if it has not started or was deleted."""
     try:
         for raw in cluster.pod_log(pod, container=container):
             yield parsed(raw)
@@ -118,7 +118,7 @@ class PodFollower(threading.Thread):
         self._put, self._is_over, self._outage = put, is_over, outage
         self._stopped = threading.Event()
         self._answer: Answer | None = None
-        self._place = _Place()
+        self._position = _Position()
 
     def stop(self) -> None:
         """End the thread soon."""
@@ -131,7 +131,7 @@ class PodFollower(threading.Thread):
         end: Exception | None = None
         try:
             self._follow()
-        except Exception as error:  # a bug, too: or who waits for lines would wait for ever
+        except Exception as error:  # a bug, too, or the reader of the lines would wait for ever
             end = error
         self._put(end)
 
@@ -143,7 +143,7 @@ class PodFollower(threading.Thread):
                 if self._read():
                     backoff.reset()
                 last_answer = time.monotonic()
-                if was_over:  # a stream that ends before may have been cut
+                if was_over:  # a stream that ends earlier may have been cut
                     return
             except NotFoundError:
                 return
@@ -156,18 +156,18 @@ class PodFollower(threading.Thread):
             backoff.wait(self._stopped)
 
     def _read(self) -> bool:
-        """Pass the new lines on until the stream ends; return whether there were any."""
+        """Pass on new lines until the stream ends; return whether there were any."""
         any_new = False
-        self._place.begin()
+        self._position.begin()
         lines = self._cluster.pod_log(
             self._pod,
             container=self._container,
             follow=True,
-            since=self._place.since,
+            since=self._position.since,
             opened=self._keep,
         )
         for raw in lines:
-            if self._place.is_new(raw):
+            if self._position.is_new(raw):
                 any_new = True
                 self._put(parsed(raw))
         return any_new

@@ -1,4 +1,4 @@
-"""The scheduler's and the quota's sentences in fewer words, with what the pod asks for."""
+"""Messages of the scheduler and of quotas, shortened, with what the pod requests."""
 
 from __future__ import annotations
 
@@ -86,13 +86,13 @@ def _claims(pod: Mapping[str, Any]) -> list[str]:
 
 
 def asks(pod: Mapping[str, Any]) -> dict[str, str]:
-    """Return what the pod's first container asks for: resource, quantity."""
+    """Return what the pod's first container requests: resource, quantity."""
     resources = pod["spec"]["containers"][0].get("resources") or {}
     return {**(resources.get("limits") or {}), **(resources.get("requests") or {})}
 
 
 def refused_pod(message: str) -> str:
-    """Return why the API server lets nobody create a job's pods, from the event's message."""
+    """Return why the API server refuses to create a job's pods, from the event's message."""
     message = one_line(message)
     if match := _QUOTA.search(message):
         return (

@@ -12,11 +12,9 @@ from hbseg.cluster.pods import quantity
 from hbseg.config.placement import Placement
 from hbseg.config.profile import ClusterProfile
 from hbseg.errors import SpecError
-from hbseg.runs.step_call import MODULES, StepCall
-from hbseg.runs.task import TRAINING, Step
+from hbseg.runs.engines import image_kind, uses_gpu
+from hbseg.runs.step_call import StepCall
 
-WITH_GPU = TRAINING
-"""Steps that use GPUs: the engines that there are run on the CPU."""
 OWN_VARIABLES = frozenset(("HBSEG_NODE", "HBSEG_NODES", "HBSEG_TERMINATION_LOG", "HOME"))
 """Environment that a profile may not change: the launcher would not find its place."""
 
@@ -33,12 +31,13 @@ class PodShape:
     """Whether the pods can only go on together."""
 
     @classmethod
-    def of(cls, step: Step, placement: Placement) -> PodShape:
+    def of(cls, call: StepCall, placement: Placement) -> PodShape:
         """Return the shape of a step's pods; only a training has several processes in one."""
-        processes = placement.processes_per_node if step in TRAINING else 1
-        gpus = processes * placement.cluster.gpus_per_process if step in WITH_GPU else 0
-        nodes = placement.nodes if step in (*TRAINING, Step.INFER) else 1
-        return cls(processes, gpus, nodes, is_gang=step in TRAINING)
+        row = call.step.row
+        processes = placement.processes_per_node if row.torchrun else 1
+        gpus = placement.cluster.gpus_per_process if uses_gpu(call.step, call.engine) else 0
+        nodes = placement.nodes if row.torchrun or row.shared else 1
+        return cls(processes, processes * gpus, nodes, is_gang=row.torchrun)
 
 
 def in_pod(placement: Placement, shape: PodShape) -> Placement:
@@ -62,14 +61,14 @@ def complete_step(template: Manifest, call: StepCall, placement: Placement) -> N
     Raises:
         SpecError: the profile sets an environment variable that is the launcher's.
     """
-    profile, shape = placement.cluster, PodShape.of(call.step, placement)
+    profile, shape = placement.cluster, PodShape.of(call, placement)
     complete_pod(template, profile, labels(call.run, call.step, call.task_name))
     pod = template["spec"]
     container = pod["containers"][0]
-    container["image"] = profile.image
+    container["image"] = profile.image_of(image_kind(call.step, call.engine))
     container["args"] = _arguments(call, placement, shape)
     set_variables(container, {"HBSEG_NODES": str(shape.nodes)})
-    container["resources"] = _resources(placement, shape, rdma=call.step in TRAINING)
+    container["resources"] = _resources(placement, shape, rdma=shape.is_gang)
     named = {volume["name"]: volume for volume in pod["volumes"]}
     named["spec"]["configMap"]["name"] = spec_name(call.spec)
     named["scratch"]["emptyDir"]["sizeLimit"] = profile.scratch
@@ -103,7 +102,7 @@ def _arguments(call: StepCall, placement: Placement, shape: PodShape) -> list[st
     own = [
         *("--in-pod", "--job", "/scratch/job"),
         *("--grace", str(placement.cluster.termination_grace)),
-        *("--module", MODULES[call.step]),
+        *("--module", call.step.row.module),
         *("--placement", in_pod(placement, shape).for_launcher()),
     ]
     step = call.arguments(spec_file="/etc/hbseg/spec.yaml", work="/scratch/work")

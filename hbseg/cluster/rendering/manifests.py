@@ -25,9 +25,9 @@ from hbseg.cluster.pods.template import (
 from hbseg.cluster.rendering.lint import problems
 from hbseg.config.placement import Placement
 from hbseg.config.profile import UNSEEN_FOLDER_HINT, ClusterProfile
-from hbseg.config.specs import InferSpec
 from hbseg.documents import canonical_digest, dump_yaml
 from hbseg.errors import SpecError, UsageError
+from hbseg.runs.engines import image_kind
 from hbseg.runs.step_call import StepCall
 
 MAX_CONFIG_MAP = 2**20
@@ -117,14 +117,6 @@ def check_storage(urls: Iterable[str], profile: ClusterProfile) -> None:
             raise UsageError(f"pods do not see the folder {url}", UNSEEN_FOLDER_HINT)
 
 
-def storage_of(call: StepCall) -> list[str]:
-    """Return the URLs of all that a step reads or writes."""
-    images = call.spec.images if isinstance(call.spec, InferSpec) else None
-    further = [argument for argument in call.extra if argument.startswith("/")]
-    urls = [call.runs, call.data, *call.inputs.values(), *further]
-    return urls if images is None else [*urls, images]
-
-
 def _runner_arguments(run: str, placement: Placement) -> list[str]:
     return [
         *(run, "--backend", "kubernetes", "--config", "/etc/hbseg/spec.yaml"),
@@ -156,7 +148,7 @@ def _job_labels(run: str, step: str, task: str, profile: ClusterProfile) -> dict
 
 def _told(call: StepCall, placement: Placement) -> str:
     """Return as JSON what people and `hbseg diff` are told of a job's place."""
-    shape = PodShape.of(call.step, placement)
+    shape = PodShape.of(call, placement)
     profile = placement.cluster
     told: dict[str, Any] = {
         "nodes": shape.nodes,
@@ -164,7 +156,7 @@ def _told(call: StepCall, placement: Placement) -> str:
         "threads_per_process": in_pod(placement, shape).threads_per_process,
         "retries": placement.retries,
         "stall_timeout": placement.stall_timeout,
-        "image": profile.image,
+        "image": profile.image_of(image_kind(call.step, call.engine)),
         "gpus": shape.gpus,
         "gpu_resource": profile.gpu_resource,
         "queue": profile.queue,

@@ -10,15 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from hbseg.config.specs import InferSpec, Spec, TrainSpec
-from hbseg.errors import InvalidInput
+from hbseg.config.specs import CompileSpec, Spec, TrainSpec
+from hbseg.data.versions import version_key
 from hbseg.runs.step_call import StepCall
-from hbseg.runs.task import TRAINING, Step
-from hbseg.storage.store import join_key, open_store
+from hbseg.runs.steps import Step, folder_named
+from hbseg.storage.opening import canonical_url
 
 UNRESOLVED = "unresolved"
 """Name of a folder whose key is decided at submit."""
-_NEED_DATASET = (Step.COMPILE, Step.INFER, Step.EFFICIENCY, Step.REPORT)
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,14 @@ class OfflineCall:
 
 
 def offline_call(
-    run: str, step: Step, spec: Spec, *, runs: str, data: str, extra: tuple[str, ...] = ()
+    run: str,
+    step: Step,
+    spec: Spec,
+    *,
+    runs: str,
+    data: str,
+    raw: str | None = None,
+    skip_bad: bool = False,
 ) -> OfflineCall:
     """Return the call of a step without a look at storage; `runs` and `data` are URLs.
 
@@ -47,63 +53,39 @@ def offline_call(
         runs=runs,
         data=data,
         inputs=dict(_inputs(f"{runs}/{run}", data, step, spec)),
-        extra=extra,
+        raw=None if raw is None else canonical_url(raw),
+        skip_bad=skip_bad,
+        engine=spec.engine if isinstance(spec, CompileSpec) else None,
     )
     return OfflineCall(call, tuple(_open(call)))
 
 
-def canonical_url(url: str) -> str:
-    """Return a store's URL as the store itself says it, without the library of its kind.
-
-    Raises:
-        InvalidInput: no store has such a URL.
-    """
-    if not url.startswith("s3://"):
-        return open_store(url).url
-    bucket, _, prefix = url.removeprefix("s3://").partition("/")
-    if not bucket:
-        raise InvalidInput("an S3 URL has no bucket", "give s3://bucket/prefix")
-    return f"s3://{join_key(bucket, prefix.strip('/'))}"
-
-
 def _prefix(step: Step, spec: Spec) -> str:
-    match step:
-        case Step.COMPILE:
-            return f"engine/{UNRESOLVED}"
-        case Step.EFFICIENCY:
-            return f"efficiency/{UNRESOLVED}"
-        case Step.INFER if isinstance(spec, InferSpec):
-            return {"submission": "infer", "valid": "valid", "images": f"images/{UNRESOLVED}"}[
-                spec.mode
-            ]
-        case _:
-            return step.value
+    folder = step.folder_for(spec)
+    return folder.name if folder.key is None else f"{folder.name}/{UNRESOLVED}"
 
 
 def _inputs(run: str, data: str, step: Step, spec: Spec) -> Iterator[tuple[str, str]]:
-    """Yield the inputs' names and URLs, in the chain's order."""
-    if isinstance(spec, TrainSpec) and spec.dataset.version is not None:
-        yield "dataset", f"{data}/versions/{spec.dataset.version}"
-    if step in (Step.INFER, Step.EFFICIENCY):
-        yield "engine", f"{run}/engine/{UNRESOLVED}"
-    if step in (Step.COMPILE, Step.EFFICIENCY):
-        yield "checkpoint", f"{run}/{Step.STAGE2}"
-    if step == Step.STAGE2:
-        first = spec.init_from if isinstance(spec, TrainSpec) else None
-        yield "checkpoint", f"{run}/{Step.STAGE1}" if first is None else canonical_url(first)
-    if step == Step.REPORT:
-        for name in (Step.STAGE1, Step.STAGE2, "valid", Step.INFER):
-            yield str(name), f"{run}/{name}"
-        yield "efficiency", f"{run}/efficiency/{UNRESOLVED}"
+    """Yield the inputs' names and URLs, in the order of the table."""
+    for item in step.row.inputs:
+        if item.folder is None:
+            if isinstance(spec, TrainSpec) and spec.dataset.version is not None:
+                yield item.name, f"{data}/{version_key(spec.dataset.version)}"
+        elif item.named_by and (named := getattr(spec, item.named_by)):
+            yield item.name, canonical_url(named)
+        else:
+            keyed = folder_named(item.folder).key is not None
+            yield item.name, f"{run}/{item.folder}" + (f"/{UNRESOLVED}" if keyed else "")
 
 
 def _open(call: StepCall) -> Iterator[str]:
-    if call.step in TRAINING and "dataset" not in call.inputs:
+    needs_dataset = call.step.input("dataset") is not None and "dataset" not in call.inputs
+    if needs_dataset and isinstance(call.spec, TrainSpec):
         yield (
             "dataset.version is not set: a submit pins the current one, these manifests have no "
             "--input=dataset; name one with --set dataset.version=HASH"
         )
-    if call.step in _NEED_DATASET:
+    elif needs_dataset:
         yield (
             "the dataset is the version that the run was trained on, which storage knows: these "
             "manifests have no --input=dataset, a submit adds it"

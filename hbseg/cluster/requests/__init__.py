@@ -1,1 +1,1 @@
-"""Requests to the API of a cluster, and its answers; nothing here knows what they are about."""
+"""A client of the Kubernetes API; nothing here knows what hbseg uses the objects for."""

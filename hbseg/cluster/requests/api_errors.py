@@ -1,4 +1,4 @@
-"""What a Kubernetes API answers when it refuses, as our errors."""
+"""The refusals of a Kubernetes API, as errors of `hbseg.errors`."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ DOCTOR = "run: hbseg doctor"
 
 @dataclass(frozen=True)
 class Call:
-    """What was asked of the API, for the words of an error."""
+    """A request to the API, as an error message names it."""
 
     verb: str
-    """As roles name it: `get`, `list`, `create` ..."""
+    """A verb of RBAC: `get`, `list`, `create` ..."""
     resource: Resource | None
-    """None for what is no object, e.g. `/version`."""
+    """None for a path without objects, e.g. `/version`."""
     namespace: str
     name: str = ""
 
@@ -42,16 +42,16 @@ class Call:
 
 
 class WatchExpired(HbsegError):
-    """The version that a watch began at is too old: list again."""
+    """The version that a watch or listing started from is no longer kept (410): list again."""
 
 
 class MissingKind(UnreachableError):
-    """The cluster has no such kind of object; asking again does not help."""
+    """The cluster has no such kind of object; a retry does not help."""
 
 
 def api_error(call: Call, status: int, body: bytes) -> HbsegError:
-    """Return the error that an answer of status 300 or above means."""
-    told = status_of(body)
+    """Return the error for a response of status 300 or above."""
+    told = _status(body)
     message = one_line(str(told.get("message") or body[:300].decode(errors="replace")))
     match status:
         case 401:
@@ -85,7 +85,9 @@ def _forbidden(call: Call, message: str) -> HbsegError:
         return InvalidInput(f"the cluster refuses {call.what}: {message}", DOCTOR)
     if "is being terminated" in message:
         return NotFoundError(f"namespace {call.namespace} is being deleted", "choose another: -n")
-    if "is forbidden: " in message and " cannot " not in message:  # admission, not want of rights
+    if (
+        "is forbidden: " in message and " cannot " not in message
+    ):  # by admission, not for missing rights
         return InvalidInput(f"the cluster refuses {call.what}: {message}")
     return DeniedError(f"not allowed to {call.verb} {call.what}", DOCTOR)
 
@@ -105,7 +107,7 @@ def _not_found(call: Call, told: Mapping[str, Any], message: str) -> HbsegError:
 
 
 def _webhook_words(message: str) -> str:
-    """Return what a webhook said, without the API server's words around it."""
+    """Return a webhook's own message, without the API server's words around it."""
     match = re.search(r'admission webhook "([^"]*)" denied the request: (.*)', message)
     return f"{match[2]} (says {match[1]})" if match else message
 
@@ -119,8 +121,8 @@ def _webhook_cause(message: str) -> str:
     return f"{who} does not answer ({match[2].rpartition(': ')[2][:200]})"
 
 
-def status_of(body: bytes) -> dict[str, Any]:
-    """Return the `Status` object of an answer; empty where it is none."""
+def _status(body: bytes) -> dict[str, Any]:
+    """Return the `Status` object of a response body; empty if it is no JSON object."""
     try:
         told = json.loads(body)
     except ValueError:
@@ -129,5 +131,5 @@ def status_of(body: bytes) -> dict[str, Any]:
 
 
 def one_line(text: str) -> str:
-    """Return text with each run of white space as one blank."""
+    """Return the text on one line: each run of white space becomes one blank."""
     return " ".join(text.split())

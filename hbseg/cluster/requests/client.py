@@ -1,7 +1,7 @@
 """A client of one cluster: dicts in, dicts out, errors of `hbseg.errors` only.
 
-The official package reads kubeconfigs, runs their credential plugins and sets up TLS; requests go
-through its pool of connections. It is imported (0.2 s) when a cluster is really used.
+Requests go through a urllib3 pool. For a kubeconfig the official package sets it up
+(`kubeconfig`), in a pod this package does (`service_account`).
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from hbseg.cluster.requests.transport import Answer, Transport
 from hbseg.errors import NotFoundError, UnreachableError
 
 WATCH_SECONDS = 50
-"""Length of one watch on the server's side; it is begun again where it ended."""
+"""Length of one watch, kept by the server; the next watch starts at the last version."""
 LOG_SILENCE_SECONDS = 60.0
-"""Longest silence of a followed log; after that it is asked for again."""
+"""Longest silence of a followed log; then it is requested again."""
 PAGE = 500
-"""Objects of one page of a listing."""
+"""Objects in one page of a listing."""
 FIELD_OWNER = "hbseg"
 
 Objects = list[Manifest]
@@ -31,7 +31,7 @@ Objects = list[Manifest]
 
 @dataclass(frozen=True)
 class WatchEvent:
-    """One change that a watch tells."""
+    """One change that a watch reports."""
 
     kind: str
     """`ADDED`, `MODIFIED`, `DELETED` or `BOOKMARK`."""
@@ -49,24 +49,30 @@ class Cluster:
     def connect(cls, *, namespace: str | None = None, context: str | None = None) -> Cluster:
         """Return the cluster of the kubeconfig, else the one that this pod runs in.
 
-        Nothing is sent yet. Namespace: as given, else the context's, else the pod's, else
+        Nothing is sent yet. Namespace: as given, else that of the context or of the pod, else
         `default`.
 
         Raises:
             UsageError: the kubeconfig cannot be used, or has no such context.
+            DeniedError: the pod's service account cannot be used.
             UnreachableError: there is no kubeconfig, and this is no pod.
         """
-        from hbseg.cluster.requests.kubeconfig import connected
+        from hbseg.cluster.requests import kubeconfig, service_account
 
-        transport, found = connected(context)
+        if kubeconfig.exists():
+            transport, found = kubeconfig.connected(context)
+        elif service_account.in_pod():
+            transport, found = service_account.connected(context)
+        else:
+            raise UnreachableError(
+                f"no cluster: there is no kubeconfig at {kubeconfig.paths()}, and this is no pod",
+                "set KUBECONFIG, or use --backend local (HBSEG_BACKEND=local)",
+            )
         return cls(transport, namespace or found or "default")
 
     def with_retry_timeout(self, seconds: float) -> Cluster:
-        """Return the cluster through a client that bears so long an outage."""
-        inner = self._transport
-        transport = Transport(inner._pool, inner.server, inner._headers, retry_timeout=seconds)
-        transport._ahead = inner._ahead
-        return Cluster(transport, self.namespace)
+        """Return a view of the cluster whose requests are retried for `seconds`."""
+        return Cluster(self._transport.with_retry_timeout(seconds), self.namespace)
 
     @property
     def server(self) -> str:
@@ -74,8 +80,8 @@ class Cluster:
         return self._transport.server
 
     def now(self) -> datetime:
-        """Return the time by the server's clock, as its last answer told it."""
-        return self._transport.now()
+        """Return the time by the server's clock, as its last answer tells it."""
+        return self._transport.clock.now()
 
     def version(self) -> Manifest:
         """Return `gitVersion` and the like of the API server."""
@@ -87,20 +93,20 @@ class Cluster:
         return self._transport.json(call, "GET", resource.path(self.namespace, name))
 
     def find(self, resource: Resource, name: str) -> Manifest | None:
-        """Return an object, or none where there is no such one."""
+        """Return an object, or None if it does not exist."""
         try:
             return self.get(resource, name)
         except NotFoundError:
             return None
 
     def list(self, resource: Resource, *, labels: str = "", fields: str = "") -> Objects:
-        """Return all objects that selectors choose; a namespace that is missing has none."""
+        """Return all objects that match the selectors; a missing namespace has none."""
         return self.list_versioned(resource, labels=labels, fields=fields)[0]
 
     def list_versioned(
         self, resource: Resource, *, labels: str = "", fields: str = ""
     ) -> tuple[Objects, str]:
-        """Return the objects and the version of the listing, for a watch to begin at."""
+        """Return the objects and the version of the listing, at which a watch can start."""
         call = Call("list", resource, self.namespace)
         path = resource.path(self.namespace)
         found: Objects = []
@@ -108,11 +114,11 @@ class Cluster:
         while True:
             try:
                 page = self._transport.json(call, "GET", path, query=query)
-            except WatchExpired:  # the rest of a listing that took too long
+            except WatchExpired:  # the listing took too long, so its next page has expired
                 found.clear()
                 query.pop("continue", None)
                 continue
-            # items of a listing do not say their kind
+            # items of a listing lack their kind
             kind = {"apiVersion": resource.api_version, "kind": resource.kind}
             found += [{**kind, **item} for item in page.get("items") or []]
             metadata = page.get("metadata") or {}
@@ -129,7 +135,9 @@ class Cluster:
         fields: str = "",
         opened: Callable[[Answer], None] = lambda answer: None,
     ) -> Iterator[WatchEvent]:
-        """Yield the changes from a version on, for less than a minute; `opened` gets the answer.
+        """Yield the changes since a version, for less than a minute.
+
+        `opened` gets the open response, e.g. to close it from another thread.
 
         Raises:
             WatchExpired: the version is too old: list again.
@@ -160,11 +168,11 @@ class Cluster:
     def create(
         self, resource: Resource, item: Mapping[str, Any], *, dry_run: bool = False
     ) -> Manifest:
-        """Create an object and return it as the server made it; `dry_run` only checks it.
+        """Create an object and return the server's version of it; `dry_run` only checks it.
 
         Raises:
-            ConflictError: one of that name is there.
-            InvalidInput: the server, or a webhook, does not take it.
+            ConflictError: an object of that name exists.
+            InvalidInput: the server or a webhook refuses it.
         """
         name = str(item["metadata"].get("name", ""))
         query = {"fieldManager": FIELD_OWNER} | ({"dryRun": "All"} if dry_run else {})
@@ -177,11 +185,11 @@ class Cluster:
         )
 
     def patch(self, resource: Resource, name: str, body: Mapping[str, Any]) -> Manifest:
-        """Lay `body` on an object (a merge patch) and return it.
+        """Merge `body` into an object (a JSON merge patch) and return the result.
 
         Raises:
-            NotFoundError: it is not there.
-            ConflictError: `metadata.resourceVersion` of `body` is no longer its version.
+            NotFoundError: the object does not exist.
+            ConflictError: `body` has a `metadata.resourceVersion` that is no longer current.
         """
         return self._transport.json(
             Call("patch", resource, self.namespace, name),
@@ -201,9 +209,10 @@ class Cluster:
         propagation: str = "Background",
         grace: int | None = None,
     ) -> bool:
-        """Delete an object, with `uid` only that very one; return whether it was there.
+        """Delete an object and return whether it existed.
 
-        `grace` is in seconds, for a pod; none: as the pod says.
+        With `uid`, an object of that name with another uid is left alone. `grace` is a pod's time
+        to stop, in seconds; None takes the pod's own.
 
         Raises:
             ConflictError: the object of that name has another uid.
@@ -231,7 +240,7 @@ class Cluster:
         since: str | None = None,
         opened: Callable[[Answer], None] = lambda answer: None,
     ) -> Iterator[bytes]:
-        """Yield a container's log lines, each with its time before it where `timestamps`.
+        """Yield a container's log lines; with `timestamps` each starts with its time.
 
         `since` is an RFC 3339 time, to a second.
 
@@ -254,7 +263,7 @@ class Cluster:
         yield from answer.lines()
 
     def can(self, verb: str, resource: Resource, *, name: str = "", subresource: str = "") -> bool:
-        """Return whether we may do that in the namespace."""
+        """Return whether our credentials allow that in the namespace."""
         attributes = {
             "verb": verb,
             "group": resource.group,
@@ -284,4 +293,4 @@ def _change(line: bytes) -> WatchEvent:
         told = json.loads(line)
         return WatchEvent(str(told["type"]), dict(told["object"]))
     except (ValueError, KeyError, TypeError):
-        raise UnreachableError("the cluster broke off in the middle of a change") from None
+        raise UnreachableError("the cluster cut a watch in the middle of a change") from None

@@ -1,7 +1,8 @@
-"""Objects of a few kinds, kept up to date by watches; nothing is asked for again and again.
+"""An informer: a local copy of some kinds of objects, kept up to date by watches, not by polling.
 
-One thread a kind lists, then watches. A version that is too old (410) leads to another listing, a
-connection that breaks to another watch from the last version on: an API server may restart.
+One thread for each kind lists, then watches. When the watch's version has expired (410), it lists
+again. When the connection breaks, e.g. as the API server restarts, it watches again from the last
+version that it saw.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -21,26 +21,30 @@ from hbseg.errors import DeniedError, HbsegError, UnreachableError
 from hbseg.system.backoff import Backoff
 
 OUTAGE_SECONDS = 300.0
-"""Longest outage of the API server that a watch bears."""
+"""Longest outage of the API server, in seconds, after which a watch still continues."""
 
 
 @dataclass(frozen=True)
 class Watched:
-    """A kind of object, and which of them."""
+    """A kind of object, and the selectors that choose among its objects."""
 
     resource: Resource
     labels: str = ""
     fields: str = ""
     optional: bool = False
-    """Whether to do without where we are not allowed to see it, or the cluster has no such kind."""
+    """Whether the kind counts as empty where we may not read it or the cluster lacks it; else that
+    is an error."""
 
 
 class Informer:
-    """The objects of some kinds as they are now; use it as a context.
+    """A local copy of the objects of some kinds; use it as a context.
+
+    Entering it returns when each kind was listed once. `on_change` is called after each change, in
+    a thread of the informer. `outage` is the longest outage of the API server in seconds.
 
     Raises:
-        HbsegError: (by `wait` and `objects`) a kind can no longer be watched; a bug in a watch is
-            raised there as well.
+        HbsegError: (by `wait` and `objects`) a kind can no longer be watched; a bug in a watch's
+            thread is raised there as well.
     """
 
     def __init__(
@@ -68,7 +72,7 @@ class Informer:
             name = f"watch-{watched.resource.plural}"
             threading.Thread(target=self._watch, args=(watched,), name=name, daemon=True).start()
         with self._changed:
-            self._changed.wait_for(self._is_whole)
+            self._changed.wait_for(self._is_complete)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -76,11 +80,11 @@ class Informer:
         for answer in list(self._answers.values()):
             answer.close()
 
-    def _is_whole(self) -> bool:
+    def _is_complete(self) -> bool:
         return self._error is not None or len(self._objects) == len(self._watched)
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Return whether something changed since the last call, at once or within `timeout`."""
+        """Return whether an object changed since the last call; wait at most `timeout` seconds."""
         with self._changed:
             self._changed.wait_for(lambda: self._news or self._error is not None, timeout)
             self._check()
@@ -88,7 +92,7 @@ class Informer:
             return news
 
     def objects(self, resource: Resource) -> list[dict[str, Any]]:
-        """Return the objects of a kind as they are now."""
+        """Return the objects of a kind, as the last change left them."""
         with self._changed:
             self._check()
             return list(self._objects.get(resource.plural, {}).values())
@@ -99,13 +103,13 @@ class Informer:
 
     def _watch(self, watched: Watched) -> None:
         try:
-            self._keep(watched)
-        except Exception as bug:  # or who waits for news would wait for ever
+            self._follow(watched)
+        except Exception as bug:  # without it, `wait` would never return
             self._fail(bug)
 
-    def _keep(self, watched: Watched) -> None:
+    def _follow(self, watched: Watched) -> None:
         version, backoff = "", Backoff(FIRST_PAUSE, MAX_PAUSE)
-        self._alive(watched.resource)
+        self._note_answer(watched.resource)
         while not self._stopped.is_set():
             began = time.monotonic()
             try:
@@ -116,7 +120,7 @@ class Informer:
             except WatchExpired:
                 version = ""
             except (DeniedError, MissingKind) as error:
-                return self._do_without(watched) if watched.optional else self._fail(error)
+                return self._leave_empty(watched) if watched.optional else self._fail(error)
             except UnreachableError as error:
                 if time.monotonic() - self._answered[watched.resource.plural] > self._outage:
                     return self._fail(error)
@@ -127,23 +131,23 @@ class Informer:
             backoff.wait(self._stopped)
         return None
 
-    def _alive(self, resource: Resource) -> None:
-        """Remember that the server answers."""
+    def _note_answer(self, resource: Resource) -> None:
+        """Note that the server answers: an outage is measured from here."""
         self._answered[resource.plural] = time.monotonic()
 
     def _list(self, watched: Watched) -> str:
         items, version = self._cluster.list_versioned(
             watched.resource, labels=watched.labels, fields=watched.fields
         )
-        self._alive(watched.resource)
+        self._note_answer(watched.resource)
         with self._changed:
             self._objects[watched.resource.plural] = {_key(item): item for item in items}
-        self._tell()
+        self._notify()
         return version
 
     def _open(self, watched: Watched, version: str) -> Iterable[WatchEvent]:
         def keep(answer: Answer) -> None:
-            self._alive(watched.resource)
+            self._note_answer(watched.resource)
             self._answers[watched.resource.plural] = answer
             if self._stopped.is_set():
                 answer.close()
@@ -153,7 +157,7 @@ class Informer:
         )
 
     def _apply(self, resource: Resource, change: WatchEvent) -> str:
-        self._alive(resource)
+        self._note_answer(resource)
         version = str(change.item["metadata"].get("resourceVersion", ""))
         if change.kind == "BOOKMARK":
             return version
@@ -163,27 +167,26 @@ class Informer:
                 kept.pop(_key(change.item), None)
             else:
                 kept[_key(change.item)] = change.item
-        self._tell()
+        self._notify()
         return version
 
-    def _do_without(self, watched: Watched) -> None:
+    def _leave_empty(self, watched: Watched) -> None:
         with self._changed:
             self._objects[watched.resource.plural] = {}
-        self._tell()
+        self._notify()
 
     def _fail(self, error: Exception) -> None:
         if self._stopped.is_set():
             return
         with self._changed:
             self._error = error
-        self._tell()
+        self._notify()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         with self._changed:
             self._news = True
             self._changed.notify_all()
-        with suppress(RuntimeError):  # the listener may be gone
-            self._on_change()
+        self._on_change()
 
 
 def _key(item: dict[str, Any]) -> str:

@@ -1,7 +1,8 @@
-"""The way to a cluster: a kubeconfig's context, or the service account of the pod we are in.
+"""The connection to the cluster of a kubeconfig's context.
 
-The one module that imports the official package; foreign code of all kinds runs here (credential
-plugins, YAML, TLS), so whatever it raises becomes one sentence.
+The one module that imports the official `kubernetes` package, which reads kubeconfigs, runs their
+credential plugins and sets up TLS and proxies. Any exception can come from there, and each becomes
+an error of one line.
 """
 
 from __future__ import annotations
@@ -12,44 +13,48 @@ from typing import Any
 
 from hbseg.cluster.requests.api_errors import one_line
 from hbseg.cluster.requests.transport import Transport
-from hbseg.errors import UnreachableError, UsageError
+from hbseg.errors import UsageError
 
-SERVICE_ACCOUNT_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+def paths() -> str:
+    """Return the files of the kubeconfig as KUBECONFIG lists them, else `~/.kube/config`."""
+    return os.environ.get("KUBECONFIG") or os.path.expanduser("~/.kube/config")
+
+
+def exists() -> bool:
+    """Return whether one of the kubeconfig's files exists."""
+    return any(Path(path).exists() for path in paths().split(os.pathsep) if path)
 
 
 def connected(context: str | None) -> tuple[Transport, str | None]:
-    """Return the way to the cluster, and the namespace that its configuration names.
+    """Return the connection to a context's cluster, and the context's namespace.
+
+    None takes the current context.
 
     Raises:
-        UsageError: the kubeconfig cannot be used, or has no such context.
-        UnreachableError: there is no kubeconfig, and this is no pod.
+        UsageError: the kubeconfig cannot be used, or has no such context; or the `kubernetes`
+            package is not installed.
     """
-    from kubernetes.client import Configuration
-    from kubernetes.client.rest import RESTClientObject
-    from kubernetes.config import ConfigException
-    from kubernetes.config.incluster_config import load_incluster_config
+    files = paths()
+    try:
+        from kubernetes.client import Configuration
+        from kubernetes.client.rest import RESTClientObject
+    except ModuleNotFoundError:
+        raise UsageError(
+            f"the kubeconfig {files} needs the package kubernetes, which is not installed",
+            "run: pip install kubernetes",
+        ) from None
 
     configuration = Configuration()
-    paths = os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
-    if any(Path(path).exists() for path in paths.split(os.pathsep) if path):
-        found = _read_kubeconfig(paths, context, configuration)
-    else:
-        try:
-            load_incluster_config(configuration)  # type: ignore[no-untyped-call]
-        except ConfigException:
-            raise UnreachableError(
-                f"no cluster: there is no kubeconfig at {paths}, and this is no pod",
-                "set KUBECONFIG, or use --backend local (HBSEG_BACKEND=local)",
-            ) from None
-        if context is not None:
-            raise UsageError(f"--context {context}: a pod has no contexts")
-        found = _namespace_of_the_pod()
+    found = _read(files, context, configuration)
     if not str(configuration.host).startswith(("http://", "https://")):
-        raise UsageError(f"{paths} names no URL of a cluster: {configuration.host!r:.100}")
+        raise UsageError(
+            f"{files} has no URL of a cluster: {configuration.host!r:.100}", "correct its server"
+        )
     try:
         pool = RESTClientObject(configuration).pool_manager
-    except Exception as error:  # certificates that cannot be read, a proxy that is none
-        raise UsageError(f"{paths} cannot be used: {one_line(str(error))[:300]}") from None
+    except Exception as error:  # unreadable certificates, a malformed proxy
+        raise UsageError(f"{files} cannot be used: {one_line(str(error))[:300]}") from None
 
     def headers() -> dict[str, str]:
         token = configuration.auth_settings().get("BearerToken")
@@ -58,53 +63,46 @@ def connected(context: str | None) -> tuple[Transport, str | None]:
     return Transport(pool, configuration.host, headers), found
 
 
-def _read_kubeconfig(paths: str, context: str | None, configuration: Any) -> str | None:
+def _read(files: str, context: str | None, configuration: Any) -> str | None:
     """Put a context of the kubeconfig into `configuration`; return the context's namespace."""
     from kubernetes.config.kube_config import load_kube_config
 
     try:
-        contexts, current = _contexts(paths)
+        contexts, current = _contexts(files)
     except Exception as error:
         raise UsageError(
-            f"kubeconfig {paths} cannot be used: {one_line(str(error))[:300]}",
+            f"kubeconfig {files} cannot be used: {one_line(str(error))[:300]}",
             "set KUBECONFIG to a valid one",
         ) from None
     names = [str(item["name"]) for item in contexts]
     there = f"contexts there: {', '.join(names)}"
     wanted = context or current
     if not wanted:
-        raise UsageError(f"{paths} has no current context; {there}", "give --context")
+        raise UsageError(f"{files} has no current context; {there}", "give --context")
     if wanted not in names:
-        raise UsageError(f"no context {wanted} in {paths}; {there}")
+        raise UsageError(f"no context {wanted} in {files}; {there}")
     try:
         load_kube_config(  # type: ignore[no-untyped-call]
-            paths, context=wanted, client_configuration=configuration
+            files, context=wanted, client_configuration=configuration
         )
     except Exception as error:
         raise UsageError(
-            f"context {wanted} of {paths} cannot be used: {one_line(str(error))[:300]}",
+            f"context {wanted} of {files} cannot be used: {one_line(str(error))[:300]}",
             "set KUBECONFIG to a valid one, or choose another --context",
         ) from None
     chosen = contexts[names.index(wanted)]["context"]
     return chosen.get("namespace") or None
 
 
-def _contexts(paths: str) -> tuple[list[Any], str]:
-    """Return the contexts, and the name of the current one; empty where there is none."""
+def _contexts(files: str) -> tuple[list[Any], str]:
+    """Return the contexts and the name of the current one, which may be empty."""
     from kubernetes.config import ConfigException
     from kubernetes.config.kube_config import KubeConfigMerger
 
-    config = KubeConfigMerger(paths).config  # type: ignore[no-untyped-call]
+    config = KubeConfigMerger(files).config  # type: ignore[no-untyped-call]
     if config is None:
         raise ConfigException("no configuration found")
     contexts = [item.value for item in config["contexts"]]
     if not contexts:
         raise ConfigException("it has no contexts")
     return contexts, str(config.safe_get("current-context") or "")
-
-
-def _namespace_of_the_pod() -> str | None:
-    try:
-        return SERVICE_ACCOUNT_NAMESPACE.read_text(encoding="utf-8").strip() or None
-    except OSError:
-        return None

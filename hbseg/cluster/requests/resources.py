@@ -1,4 +1,4 @@
-"""The kinds of objects that we touch, and where the API serves each of them."""
+"""The kinds of objects that hbseg uses, and their paths in the API."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Resource:
     kind: str
     namespaced: bool = True
     brought_by: str = ""
-    """What to install where a cluster does not know the kind; empty: its name says enough."""
+    """What installs the kind in a cluster, for error messages; empty where its name says enough."""
 
     @property
     def api_version(self) -> str:
@@ -29,7 +29,7 @@ class Resource:
         return f"{self.plural}.{self.group}" if self.group else self.plural
 
     def path(self, namespace: str, name: str = "") -> str:
-        """Return the URL's path of the kind in a namespace, or of one object."""
+        """Return the URL path of the kind in a namespace, or of one object of it."""
         base = f"/apis/{self.api_version}" if self.group else f"/api/{self.version}"
         inside = f"/namespaces/{namespace}" if self.namespaced else ""
         return f"{base}{inside}/{self.plural}" + (f"/{name}" if name else "")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 from hbseg.cluster.requests.api_errors import DOCTOR, Call, MissingKind, api_error, one_line
 from hbseg.errors import DeniedError, HbsegError, UnreachableError
@@ -17,7 +18,7 @@ from hbseg.system.backoff import Backoff
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 30.0
 RETRY_SECONDS = 5.0
-"""Seconds for which a request that may pass is tried again."""
+"""Seconds for which a request that failed for now is tried again."""
 FIRST_PAUSE = 0.2
 MAX_PAUSE = 5.0
 
@@ -34,11 +35,30 @@ class Pool(Protocol):
 
 
 Headers = Callable[[], Mapping[str, str]]
-"""Returns the headers that prove who we are; it may refresh a token."""
+"""Returns the headers that authenticate a request; it may refresh a token."""
+
+
+class ServerClock:
+    """The API server's clock, to a second, as the `Date` of its last answer tells it.
+
+    Before the first answer it is this machine's clock.
+    """
+
+    def __init__(self) -> None:
+        self._ahead = timedelta(0)
+
+    def now(self) -> datetime:
+        """Return the server's time, in UTC."""
+        return datetime.now(UTC) + self._ahead
+
+    def set(self, date: str | None) -> None:
+        """Set the clock by an answer's `Date` header; a missing or unreadable one is ignored."""
+        with suppress(TypeError, ValueError):
+            self._ahead = parsedate_to_datetime(date or "") - datetime.now(UTC)
 
 
 class Answer:
-    """An open answer that is read as it comes."""
+    """An open response, read line by line as it arrives."""
 
     def __init__(self, response: Any, server: str) -> None:
         self._response = response
@@ -46,11 +66,11 @@ class Answer:
         self._closed = False
 
     def lines(self) -> Iterator[bytes]:
-        """Yield whole lines as they come, without line ends, and the rest at the end.
+        """Yield whole lines without their line ends, then what follows the last line end.
 
         Raises:
-            UnreachableError: the connection broke, or nothing came for the read's time limit.
-                Not where it was closed meanwhile: then the lines end.
+            UnreachableError: the connection broke, or was silent for the read's time limit.
+                After `close` nothing is raised: the lines end.
         """
         rest = b""
         try:
@@ -60,7 +80,7 @@ class Answer:
                     yield from lines
         except Exception:
             if self._closed:
-                return  # a connection closed under its reader breaks in any way
+                return  # reading a closed connection can raise anything
             raise
         finally:
             self.close()
@@ -68,7 +88,7 @@ class Answer:
             yield rest
 
     def close(self) -> None:
-        """End the answer; a thread that waits for its next line is woken."""
+        """Close the response, and wake a thread that waits for its next line."""
         self._closed = True
         with suppress(Exception):  # the connection may be in any state
             self._response.shutdown()
@@ -86,12 +106,15 @@ class Transport:
         self.server = server.rstrip("/")
         self._headers = headers
         self.retry_timeout = retry_timeout
-        """Seconds for which a request that may pass is tried again."""
-        self._ahead = timedelta(0)
+        """Seconds for which a request that failed for now is tried again."""
+        self.clock = ServerClock()
+        """Shared with all views of this transport."""
 
-    def now(self) -> datetime:
-        """Return the time by the server's clock, as its last answer told it (to a second)."""
-        return datetime.now(UTC) + self._ahead
+    def with_retry_timeout(self, seconds: float) -> Self:
+        """Return a view that retries for `seconds`; connections and clock are shared."""
+        view = copy.copy(self)
+        view.retry_timeout = seconds
+        return view
 
     def json(
         self,
@@ -103,11 +126,11 @@ class Transport:
         body: object = None,
         content_type: str = "application/json",
     ) -> dict[str, Any]:
-        """Return the answer's object.
+        """Return the object that the server answers with.
 
         Raises:
-            UnreachableError: no answer, or failures, for as long as `retry_timeout`.
-            HbsegError: the server refuses, see `hbseg.cluster.requests.api_errors`.
+            UnreachableError: no answer, or only failures, for `retry_timeout` seconds.
+            HbsegError: the server refuses; see `hbseg.cluster.requests.api_errors`.
         """
         data = None if body is None else json.dumps(body).encode()
 
@@ -126,7 +149,7 @@ class Transport:
     def stream(
         self, call: Call, path: str, *, query: Mapping[str, str], read_seconds: float
     ) -> Answer:
-        """Return an open answer. Raises as `json`; the caller closes it."""
+        """Return an open response, which the caller closes. Raises the same errors as `json`."""
         return self._retried(
             lambda: Answer(
                 self._ask(call, "GET", path, query, None, "", read_seconds, whole=False),
@@ -151,7 +174,7 @@ class Transport:
         from urllib3.util import Timeout
 
         url = f"{self.server}{path}" + (f"?{urlencode(query)}" if query else "")
-        headers = {"Accept": "application/json, */*", **_proof(self._headers)}
+        headers = {"Accept": "application/json, */*", **_authentication(self._headers)}
         if data is not None:
             headers["Content-Type"] = content_type
         with _foreign_errors(self.server):
@@ -165,7 +188,7 @@ class Transport:
                 redirect=False,
                 preload_content=whole,
             )
-            self._read_clock(response.headers.get("Date"))
+            self.clock.set(response.headers.get("Date"))
             if response.status < 300:
                 return response
             refused = api_error(
@@ -176,14 +199,14 @@ class Transport:
         raise refused
 
     def _retried(self, ask: Callable[[], Value]) -> Value:
-        """Return what `ask` does; what may pass is tried again within `retry_timeout`."""
+        """Return the result of `ask`; temporary failures are retried within `retry_timeout`."""
         began, backoff = time.monotonic(), Backoff(FIRST_PAUSE, MAX_PAUSE, jitter=0.5)
         while True:
             try:
                 return ask()
-            except _RetryableError as passing:
-                error: HbsegError = passing.api_error
-                least = passing.retry_after
+            except _RetryableError as temporary:
+                error: HbsegError = temporary.api_error
+                least = temporary.retry_after
             except MissingKind:
                 raise
             except UnreachableError as unreachable:
@@ -192,10 +215,6 @@ class Transport:
             if time.monotonic() - began + waited > self.retry_timeout:
                 raise error
             time.sleep(waited)
-
-    def _read_clock(self, date: str | None) -> None:
-        with suppress(TypeError, ValueError):
-            self._ahead = parsedate_to_datetime(date or "") - datetime.now(UTC)
 
 
 class _RetryableError(HbsegError):
@@ -214,8 +233,11 @@ def _seconds(text: str | None) -> float:
         return 0.0
 
 
-def _proof(headers: Headers) -> Mapping[str, str]:
-    """Return the headers that prove who we are; foreign code makes them, which may fail anyhow."""
+def _authentication(headers: Headers) -> Mapping[str, str]:
+    """Return the headers that authenticate a request.
+
+    A credential plugin may make them, so any exception can come from there.
+    """
     try:
         return headers()
     except Exception as error:
@@ -227,7 +249,7 @@ def _proof(headers: Headers) -> Mapping[str, str]:
 
 @contextmanager
 def _foreign_errors(server: str) -> Iterator[None]:
-    """Turn urllib3's errors, and those of sockets and TLS, into ours."""
+    """Turn the errors of urllib3, sockets and TLS into ours."""
     from urllib3.exceptions import HTTPError, ProtocolError, ReadTimeoutError, SSLError
 
     try:
@@ -237,11 +259,11 @@ def _foreign_errors(server: str) -> Iterator[None]:
             f"the cluster at {server} does not answer in time or hung up", DOCTOR
         ) from None
     except SSLError as error:
-        if "EOF" in str(error):  # it, or what stands before it, is about to end or to start
+        if "EOF" in str(error):  # the server, or a proxy before it, is stopping or starting
             raise UnreachableError(f"the cluster at {server} hung up", DOCTOR) from None
         raise UnreachableError(
             f"no safe connection to the cluster at {server}: {_cause(error)}",
-            "correct the certificates in the kubeconfig",
+            "correct the cluster's certificate authority: in the kubeconfig, or in a pod ca.crt",
         ) from None
     except (HTTPError, OSError, ValueError) as error:
         raise UnreachableError(
@@ -251,6 +273,6 @@ def _foreign_errors(server: str) -> Iterator[None]:
 
 
 def _cause(error: BaseException) -> str:
-    """Return the innermost words of a chain of errors."""
+    """Return the message of the innermost error of a chain."""
     text = str(getattr(error, "reason", None) or error)
     return one_line(text.rpartition("): ")[2] or text)[:200]

@@ -7,6 +7,7 @@ refused in one sentence that names both and the next step.
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
 from typing import Annotated, Literal, Protocol
 
 import numpy as np
@@ -16,21 +17,17 @@ from pydantic import Field
 from hbseg.anatomy import BONES, NUM_BONES
 from hbseg.documents import Block, Count, Document
 from hbseg.errors import ContractError
-from hbseg.runs.task import SHORT
+from hbseg.runs.steps import SHORT
 
 CARD = "engine.json"
+CPU = "cpu"
+"""Device of an engine that runs on any processor."""
 
 Images = NDArray[np.uint8]
 Logits = NDArray[np.float32]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-
-
-class Versions(Block):
-    """Libraries that made the engine."""
-
-    torch: str
-    onnx: str
-    onnxruntime: str
+Versions = Annotated[dict[str, str], Field(min_length=1)]
+"""Name of each library that made an engine: its version. Which ones, the engine's kind decides."""
 
 
 class Agreement(Block):
@@ -51,7 +48,7 @@ class EngineCard(Document):
 
     kind: Literal["Engine"] = "Engine"
     backend: str
-    """`onnx` or `tensorrt`."""
+    """Kind of engine, a key of `KINDS`."""
     batch_size: Count
     """Images of one call; fixed."""
     channels: Count
@@ -102,24 +99,41 @@ class Engine(Protocol):
         """
 
 
-def check_card(card: EngineCard, *, batch_size: int, checkpoint_sha256: str | None = None) -> None:
-    """Refuse an engine that is not what is asked for.
+def check_card(
+    card: EngineCard,
+    *,
+    batch_size: int,
+    checkpoint_sha256: str | None = None,
+    kind: str | None = None,
+    device: str | None = None,
+) -> None:
+    """Refuse an engine that is not what is asked for; none: any.
+
+    Args:
+        card: what the engine promises.
+        batch_size: images of one call.
+        checkpoint_sha256: weights that it must come from.
+        kind: kind of engine.
+        device: GPU model, or `cpu`; it is asked for together with its kind.
 
     Raises:
-        ContractError: classes, input, batch size or checkpoint differ.
+        ContractError: classes, input, kind, device, batch size or checkpoint differ.
+        ValueError: a device without its kind.
     """
+    if device is not None and kind is None:
+        raise ValueError(f"device {device} is asked for without its kind of engine")
     _check_classes(card.classes)
-    if (card.channels, card.height) != (1, card.width):
-        raise ContractError(
-            f"engine takes {card.channels} x {card.height} x {card.width} values, "
-            "expected one channel and a square",
-            compile_again(),
-        )
-    if card.batch_size != batch_size:
-        raise ContractError(
-            f"engine was compiled for batch size {card.batch_size}, asked for {batch_size}",
-            compile_again("--batch-size-eval", str(batch_size)),
-        )
+    _check_input(card)
+    for what, found, asked in (
+        ("", card.backend, kind),
+        ("device ", card.device, device),
+        ("batch size ", card.batch_size, batch_size),
+    ):
+        if asked not in (None, found):
+            raise ContractError(
+                f"engine was compiled for {what}{found}, asked for {asked}",
+                compile_again(*_options(batch_size, kind, device)),
+            )
     if checkpoint_sha256 not in (None, card.checkpoint_sha256):
         raise ContractError(
             f"engine was compiled from weights {card.checkpoint_sha256[:SHORT]}, "
@@ -149,6 +163,24 @@ def padded(images_bhw: Images, card: EngineCard) -> Logits:
 def compile_again(*options: str) -> str:
     """Return the hint to compile, with options of the command."""
     return f"run: {shlex.join(['hbseg', 'submit-compile', 'RUN', *options])}"
+
+
+def _options(batch_size: int, kind: str | None, device: str | None) -> Iterator[str]:
+    """Yield the options that make `submit-compile` compile what was asked for."""
+    if kind is not None:
+        yield from ("--engine", kind)
+    if device not in (None, CPU):
+        yield from ("--tensorrt-device", str(device))
+    yield from ("--batch-size-eval", str(batch_size))
+
+
+def _check_input(card: EngineCard) -> None:
+    if (card.channels, card.height) != (1, card.width):
+        raise ContractError(
+            f"engine takes {card.channels} x {card.height} x {card.width} values, "
+            "expected one channel and a square",
+            compile_again(),
+        )
 
 
 def _check_classes(classes: tuple[str, ...]) -> None:

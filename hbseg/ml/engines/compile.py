@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx
-import onnxruntime
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from hbseg.anatomy import BONES
-from hbseg.config.specs import CompileSpec, TrainSpec
-from hbseg.data.dataset import Dataset
-from hbseg.errors import ContractError, SpecError
-from hbseg.ml.checkpoint import LoadedModel
-from hbseg.ml.engines.card import Agreement, Engine, EngineCard, Images, Logits, Versions
-from hbseg.ml.engines.onnx_export import export_onnx
-from hbseg.ml.engines.opening import BACKENDS, num_threads
-from hbseg.ml.frame import Frame
+from hbseg.config.specs import CompileSpec
+from hbseg.errors import ContractError
+from hbseg.ml.engines.card import Agreement, Engine, EngineCard, Images, Logits
+from hbseg.ml.engines.kinds import Compiled, Loading, kind_to_compile
+from hbseg.ml.engines.opening import num_threads
+from hbseg.ml.engines.reference import eager_logits, scaled
 from hbseg.rle import DICE_EPSILON
-from hbseg.storage.markers import check_outputs, read_marker, sha256_of_file, verified
-from hbseg.storage.store import Store
+from hbseg.storage.markers import sha256_of_file
 
-GATE_PICTURES = 4
-"""Pictures on which an engine is compared with the network."""
-TRAIN_SPEC = "spec.yaml"
-"""Spec of a finished stage, in its folder."""
-ONNX_MODEL = "model.onnx"
+if TYPE_CHECKING:
+    from hbseg.ml.checkpoint import LoadedModel  # it imports all encoders, which takes seconds
 
 
 def compile_engine(
@@ -39,6 +32,7 @@ def compile_engine(
     work: Path,
     *,
     fold: int = 0,
+    loading: Loading = nullcontext,
 ) -> EngineCard:
     """Write the engine of a network to `work` and return its card; both agree on `pictures`.
 
@@ -48,44 +42,22 @@ def compile_engine(
         pictures: grey levels, uint8 [height, width], at least one, each of any size.
         work: local folder; the model file is `card.model` in it.
         fold: of the dataset, held out in the training.
+        loading: context in which the kind's libraries are imported.
 
     Raises:
         SpecError: this version cannot compile what is asked for.
         ContractError: engine and network differ by more than the spec accepts.
     """
-    card = COMPILERS[spec.engine](spec, loaded, work, fold)
-    engine = BACKENDS[card.backend](work / card.model, card, num_threads())
+    kind = kind_to_compile(spec.engine)
+    with loading():
+        compiler, opener = kind.load_compiler(), kind.load_opener()
+    path = work / kind.model_file
+    card = _card(spec, loaded, path, compiler(spec, loaded, path), fold)
+    engine = opener(path, card, num_threads())
     images_bhw = scaled(pictures, loaded.card.image_size)
     agreement = agreement_of(loaded.model, engine, images_bhw)
     check_agreement(agreement, accepted=spec.largest_difference)
     return card.model_copy(update={"agreement": agreement})
-
-
-def held_out_fold(stage: Store) -> int:
-    """Return the fold that a finished stage did not train on.
-
-    Raises:
-        NotFoundError: the stage is not done.
-        ContractError: its spec is missing or damaged.
-    """
-    marker = read_marker(stage)
-    check_outputs(stage, marker, [TRAIN_SPEC])
-    source = f"{stage.url}/{TRAIN_SPEC}"
-    data = verified(stage.get(TRAIN_SPEC), marker.outputs[TRAIN_SPEC], source=source)
-    return TrainSpec.from_text(data, source=source).dataset.fold
-
-
-def reference_pictures(dataset: Dataset, fold: int) -> list[NDArray[np.uint8]]:
-    """Return up to `GATE_PICTURES` pictures of the held-out fold, evenly over its order."""
-    samples = dataset.samples("validation", fold)
-    chosen = samples[:: max(1, len(samples) // GATE_PICTURES)][:GATE_PICTURES]
-    return [dataset.picture(sample) for sample in chosen]
-
-
-def scaled(pictures: Sequence[NDArray[np.uint8]], size: int) -> Images:
-    """Return pictures, uint8 [height, width], as the network sees them, uint8 [n, size, size]."""
-    frames = [Frame.of(picture.shape[0], picture.shape[1], size) for picture in pictures]
-    return np.stack([f.to_network(picture) for f, picture in zip(frames, pictures, strict=True)])
 
 
 def agreement_of(model: nn.Module, engine: Engine, images_bhw: Images) -> Agreement:
@@ -125,53 +97,25 @@ def check_agreement(agreement: Agreement, *, accepted: float) -> None:
         )
 
 
-def eager_logits(model: nn.Module, images_bhw: Images) -> Logits:
-    """Return the network's own logits, float32 [n, 29, h, w], of images uint8 [n, S, S]."""
-    with torch.inference_mode():
-        logits: Logits = model(torch.from_numpy(images_bhw)[:, None].float()).numpy()
-    return logits
-
-
-def _compile_onnx(spec: CompileSpec, loaded: LoadedModel, work: Path, fold: int) -> EngineCard:
-    if spec.precision != "fp32":
-        raise SpecError(f"precision {spec.precision}: onnx engines are fp32", "set precision=fp32")
-    if spec.device is not None:
-        raise SpecError(
-            f"device {spec.device}: onnx engines run on any CPU", "leave the device out"
-        )
-    path = work / ONNX_MODEL
-    size = loaded.card.image_size
-    export_onnx(loaded.model, path, batch_size=spec.batch_size, size=size)
+def _card(
+    spec: CompileSpec, loaded: LoadedModel, path: Path, compiled: Compiled, fold: int
+) -> EngineCard:
     return EngineCard(
-        backend="onnx",
+        backend=spec.engine,
         batch_size=spec.batch_size,
         channels=1,
-        height=size,
-        width=size,
+        height=loaded.card.image_size,
+        width=loaded.card.image_size,
         precision=spec.precision,
-        device="cpu",
-        versions=Versions(
-            torch=torch.__version__,
-            onnx=onnx.__version__,
-            onnxruntime=onnxruntime.__version__,
-        ),
+        device=compiled.device,
+        compute_capability=compiled.compute_capability,
+        versions=compiled.versions,
         checkpoint_sha256=loaded.weights_sha256,
         fold=fold,
         classes=loaded.card.classes,
-        model=ONNX_MODEL,
+        model=path.name,
         model_sha256=sha256_of_file(path),
     )
-
-
-def _compile_tensorrt(spec: CompileSpec, loaded: LoadedModel, work: Path, fold: int) -> EngineCard:
-    raise SpecError("engine tensorrt: this version compiles onnx engines only", "use --engine onnx")
-
-
-COMPILERS: Mapping[str, Callable[[CompileSpec, LoadedModel, Path, int], EngineCard]] = {
-    "onnx": _compile_onnx,
-    "tensorrt": _compile_tensorrt,
-}
-"""Compiler of each kind of engine: spec, network, local folder and fold to the engine's card."""
 
 
 def _dice_bc(first_bchw: NDArray[np.bool_], second_bchw: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -11,18 +11,48 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import onnx
+import onnxruntime
 import torch
 from torch import nn
 
+from hbseg.config.specs import CompileSpec
 from hbseg.errors import SpecError
+from hbseg.ml.engines.kinds import Compiled
 from hbseg.ml.engines.onnx import INPUT, OUTPUT
+
+if TYPE_CHECKING:
+    from hbseg.ml.checkpoint import LoadedModel  # it imports all encoders, which takes seconds
+
 
 ONNX_OPSET = 20
 """ONNX operator set; ONNX Runtime 1.17 and later run it."""
 MAX_ONNX = 2_000_000_000
 """Bytes of weights at most: one protobuf message ends at 2 GiB."""
+
+
+def compile_onnx(spec: CompileSpec, loaded: LoadedModel, path: Path) -> Compiled:
+    """Write the engine of a network, see `Compiler`.
+
+    Raises:
+        SpecError: another precision than fp32, a GPU, or weights that do not fit one file.
+    """
+    if spec.precision != "fp32":
+        raise SpecError(f"precision {spec.precision}: onnx engines are fp32", "set precision=fp32")
+    if spec.device is not None:
+        raise SpecError(
+            f"device {spec.device}: onnx engines run on any CPU", "leave the device out"
+        )
+    export_onnx(loaded.model, path, batch_size=spec.batch_size, size=loaded.card.image_size)
+    return Compiled(
+        versions={
+            "torch": torch.__version__,
+            "onnx": onnx.__version__,
+            "onnxruntime": onnxruntime.__version__,
+        }
+    )
 
 
 def export_onnx(model: nn.Module, path: Path, *, batch_size: int, size: int) -> None:

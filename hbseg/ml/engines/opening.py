@@ -7,29 +7,15 @@ only after its files' sha256 and each of its promises were checked.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 
 from hbseg.errors import BucketMissing, ContractError, NotFoundError, SpecError
 from hbseg.ml.engines.card import CARD, Engine, EngineCard, check_card, compile_again
-from hbseg.ml.engines.onnx import OnnxEngine
-from hbseg.runs.task import SHORT, Step
+from hbseg.ml.engines.kinds import Loading, kind_of
+from hbseg.runs.steps import SHORT, Step
 from hbseg.storage.markers import Marker, check_outputs, read_marker, sha256_of_file, verified
 from hbseg.storage.store import Store
-
-
-def _tensorrt(path: Path, card: EngineCard, threads: int) -> Engine:
-    raise ContractError(
-        f"engine was compiled for tensorrt on {card.device}; this version runs onnx engines only",
-        compile_again("--engine", "onnx"),
-    )
-
-
-BACKENDS: Mapping[str, Callable[[Path, EngineCard, int], Engine]] = {
-    "onnx": OnnxEngine,
-    "tensorrt": _tensorrt,
-}
-"""Opener of each kind of engine: model file, card and threads to an engine."""
 
 
 def open_engine(
@@ -38,7 +24,10 @@ def open_engine(
     *,
     batch_size: int,
     checkpoint_sha256: str | None = None,
+    kind: str | None = None,
+    device: str | None = None,
     threads: int = 0,
+    loading: Loading = nullcontext,
 ) -> Engine:
     """Return the engine in `folder`, after every promise was checked.
 
@@ -47,7 +36,10 @@ def open_engine(
         work: local folder for the model file.
         batch_size: images of one call that are asked for.
         checkpoint_sha256: weights that it must come from; none: any.
+        kind: kind of engine that is asked for; none: any that this version runs.
+        device: GPU model, or `cpu`, that it must be for, with its `kind`; none: any.
         threads: of the CPU; 0 takes `num_threads()`.
+        loading: context in which the kind's libraries are imported.
 
     Raises:
         NotFoundError: there is no engine.
@@ -55,15 +47,19 @@ def open_engine(
     """
     marker = _marker(folder)
     card = _card(folder, marker)
-    if card.backend not in BACKENDS:
-        raise ContractError(
-            f"engine has the backend {card.backend!r}, known here: {', '.join(BACKENDS)}",
-            compile_again(),
-        )
-    check_card(card, batch_size=batch_size, checkpoint_sha256=checkpoint_sha256)
+    engine_kind = kind_of(card)
+    check_card(
+        card,
+        batch_size=batch_size,
+        checkpoint_sha256=checkpoint_sha256,
+        kind=kind,
+        device=device,
+    )
     check_outputs(folder, marker, [card.model])
     path = _model_file(folder, work, card, marker.outputs[card.model])
-    return BACKENDS[card.backend](path, card, threads or num_threads())
+    with loading():
+        opener = engine_kind.load_opener()
+    return opener(path, card, threads or num_threads())
 
 
 def num_threads() -> int:

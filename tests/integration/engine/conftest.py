@@ -7,40 +7,30 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
 from hbseg.anatomy import BONES
 from hbseg.config.specs import CompileSpec, DatasetBlock, ModelBlock, PrepareSpec, Spec, TrainSpec
 from hbseg.data.annotation import Polygons
-from hbseg.data.shards import Sample, ShardTable, Span, pack_picture, pack_polygons
+from hbseg.data.frames import pack_picture, pack_polygons
+from hbseg.data.shards import Sample, ShardTable, Span
 from hbseg.data.versions import DATASET, Counts, DatasetRecord, FoldRecord, ShardRecord, table_key
 from hbseg.documents import canonical_digest
 from hbseg.ml.checkpoint import CheckpointFolder
-from hbseg.ml.engines.card import EngineCard, Images, Logits, Versions, padded
-from hbseg.ml.engines.compile import TRAIN_SPEC
+from hbseg.ml.engines.reference import TRAIN_SPEC
 from hbseg.ml.model import Segmenter
 from hbseg.runs.run import Run
-from hbseg.runs.task import Input, Step, Task
+from hbseg.runs.steps import Step
+from hbseg.runs.task import Input, Task
 from hbseg.storage.folder import FolderStore
 from hbseg.storage.markers import sha256_of, write_marker
 from hbseg.storage.store import Store
 from hbseg_jobs import compile as compile_job
 from hbseg_jobs.entry import StepContext
+from tests.engines import BATCH, SIZE, grey
 
-SIZE = 64
-BATCH = 4
 FOLD = 1
 VERSION = "0123456789abcdef"
 BLOCK = ModelBlock(encoder="tu-test_resnet", decoder_channels=(16, 16, 16, 8, 8))
-
-
-def grey(seed: int, height: int = 80, width: int = 72) -> NDArray[np.uint8]:
-    """A smooth picture with some noise."""
-    rng = np.random.default_rng(seed)
-    rows, columns = np.mgrid[:height, :width]
-    wave = np.sin(rows / rng.uniform(4, 20)) * np.cos(columns / rng.uniform(4, 20))
-    pixels = 127 + 90 * wave + rng.uniform(-30, 30, (height, width))
-    return np.asarray(pixels, dtype=np.uint8)
 
 
 def squares(seed: int, height: int, width: int) -> Polygons:
@@ -51,33 +41,6 @@ def squares(seed: int, height: int, width: int) -> Polygons:
         corners = [[x, y], [x + 15, y], [x + 15, y + 15], [x, y + 15]]
         polygons[bone] = [np.array(corners, dtype=np.int32)]
     return polygons
-
-
-class BrightnessEngine:
-    """Logits that follow the picture's brightness, another level for each bone."""
-
-    def __init__(self, batch_size: int) -> None:
-        self.batches: list[int] = []
-        self.card = EngineCard(
-            backend="onnx",
-            batch_size=batch_size,
-            channels=1,
-            height=SIZE,
-            width=SIZE,
-            precision="fp32",
-            device="cpu",
-            versions=Versions(torch="2", onnx="1", onnxruntime="1"),
-            checkpoint_sha256="0" * 64,
-            classes=BONES,
-            model="model.onnx",
-            model_sha256="0" * 64,
-        )
-
-    def logits(self, images_bhw: Images) -> Logits:
-        self.batches.append(len(images_bhw))
-        batch = padded(images_bhw, self.card)[: len(images_bhw)] / 32
-        levels = np.linspace(2, 6, 29, dtype=np.float32)[:, None, None]
-        return np.asarray(batch - levels, dtype=np.float32)
 
 
 class Chain:

@@ -13,40 +13,17 @@ import torch
 
 from hbseg.config.specs import CompileSpec, InferSpec
 from hbseg.data.dataset import open_version
-from hbseg.errors import ContractError, InvalidInput, SpecError, Terminated
+from hbseg.errors import ContractError, InvalidInput, Terminated
 from hbseg.ml.checkpoint import load_model
-from hbseg.ml.engines import onnx_export
-from hbseg.ml.engines.card import EngineCard, Images, Logits
-from hbseg.ml.engines.compile import (
-    agreement_of,
-    check_agreement,
-    compile_engine,
-    eager_logits,
-    held_out_fold,
-    reference_pictures,
-)
+from hbseg.ml.engines.compile import compile_engine
 from hbseg.ml.engines.onnx_export import export_onnx
-from hbseg.runs.task import Step
-from hbseg.storage.folder import FolderStore
+from hbseg.ml.engines.reference import held_out_fold, reference_pictures
+from hbseg.runs.steps import Step
 from hbseg.storage.markers import read_marker, sha256_of_file
 from hbseg_jobs import compile as compile_job
+from tests.engines import BATCH, SIZE, grey
 
-from .conftest import BATCH, FOLD, SIZE, VERSION, Chain, grey
-
-
-class Spoiled:
-    """The network itself with something wrong in one bone's logits."""
-
-    def __init__(self, chain: Chain, bone: int, offset: float) -> None:
-        self.model = load_model(chain.stage).model
-        self.card = EngineCard.from_text(chain.engine.get("engine.json"), source="engine.json")
-        self.bone, self.offset = bone, offset
-
-    def logits(self, images_bhw: Images) -> Logits:
-        assert len(images_bhw) <= self.card.batch_size
-        logits = eager_logits(self.model, images_bhw).copy()
-        logits[-1, self.bone, 5, 7] += self.offset
-        return logits
+from .conftest import FOLD, VERSION, Chain
 
 
 def test_equal_weights_give_equal_bytes(chain: Chain, tmp_path: Path) -> None:
@@ -84,80 +61,11 @@ def test_sigterm_in_the_exporter_ends_the_step_and_is_no_bug(
     assert not list(tmp_path.iterdir())
 
 
-def test_weights_too_large_for_one_file_are_refused(
-    chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(onnx_export, "MAX_ONNX", 1000)
-    model = load_model(chain.stage).model
-    with pytest.raises(SpecError, match="bytes, an ONNX file holds 1,000 at most; choose a small"):
-        export_onnx(model, tmp_path / "model.onnx", batch_size=1, size=SIZE)
-
-
-@pytest.mark.parametrize(
-    ("spec", "sentence"),
-    [
-        (CompileSpec(precision="fp16"), "precision fp16: onnx engines are fp32; set precision="),
-        (CompileSpec(precision="bf16"), "precision bf16: onnx engines are fp32; set precision="),
-        (CompileSpec(device="NVIDIA L4"), "device NVIDIA L4: onnx engines run on any CPU; leave"),
-        (
-            CompileSpec(engine="tensorrt"),
-            "engine tensorrt: this version compiles onnx engines only; use --engine onnx",
-        ),
-    ],
-)
-def test_what_cannot_be_compiled_is_refused(
-    chain: Chain, tmp_path: Path, spec: CompileSpec, sentence: str
-) -> None:
-    with pytest.raises(SpecError) as raised:
-        compile_engine(spec, load_model(chain.stage), [grey(0)], tmp_path)
-    assert sentence in str(raised.value)
-    assert raised.value.step_exit_code == 78
-    assert not list(tmp_path.iterdir())
-
-
 def test_an_engine_beyond_the_accepted_difference_is_refused(chain: Chain, tmp_path: Path) -> None:
     spec = CompileSpec(batch_size=1, largest_difference=1e-12)
     with pytest.raises(ContractError, match=r"accepted is 1e-12") as raised:
         compile_engine(spec, load_model(chain.stage), [grey(0)], tmp_path)
     assert raised.value.step_exit_code == 76
-
-
-def test_the_gate_names_the_bone_and_the_figures(chain: Chain) -> None:
-    engine = Spoiled(chain, bone=19, offset=0.75)
-    images = np.stack([grey(seed, SIZE, SIZE) for seed in range(6)])
-    agreement = agreement_of(engine.model, engine, images)
-    assert agreement.bone == "Trapezium"
-    assert agreement.largest_difference == pytest.approx(0.75, abs=1e-4)
-    assert agreement.pictures == 6
-    check_agreement(agreement, accepted=0.8)
-    with pytest.raises(ContractError) as raised:
-        check_agreement(agreement, accepted=0.05)
-    assert str(raised.value) == (
-        "engine and network differ by 0.75 in the logits of Trapezium, accepted is 0.05 (Dice of "
-        f"their masks: {agreement.dice:.4f}); accept more with --set largest_difference=X, or "
-        "compile with precision=fp32"
-    )
-
-
-@pytest.mark.parametrize("offset", [np.nan, np.inf, -np.inf])
-def test_logits_that_are_no_numbers_do_not_pass_the_gate(chain: Chain, offset: float) -> None:
-    engine = Spoiled(chain, bone=28, offset=offset)
-    agreement = agreement_of(engine.model, engine, grey(0, SIZE, SIZE)[None])
-    assert agreement.bone == "Ulna"
-    with pytest.raises(ContractError, match="in the logits of Ulna"):
-        check_agreement(agreement, accepted=1e6)
-
-
-def test_the_dice_of_the_gate_is_that_of_the_masks(chain: Chain) -> None:
-    engine = Spoiled(chain, bone=3, offset=0.0)
-    image = grey(1, SIZE, SIZE)[None]
-    assert agreement_of(engine.model, engine, image).dice == pytest.approx(1.0)
-    plane = eager_logits(engine.model, image)[0, 3]
-    area = int((plane > 0).sum())
-    engine.offset = -1000.0 if plane[5, 7] > 0 else 1000.0
-    other = area + (1 if plane[5, 7] <= 0 else -1)
-    expected = (28 + 2 * min(area, other) / (area + other)) / 29
-    assert agreement_of(engine.model, engine, image).dice == pytest.approx(expected, abs=1e-6)
 
 
 def test_the_gate_looks_at_pictures_that_were_held_out(chain: Chain) -> None:
@@ -168,18 +76,6 @@ def test_the_gate_looks_at_pictures_that_were_held_out(chain: Chain) -> None:
     chosen = reference_pictures(dataset, FOLD)
     assert len(chosen) == 4
     assert all(any(np.array_equal(one, other) for other in held_out) for one in chosen)
-
-
-def test_a_stage_without_its_spec_is_refused(chain: Chain, tmp_path: Path) -> None:
-    stage = FolderStore(tmp_path)
-    marker = read_marker(chain.stage)
-    stage.put("_SUCCESS", marker.model_copy(update={"outputs": {}}).to_json())
-    with pytest.raises(ContractError, match=r"lists no spec\.yaml"):
-        held_out_fold(stage)
-    stage.put("_SUCCESS", marker.to_json())
-    stage.put("spec.yaml", b"kind: TrainSpec")
-    with pytest.raises(ContractError, match=r"spec\.yaml is damaged"):
-        held_out_fold(stage)
 
 
 def test_the_step_lists_the_engine_and_the_digests_that_it_read(chain: Chain) -> None:

@@ -13,7 +13,8 @@ from hbseg.config.specs import (
 )
 from hbseg.runs.chain import ChainSpecs
 from hbseg.runs.run import Run
-from hbseg.runs.task import TRAINING, Step, Task
+from hbseg.runs.steps import TRAINING, Step
+from hbseg.runs.task import Task
 from hbseg.storage.store import Store
 from hbseg_jobs.entry import StepContext
 from tests.integration.fakes import fake_step
@@ -28,12 +29,14 @@ def chain_specs(version: str) -> ChainSpecs:
     """Return the specs of a chain on a dataset version."""
     dataset = DatasetBlock(version=version)
     return ChainSpecs(
-        stage1=TrainSpec(model=ModelBlock(), dataset=dataset),
-        stage2=TrainSpec(stage=2, dataset=dataset),
-        compile=CompileSpec(),
-        infer=InferSpec(),
-        efficiency=EfficiencySpec(),
-        report=ReportSpec(),
+        {
+            Step.STAGE1: TrainSpec(model=ModelBlock(), dataset=dataset),
+            Step.STAGE2: TrainSpec(stage=2, dataset=dataset),
+            Step.COMPILE: CompileSpec(),
+            Step.INFER: InferSpec(),
+            Step.EFFICIENCY: EfficiencySpec(),
+            Step.REPORT: ReportSpec(),
+        }
     )
 
 

@@ -5,7 +5,7 @@ import sys
 from hbseg.control.pipeline import Event, Pipeline
 from hbseg.local.backend import LocalBackend
 from hbseg.runs.run import Run
-from hbseg.storage.store import open_store
+from hbseg.storage.opening import open_store
 from tests.integration.fakes.fake_chain import MODULES, chain_specs
 
 

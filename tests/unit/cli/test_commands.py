@@ -9,9 +9,9 @@ from hbseg.config.specs import TrainSpec
 from hbseg.demo import DemoResult
 from hbseg.runs.chain import ChainSpecs
 from hbseg.runs.run import Run
-from hbseg.runs.task import Step
+from hbseg.runs.steps import Step
 from hbseg.storage.markers import sha256_of, write_marker
-from hbseg.storage.store import open_store
+from hbseg.storage.opening import open_store
 from tests.unit.cli.conftest import Cli
 
 
@@ -54,7 +54,8 @@ def test_the_demo_trains_in_what_the_cpu_computes(
     outcome = cli("demo", "--dir", str(tmp_path / "demo"))
 
     assert outcome.code == 0
-    assert {seen[0].stage1.run.precision, seen[0].stage2.run.precision} == {precision}
+    stages = [seen[0].get(step, TrainSpec) for step in (Step.STAGE1, Step.STAGE2)]
+    assert {stage.run.precision for stage in stages} == {precision}
     assert ("a smaller network in fp32" in outcome.err) is not has_bf16
 
 
@@ -219,7 +220,7 @@ def test_stage_2_without_stage_1_says_what_to_do(cli: Cli, tmp_path: Path) -> No
     )
 
     assert outcome.code == 5
-    assert "no finished stage 1" in outcome.err
+    assert "no finished stage1" in outcome.err
     assert "--ckpt URL" in outcome.err
 
 

@@ -4,14 +4,15 @@ from pathlib import Path
 
 import pytest
 
+from hbseg.config.specs import TrainSpec
+from hbseg.control.specs import chain_specs
 from hbseg.runs.attempts import AttemptResult, claim_attempt, record_result
-from hbseg.runs.chain import stage_task
+from hbseg.runs.chain import make_task
 from hbseg.runs.progress import ProgressReport, progress_key
 from hbseg.runs.run import Run
-from hbseg.runs.task import Step
+from hbseg.runs.steps import Step
 from hbseg.storage.markers import write_marker
-from hbseg.storage.store import open_store
-from hbseg_cli.session import chain_specs
+from hbseg.storage.opening import open_store
 from tests.unit.cli.conftest import Cli
 
 VERSION = "0123456789abcdef"
@@ -92,8 +93,8 @@ def test_diff_tells_what_a_submit_would_change(
     assert [
         step["change"] for step in cli("diff", "first", *flags, "-o", "json").json()["steps"]
     ] == ["new"] * 7
-    spec = chain_specs(settings=pins).stage1
-    task = stage_task(run, data, spec)
+    spec = chain_specs(settings=pins).get(Step.STAGE1, TrainSpec)
+    task = make_task(run, data, Step.STAGE1, spec)
     task.folder.put("spec.yaml", spec.to_yaml().encode())
     assert cli("diff", "first", *flags, "-o", "json").json()["steps"][0]["change"] == "unfinished"
     write_marker(
@@ -125,7 +126,7 @@ def test_diff_without_a_dataset_says_so(cli: Cli) -> None:
     assert outcome.err.count("\n") == 1
 
 
-def test_cancel_mends_a_summary_that_a_lost_execution_left(cli: Cli, run: Run) -> None:
+def test_cancel_corrects_a_summary_that_a_lost_execution_left(cli: Cli, run: Run) -> None:
     run.summarise(steps={"stage1": "running", "stage2": "done"})
 
     assert cli("cancel", "first", "-y").code == 0
@@ -144,7 +145,7 @@ def test_a_run_is_not_stopped_or_deleted_from_elsewhere(
     outcome = cli(verb, "first", "-y")
 
     assert outcome.code == 5
-    assert "run first is at home in hands, this looks at local; give -n hands" in outcome.err
+    assert "run first belongs to namespace hands; you are using local; give -n hands" in outcome.err
     assert run.read().steps == {"stage1": "running"}
 
 
@@ -156,7 +157,7 @@ def test_a_run_of_which_something_may_run_in_another_cluster_is_not_deleted(
     outcome = cli("delete", "first", "-y")
 
     assert outcome.code == 5
-    assert "stage1 of run first is said to be running, and nothing is known of it" in outcome.err
+    assert "stage1 of run first is recorded as running, but local has no such job" in outcome.err
     assert cli("cancel", "first", "-y").code == 0
     assert cli("delete", "first", "-y").code == 0
 

@@ -8,11 +8,11 @@ import pytest
 import urllib3
 
 from hbseg.cluster.backend import KubernetesBackend
-from hbseg.cluster.observe.job_state import Observation
+from hbseg.cluster.observe.observation import Observation
 from hbseg.cluster.requests.client import Cluster
 from hbseg.cluster.requests.transport import Transport
 from hbseg.runs.run import Run
-from hbseg.storage.store import open_store
+from hbseg.storage.opening import open_store
 from tests.unit.cluster.fake_api import FakeApi
 
 CAPTURED = Path(__file__).parent / "captured"

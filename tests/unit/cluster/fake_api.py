@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import re
+import ssl
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -53,9 +55,11 @@ def status(code: int, message: str, **details: object) -> Object:
 
 
 class FakeApi:
-    """The server; use it as a context."""
+    """The server, by HTTPS with `tls`; use it as a context."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, tls: ssl.SSLContext | None = None) -> None:
+        self.seconds_ahead = 0.0
+        """How far its clock is ahead of this machine's."""
         self.requests: list[Request] = []
         self.objects: dict[tuple[str, str], Object] = {}
         """(plural, name): the object."""
@@ -67,10 +71,17 @@ class FakeApi:
         handler = type("Handler", (_Handler,), {"api": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
+        self._scheme = "http"
+        if tls is not None:
+            self._scheme = "https"
+            # the handshake waits for the request's thread, so that a bad client stops no other one
+            self._server.socket = tls.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}"
+        return f"{self._scheme}://127.0.0.1:{self._server.server_port}"
 
     def __enter__(self) -> FakeApi:
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
@@ -203,6 +214,15 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         pass
 
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        return super().date_time_string((timestamp or time.time()) + self.api.seconds_ahead)
+
+    def handle_one_request(self) -> None:
+        try:
+            super().handle_one_request()
+        except ssl.SSLError:  # a client that refuses our certificate
+            self.close_connection = True
+
     def _answer(self) -> None:
         parts = urlsplit(self.path)
         query = dict(parse_qsl(parts.query))
@@ -284,10 +304,21 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
 
 
+_TERM = re.compile(r"(?P<no>!?)(?P<key>[\w./-]+)(?:=(?P<value>[^,]*)| in \((?P<values>.*?)\))?")
+
+
 def _selected(item: Object, query: Mapping[str, str]) -> bool:
     labels = item["metadata"].get("labels") or {}
-    wanted = [term.partition("=") for term in query.get("labelSelector", "").split(",") if term]
-    return all(labels.get(name) == value for name, _, value in wanted)
+    return all(_holds(term, labels) for term in _TERM.finditer(query.get("labelSelector", "")))
+
+
+def _holds(term: re.Match[str], labels: Mapping[str, str]) -> bool:
+    """Return whether labels fulfil `key`, `!key`, `key=value` or `key in (a,b)`."""
+    if term["value"] is not None:
+        return labels.get(term["key"]) == term["value"]
+    if term["values"] is not None:
+        return labels.get(term["key"]) in term["values"].split(",")
+    return (term["key"] in labels) != bool(term["no"])
 
 
 def _merged(item: Any, patch: Any) -> Any:

@@ -15,9 +15,10 @@ from hbseg.errors import ConflictError, InvalidInput, NotFinished, NotFoundError
 from hbseg.runs.attempts import AttemptResult, claim_attempt, latest_record, record_result
 from hbseg.runs.backend import Phase
 from hbseg.runs.run import Run
-from hbseg.runs.task import Step, Task
+from hbseg.runs.steps import Step
+from hbseg.runs.task import Task
 from hbseg.storage.markers import MARKER
-from hbseg.storage.store import open_store
+from hbseg.storage.opening import open_store
 from tests.unit.cluster.conftest import DATA
 from tests.unit.cluster.fake_api import FakeApi, Reply, status
 
@@ -188,7 +189,7 @@ def test_a_spec_that_another_run_has_made_gets_a_second_owner(
     assert owners == ["hbseg-run-main", "hbseg-run-second"]
     spec["data"] = {"spec.yaml": "another"}
     end(api)
-    with pytest.raises(ConflictError, match="has not the content of its name; delete it"):
+    with pytest.raises(ConflictError, match="does not match the digest in its name; delete it"):
         submit(backend, run)
 
 

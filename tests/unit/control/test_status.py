@@ -1,6 +1,6 @@
 """What the status of a run says of its tasks, over a backend that says what a test wants."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -9,15 +9,17 @@ import pytest
 
 from hbseg.config.changes import in_one_line, spec_changes
 from hbseg.config.specs import CompileSpec
-from hbseg.control.status import progress_line, statuses
+from hbseg.control.status import progress_line, statuses, statuses_of_runs
 from hbseg.control.waiting import wait_for_end
 from hbseg.errors import NotFinished
 from hbseg.runs.attempts import AttemptResult, claim_attempt, record_result
 from hbseg.runs.backend import Backend, JobState, Phase
 from hbseg.runs.progress import ProgressReport, progress_key
 from hbseg.runs.run import Run
-from hbseg.runs.task import Step, Task
-from hbseg.storage.store import open_store
+from hbseg.runs.steps import Step
+from hbseg.runs.task import Task
+from hbseg.storage.markers import write_marker
+from hbseg.storage.opening import open_store
 
 
 class Said:
@@ -29,12 +31,12 @@ class Said:
         self.states = states
         self.task = task
         self.cancelled: list[str] = []
+        self.num_snapshots = 0
 
-    def tasks(self, run: Run) -> list[str]:
-        return [self.task] if self.states else []
-
-    def state(self, run: Run, task_name: str) -> JobState:
-        return self.states[-1]
+    def snapshot(self, runs: Sequence[Run]) -> Mapping[str, Mapping[str, JobState]]:
+        self.num_snapshots += 1
+        known = {self.task: self.states[-1]} if self.states else {}
+        return {run.name: known for run in runs}
 
     def changes(self, run: Run, task_name: str, timeout: float | None = None) -> Iterator[JobState]:
         yield from self.states
@@ -92,14 +94,14 @@ def test_progress_tells_only_what_is_known(values: dict[str, Any], line: str) ->
     assert progress_line(report(0, **values)) == line
 
 
-def test_a_task_that_does_not_get_on_is_stalled_before_it_is_stopped(run: Run) -> None:
+def test_a_task_without_progress_is_stalled_before_it_is_stopped(run: Run) -> None:
     run.folder.put(progress_key(Step.STAGE1, 1), report(500).to_json())
 
     state, _, reason = status(run, JobState(Phase.RUNNING, 1))
 
     assert state == "stalled"
-    assert reason.startswith("rank 3 has not got on for 50")
-    assert reason.endswith("; it is stopped after 900 s")
+    assert reason.startswith("rank 3 has made no progress for 50")
+    assert reason.endswith("; it will be stopped at 900 s")
 
 
 def test_a_failure_that_the_backend_has_forgotten_is_told_from_storage(run: Run) -> None:
@@ -111,6 +113,25 @@ def test_a_failure_that_the_backend_has_forgotten_is_told_from_storage(run: Run)
     record_result(run, Step.STAGE1, result)
 
     assert status(run) == ("failed", 1, "bad")
+
+
+def test_the_states_of_many_runs_come_from_one_snapshot_and_their_markers(
+    run: Run, tmp_path: Path
+) -> None:
+    other = Run(open_store(tmp_path), "other")
+    other.claim(data="/data")
+    write_marker(other.folder.folder("stage1"), step="stage1", spec_hash="0", inputs={}, outputs={})
+    backend = Said(JobState(Phase.SUCCEEDED, 1, 0))
+
+    found = statuses_of_runs(
+        cast(Backend, backend), open_store(tmp_path), [run.read(), other.read()]
+    )
+
+    assert {name: [task.state for task in tasks] for name, tasks in found.items()} == {
+        "main": ["waiting"],
+        "other": ["done"],
+    }
+    assert backend.num_snapshots == 1
 
 
 def test_waiting_tells_each_reason_once_and_gives_the_end(run: Run) -> None:

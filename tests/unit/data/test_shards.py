@@ -9,13 +9,8 @@ from pydantic import ValidationError
 
 from hbseg.anatomy import BONES
 from hbseg.data.annotation import Polygons
-from hbseg.data.shards import (
-    Sample,
-    pack_picture,
-    pack_polygons,
-    unpack_picture,
-    unpack_polygons,
-)
+from hbseg.data.frames import pack_picture, pack_polygons, unpack_picture, unpack_polygons
+from hbseg.data.shards import Sample
 from hbseg.errors import ContractError
 
 points = st.tuples(st.integers(-(10**6), 10**6), st.integers(-(10**6), 10**6))

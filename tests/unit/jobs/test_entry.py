@@ -23,9 +23,10 @@ from hbseg.errors import NotFoundError
 from hbseg.launcher.options import Launch
 from hbseg.runs.run import Run
 from hbseg.runs.step_call import StepCall
-from hbseg.runs.task import Step
+from hbseg.runs.steps import Step
 from hbseg.storage.markers import sha256_of, write_marker
-from hbseg.storage.store import Store, open_store
+from hbseg.storage.opening import open_store
+from hbseg.storage.store import Store
 from hbseg_jobs.entry import StepContext, context_of
 
 VERSION = "0123456789abcdef"

@@ -12,8 +12,8 @@ from hbseg.launcher.options import Launch
 from hbseg.launcher.stop_request import stop_request
 from hbseg.runs.attempts import AttemptResult, claim_attempt, record_result
 from hbseg.runs.run import Run
-from hbseg.runs.task import Step
-from hbseg.storage.store import open_store
+from hbseg.runs.steps import Step
+from hbseg.storage.opening import open_store
 
 
 @pytest.fixture

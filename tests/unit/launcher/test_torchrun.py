@@ -12,7 +12,7 @@ from hbseg.launcher.torchrun import (
     step_environment,
     writable_places,
 )
-from hbseg.runs.task import Step
+from hbseg.runs.steps import Step
 
 
 def environment(step: Step, placement: Placement) -> dict[str, str]:

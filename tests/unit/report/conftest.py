@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Literal
 
 import pytest
 
@@ -18,7 +19,7 @@ def contents() -> Make:
     def make(**parts: object) -> Contents:
         whole: dict[str, object] = {
             "run": "wrist-1",
-            "stages": (stage("stage 1", 6, 0.9), stage("stage 2", 3, 0.95)),
+            "stages": (stage(1, 6, 0.9), stage(2, 3, 0.95)),
             "validation": {
                 (f"image{hand}.png", bone): 0.9 + 0.003 * place - 0.01 * hand
                 for hand in range(4)
@@ -37,10 +38,10 @@ def contents() -> Make:
     return make
 
 
-def stage(name: str, epochs: int, dice: float) -> Stage:
-    def epoch(number: int) -> Epoch:
-        reached = dice * (1 - math.exp(-number))
+def stage(number: Literal[1, 2], epochs: int, dice: float) -> Stage:
+    def epoch(count: int) -> Epoch:
+        reached = dice * (1 - math.exp(-count))
         per_bone = {bone: reached - 0.001 * place for place, bone in enumerate(BONES)}
-        return Epoch(number, 1 / number, reached, per_bone)
+        return Epoch(count, 1 / count, reached, per_bone)
 
-    return Stage(name, tuple(epoch(number) for number in range(1, epochs + 1)), "kind: TrainSpec")
+    return Stage(number, tuple(map(epoch, range(1, epochs + 1))), "kind: TrainSpec")

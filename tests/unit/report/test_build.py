@@ -148,6 +148,41 @@ def test_each_input_may_be_missing(run: RunFolders, name: str) -> None:
     assert run.report(pictures=1).endswith(b"</html>\n")
 
 
+def from_checkpoint(run: RunFolders, url: str) -> None:
+    """Makes stage 2 one that started from `url`, in a run without stage 1."""
+    del run.inputs["stage1"]
+    spec = TrainSpec(stage=2, init_from=url).to_yaml().encode()
+    finish(run.inputs["stage2"], "stage2", metrics_jsonl=metrics(0.625), spec_yaml=spec)
+
+
+ABSENT = {
+    "stage1": "Stage 1 is not part of this run: stage 2 started from s3://team/old/stage2.",
+    "valid": "The run has no validation of the engine: hbseg submit-infer --mode valid.",
+    "efficiency": "Efficiency was not measured.",
+    "infer": "The run has no masks of the test images: hbseg submit-infer.",
+}
+
+
+@pytest.mark.parametrize("names", [(), *((name,) for name in ABSENT), tuple(ABSENT)])
+def test_the_page_of_a_run_from_a_checkpoint_says_what_it_lacks(
+    run: RunFolders, names: tuple[str, ...]
+) -> None:
+    for name in names:
+        if name == "stage1":
+            from_checkpoint(run, "s3://team/old/stage2")
+        else:
+            del run.inputs[name]
+    page = run.report(pictures=1).decode()
+    assert [name for name, sentence in ABSENT.items() if sentence in page] == list(names)
+    assert ("Stage 1" in page.replace(ABSENT["stage1"], "")) == ("stage1" not in names)
+
+
+def test_a_spec_that_is_not_yaml_is_refused(run: RunFolders) -> None:
+    finish(run.inputs["stage2"], "stage2", spec_yaml=b"a: [")
+    with pytest.raises(ContractError, match=r"stage2/spec\.yaml: not readable as YAML"):
+        run.report()
+
+
 def test_an_input_without_marker_is_refused(run: RunFolders) -> None:
     run.inputs["stage2"].delete("_SUCCESS")
     with pytest.raises(NotFoundError, match="_SUCCESS"):

@@ -15,7 +15,7 @@ from hbseg.exit_codes import PERMANENT
 from hbseg.runs.attempts import Attempt, AttemptResult, attempt_key, read_attempt
 from hbseg.runs.retries import end_series, is_final, series_before, used_up
 from hbseg.runs.run import Run
-from hbseg.runs.task import Step
+from hbseg.runs.steps import Step
 from hbseg.storage.folder import FolderStore
 
 STAGE = Step.STAGE1

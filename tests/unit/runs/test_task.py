@@ -6,7 +6,8 @@ import pytest
 
 from hbseg.config.specs import CompileSpec
 from hbseg.errors import ContractError, NotFoundError
-from hbseg.runs.task import Input, Step, Task
+from hbseg.runs.steps import Step
+from hbseg.runs.task import Input, Task
 from hbseg.storage.folder import FolderStore
 from hbseg.storage.markers import MARKER, Marker, read_marker, sha256_of, verified, write_marker
 from hbseg.storage.store import Store

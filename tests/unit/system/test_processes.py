@@ -1,3 +1,4 @@
+import errno
 import os
 import signal
 import subprocess
@@ -5,6 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import psutil
 import pytest
 
 from hbseg.system.processes import (
@@ -55,14 +57,38 @@ def test_waiting_ends_at_the_end_or_at_the_limit() -> None:
     assert wait_for_end(me, 30)
 
 
-def test_waiting_without_pidfd_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hbseg.system.processes._pidfd", lambda pid: None)
+def test_a_zombie_whose_parent_never_reaps_it_has_ended() -> None:
+    script = (
+        "import signal, subprocess, sys\n"
+        f"print(subprocess.Popen({SLEEPER!r}).pid, flush=True)\n"
+        "signal.pause()\n"
+    )
+    with child([sys.executable, "-c", script]) as parent:
+        assert parent.stdout is not None
+        grandchild = identified(int(parent.stdout.readline()))
+        assert grandchild is not None
+        send(grandchild, signal.SIGKILL)
+        assert wait_for_end(grandchild, 30)
+        assert not is_alive(grandchild)
+
+
+def no_pidfd(pid: int) -> int:
+    raise OSError(errno.ENOSYS, f"no descriptor of {pid}")
+
+
+@pytest.mark.parametrize("platform", ["linux", "darwin"])
+def test_waiting_without_pidfd_is_the_same(monkeypatch: pytest.MonkeyPatch, platform: str) -> None:
+    monkeypatch.setattr("os.pidfd_open", no_pidfd)
     with child(SLEEPER) as process:
+        assert psutil.pid_exists(process.pid)  # loaded as what this platform is
+        monkeypatch.setattr("sys.platform", platform)
         me = identified(process.pid)
         assert me is not None
         assert not wait_for_end(me, 0.05)
         process.kill()
         assert wait_for_end(me, 30)
+        assert identified(process.pid) is None
+        monkeypatch.undo()
 
 
 def test_a_tied_process_dies_with_who_started_it() -> None:

@@ -26,7 +26,8 @@ from hbseg.exit_codes import StepExit
 from hbseg.runs.backend import JobState, Phase
 from hbseg.runs.run import Run
 from hbseg.runs.step_call import StepCall
-from hbseg.runs.task import TRAINING, Step, Task
+from hbseg.runs.steps import Step
+from hbseg.runs.task import Task
 from tests.unit.cluster.conftest import DATA
 from tests.unit.cluster.fake_api import FakeApi, Reply
 from tests.unit.doctor.fake_cluster import FakeCluster, one, subject
@@ -40,7 +41,6 @@ class FakeJobKind(JobKind):
 
     resource = Resource("example.org", "v2", "choirs", "FakeJobKind", brought_by="the conductor")
     noun = "FakeJobKind"
-    steps = frozenset(TRAINING)
     controller = "the conductor"
     longest_name = 20
     is_gang = True
@@ -48,10 +48,13 @@ class FakeJobKind(JobKind):
     succeeded = "Applauded"
     failed = "Booed"
 
+    def may_run(self, step: Step) -> bool:
+        return step.row.torchrun
+
     def render(self, call: StepCall, placement: Placement) -> Manifest:
         template = load_manifest("train.yaml")["spec"]["pytorchReplicaSpecs"]["Master"]["template"]
         complete_step(template, call, placement)
-        shape = PodShape.of(call.step, placement)
+        shape = PodShape.of(call, placement)
         spec = {"singers": shape.nodes, "voices": shape.processes, "singer": template}
         return {"apiVersion": self.resource.api_version, "kind": self.resource.kind, "spec": spec}
 

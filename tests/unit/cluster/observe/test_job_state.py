@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from hbseg.cluster.observe.job_state import Observation, job_state
+from hbseg.cluster.observe.job_state import job_state
+from hbseg.cluster.observe.observation import Observation
 from hbseg.runs.backend import JobState, Phase
 from tests.unit.cluster.conftest import captured
 

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from hbseg.cluster.observe.job_state import Observation, job_state
+from hbseg.cluster.observe.job_state import job_state
+from hbseg.cluster.observe.observation import Observation
 from hbseg.cluster.observe.pending import job_reason
 from hbseg.cluster.observe.scheduler_messages import refused_pod, unschedulable
 from hbseg.runs.backend import Phase

@@ -22,14 +22,11 @@ from hbseg.config.specs import (
     TrainSpec,
 )
 from hbseg.runs.step_call import StepCall
-from hbseg.runs.task import Step
+from hbseg.runs.steps import Step
 
 ROOT = Path(__file__).resolve().parents[4]
 GOLDEN = ROOT / "tests" / "golden"
-STEPS = (
-    *("train.yaml", "train-elastic.yaml", "prepare.yaml", "compile.yaml", "infer.yaml"),
-    *("efficiency.yaml", "report.yaml"),
-)
+STEPS = ("train.yaml", "train-elastic.yaml", "step.yaml")
 """Plain files of the steps."""
 PLAIN = sorted(path.name for path in (ROOT / "manifests").glob("*.yaml"))
 
@@ -48,17 +45,15 @@ PROFILE = ClusterProfile(
 )
 
 
-def call(
-    step: Step, prefix: str, spec: Spec, extra: tuple[str, ...] = (), **inputs: str
-) -> StepCall:
-    return StepCall("main", step, prefix, spec, "s3://team/runs", "s3://team/data", inputs, extra)
+def call(step: Step, prefix: str, spec: Spec, *, raw: str | None = None, **inputs: str) -> StepCall:
+    return StepCall("main", step, prefix, spec, "s3://team/runs", "s3://team/data", inputs, raw=raw)
 
 
 STAGE1 = call(Step.STAGE1, "stage1", TrainSpec(model=ModelBlock()), dataset=DATASET)
 STAGE2 = call(
     Step.STAGE2, "stage2", TrainSpec(stage=2), dataset=DATASET, checkpoint=f"{RUN}/stage1"
 )
-PREPARE = call(Step.PREPARE, "prepare", PrepareSpec(), ("--raw", "s3://team/raw"))
+PREPARE = call(Step.PREPARE, "prepare", PrepareSpec(), raw="s3://team/raw")
 COMPILE = call(
     Step.COMPILE,
     "engine/0a1b2c3d4e5f",

@@ -11,6 +11,7 @@ import pytest
 from hbseg.cluster.base_manifest import load_manifest
 from hbseg.cluster.rendering.lint import problems
 from hbseg.config.profile import ClusterProfile
+from tests.unit.cluster.rendering.cases import job
 
 Manifest = dict[str, Any]
 Break = Callable[[Manifest], object]
@@ -151,7 +152,7 @@ BATCH: list[tuple[str, Break, str]] = [
 CASES = [
     *(("train.yaml", *case) for case in [*TRAIN, *ONE_NODE]),
     *(("train-elastic.yaml", *case) for case in [*TRAIN, *ELASTIC]),
-    *(("infer.yaml", *case) for case in [*BATCH, *POD]),
+    *(("infer", *case) for case in [*BATCH, *POD]),
     *(("train.yaml", *case) for case in POD),
 ]
 
@@ -161,7 +162,7 @@ CASES = [
     [pytest.param(n, c, m, id=f"{n}: {what}") for n, what, c, m in CASES],
 )
 def test_a_rule_finds_what_is_broken(name: str, change: Break, message: str) -> None:
-    manifest = load_manifest(name)
+    manifest = load_manifest(name) if name.endswith(".yaml") else job(name)
     assert problems(manifest) == []
 
     change(manifest)

@@ -16,10 +16,11 @@ from hbseg.cluster.rendering.manifests import (
 )
 from hbseg.config.placement import Placement
 from hbseg.documents import dump_yaml
-from hbseg.runs.task import TRAINING
+from hbseg.runs.steps import TRAINING
 from tests.unit.cluster.rendering.cases import (
     BATCH,
     CASES,
+    COMPILE,
     GOLDEN,
     PLAIN,
     PROFILE,
@@ -83,11 +84,10 @@ def test_a_plain_manifest_is_valid_as_it_stands(name: str) -> None:
 def test_a_plain_manifest_is_what_is_rendered_but_for_values(name: str) -> None:
     """Nothing is added that the plain file does not show, where the profile asks for nothing."""
     bare = Placement(processes_per_node=4, nodes=2 if name == "train-elastic.yaml" else 1)
-    calls = {f"{case.step}.yaml": case for case, _ in BATCH.values()}
     whole = (
         runner_objects("main", {}, {}, bare, owner="alice")
         if name == "pipeline.yaml"
-        else job_objects(calls.get(name, STAGE1), bare)
+        else job_objects(COMPILE if name == "step.yaml" else STAGE1, bare)
     )[-1]
     whole["metadata"].pop("annotations")
 
@@ -105,7 +105,7 @@ def keys_of(value: Any, path: str = "") -> set[str]:
 
 
 def test_the_pods_of_all_steps_have_one_shape() -> None:
-    """So that five nearly equal files do not drift apart."""
+    """So that nearly equal files do not drift apart."""
     shapes = {name: shape_of(load_manifest(name)) for name in STEPS}
 
     first = shapes.pop("train.yaml")
@@ -126,7 +126,7 @@ def shape_of(manifest: Manifest) -> Manifest:
 
 
 def test_the_runners_pod_has_the_same_security_and_less_of_the_rest() -> None:
-    runner, step = pod_of(load_manifest("pipeline.yaml")), pod_of(load_manifest("report.yaml"))
+    runner, step = pod_of(load_manifest("pipeline.yaml")), pod_of(load_manifest("step.yaml"))
 
     assert runner["securityContext"] == step["securityContext"]
     for name in ("securityContext", "terminationMessagePolicy", "imagePullPolicy"):

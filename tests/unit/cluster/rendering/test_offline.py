@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from hbseg.cluster.rendering.offline import UNRESOLVED, canonical_url, offline_call
+from hbseg.cluster.rendering.offline import UNRESOLVED, offline_call
 from hbseg.config.specs import (
     CompileSpec,
     EfficiencySpec,
@@ -17,22 +18,14 @@ from hbseg.config.specs import (
     TrainSpec,
 )
 from hbseg.errors import InvalidInput
-from hbseg.runs.chain import (
-    compile_task,
-    efficiency_task,
-    find_efficiency,
-    find_engine,
-    images_prefix,
-    infer_task,
-    prepare_task,
-    report_task,
-    stage_task,
-)
+from hbseg.runs.chain import make_task
 from hbseg.runs.run import Run
 from hbseg.runs.step_call import StepCall
-from hbseg.runs.task import Step, Task
+from hbseg.runs.steps import Step, stage_step
+from hbseg.runs.task import Task
 from hbseg.storage.folder import FolderStore
 from hbseg.storage.markers import Marker, write_marker
+from hbseg.storage.opening import canonical_url
 from hbseg.storage.store import Store
 
 VERSION = "0123456789abcdef"
@@ -59,7 +52,8 @@ def run(tmp_path: Path, data: Store) -> Run:
     engine = run.folder.folder(f"engine/{KEY}")
     engine.put("engine.json", json.dumps({"batch_size": 8}).encode())
     done(engine, "compile", checkpoint=checkpoint)
-    done(run.folder.folder(f"efficiency/{KEY}"), "efficiency")
+    for name in ("infer", "valid", f"efficiency/{KEY}"):
+        done(run.folder.folder(name), name.partition("/")[0])
     return run
 
 
@@ -67,16 +61,16 @@ def done(folder: Store, step: str, **inputs: str) -> Marker:
     return write_marker(folder, step=step, spec_hash="x", inputs=inputs, outputs={})
 
 
-def outlined(run: Run, data: Store, step: Step, spec: Spec, *extra: str) -> StepCall:
+def outlined(run: Run, data: Store, step: Step, spec: Spec, **more: Any) -> StepCall:
     runs = run.folder.url.removesuffix("/main")
-    return offline_call("main", step, spec, runs=runs, data=data.url, extra=extra).call
+    return offline_call("main", step, spec, runs=runs, data=data.url, **more).call
 
 
 @pytest.mark.parametrize("spec", [STAGE1, STAGE2], ids=["stage1", "stage2"])
 def test_a_training_of_a_named_version_is_known_without_storage(
     run: Run, data: Store, spec: TrainSpec
 ) -> None:
-    task = stage_task(run, data, spec)
+    task = make_task(run, data, stage_step(spec.stage), spec)
 
     assert outlined(run, data, task.step, spec) == StepCall.of(run, task, data=data.url)
 
@@ -85,29 +79,29 @@ def test_a_checkpoint_from_elsewhere_is_the_input(run: Run, data: Store, tmp_pat
     done(FolderStore(tmp_path / "other"), "stage1")
     spec = STAGE2.model_copy(update={"init_from": f"{tmp_path}/other/"})
 
-    expected = StepCall.of(run, stage_task(run, data, spec), data=data.url)
+    expected = StepCall.of(run, make_task(run, data, Step.STAGE2, spec), data=data.url)
     assert outlined(run, data, Step.STAGE2, spec) == expected
 
 
 def test_a_prepare_is_known_without_storage(run: Run, data: Store, tmp_path: Path) -> None:
     raw = FolderStore(tmp_path / "raw")
-    task = prepare_task(run, PrepareSpec(), raw, skip_bad=True)
+    task = make_task(run, data, Step.PREPARE, PrepareSpec(), raw=raw, skip_bad=True)
 
-    call = outlined(run, data, Step.PREPARE, PrepareSpec(), "--raw", raw.url, "--skip-bad")
+    call = outlined(run, data, Step.PREPARE, PrepareSpec(), raw=raw.url, skip_bad=True)
     assert call == StepCall.of(run, task, data=data.url)
 
 
 def later_tasks(run: Run, data: Store, pictures: Store) -> list[Task]:
-    engine = find_engine(run, 8)
     images = InferSpec(mode="images", images=pictures.url)
-    return [
-        compile_task(run, data, CompileSpec()),
-        infer_task(run, data, InferSpec(), engine),
-        infer_task(run, data, InferSpec(mode="valid"), engine),
-        infer_task(run, data, images, engine, prefix=images_prefix(pictures)),
-        efficiency_task(run, data, EfficiencySpec(), engine),
-        report_task(run, data, ReportSpec(), find_efficiency(run)),
+    specs: list[tuple[Step, Spec]] = [
+        (Step.COMPILE, CompileSpec()),
+        (Step.INFER, InferSpec()),
+        (Step.INFER, InferSpec(mode="valid")),
+        (Step.INFER, images),
+        (Step.EFFICIENCY, EfficiencySpec(batch_size=8)),
+        (Step.REPORT, ReportSpec()),
     ]
+    return [make_task(run, data, step, spec) for step, spec in specs]
 
 
 def test_a_later_step_is_known_but_for_keys_and_the_datasets_version(

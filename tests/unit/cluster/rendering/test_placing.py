@@ -8,7 +8,6 @@ import yaml
 from hbseg.cluster.rendering.manifests import (
     check_storage,
     job_objects,
-    storage_of,
 )
 from hbseg.config.placement import Placement
 from hbseg.config.profile import Volume
@@ -19,7 +18,7 @@ from hbseg.config.specs import (
 )
 from hbseg.documents import canonical_digest
 from hbseg.errors import SpecError, UsageError
-from hbseg.runs.task import Step
+from hbseg.runs.steps import Step
 from tests.unit.cluster.rendering.cases import (
     BATCH,
     INFER,
@@ -224,7 +223,7 @@ def test_two_volumes_at_one_place_are_refused() -> None:
 
 
 def test_kubernetes_puts_no_variable_into_an_argument() -> None:
-    raw = call(Step.PREPARE, "prepare", PrepareSpec(), ("--raw", "s3://team/$(HOME)"))
+    raw = call(Step.PREPARE, "prepare", PrepareSpec(), raw="s3://team/$(HOME)")
     manifest = job_objects(raw, placed(environment={"A": "$(HOME)"}))[-1]
 
     assert container_of(manifest)["args"][-1] == "s3://team/$$(HOME)"
@@ -264,9 +263,9 @@ def test_a_folder_is_seen_only_below_a_volume() -> None:
     local = call(Step.INFER, "images/0a", InferSpec(mode="images", images="/pictures"))
     volume = Volume(claim="pictures", path="/pictures")
 
-    assert storage_of(local) == ["s3://team/runs", "s3://team/data", "/pictures"]
+    assert local.folders() == ["s3://team/runs", "s3://team/data", "/pictures"]
     with pytest.raises(UsageError, match="do not see the folder /pictures;"):
-        check_storage(storage_of(local), PROFILE)
+        check_storage(local.folders(), PROFILE)
     mounted = PROFILE.model_copy(update={"volumes": (volume,)})
     check_storage(["/pictures/a", "s3://bucket/a"], mounted)
     with pytest.raises(UsageError, match="do not see the folder /picturesque;"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import yaml
 from hypothesis import given, settings
@@ -18,7 +19,7 @@ from hbseg.config.specs import (
 )
 from hbseg.documents import dump_yaml
 from hbseg.runs.step_call import StepCall
-from hbseg.runs.task import Step
+from hbseg.runs.steps import Step
 from tests.unit.cluster.rendering.cases import (
     BATCH,
     TRAININGS,
@@ -35,7 +36,7 @@ def test_every_reader_gets_the_strings_that_were_meant(version: str, run: str, k
         {"model": {}, "dataset": {"version": version}, "run": {"seed": 1}}, source="x"
     )
     inputs = {"dataset": version}
-    of = StepCall(run, Step.STAGE1, "stage1", spec, "s3://a", "s3://b", inputs, (key,))
+    of = StepCall(run, Step.STAGE1, "stage1", spec, "s3://a", "s3://b", inputs, raw=key)
     environment = ClusterProfile(environment={"A": key})
     objects = job_objects(of, Placement(cluster=environment))
 
@@ -59,5 +60,5 @@ def test_every_run_name_makes_manifests_without_problems(run: str, key: str) -> 
     for of, placement in (TRAININGS | BATCH).values():
         head, slash, _ = of.prefix.partition("/")
         prefix = f"{head}/{key}" if slash else head
-        renamed = StepCall(run, of.step, prefix, of.spec, of.runs, of.data, of.inputs, of.extra)
+        renamed = replace(of, run=run, prefix=prefix)
         assert len(job_objects(renamed, placement)) == 2

@@ -4,14 +4,17 @@ import json
 import socket
 import threading
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import urllib3
 
 from hbseg.cluster.requests import transport
 from hbseg.cluster.requests.api_errors import WatchExpired
 from hbseg.cluster.requests.client import Cluster
 from hbseg.cluster.requests.resources import CONFIG_MAP, JOB, NODE, POD, PYTORCH_JOB
+from hbseg.cluster.requests.transport import Transport
 from hbseg.errors import (
     ConflictError,
     DeniedError,
@@ -228,12 +231,10 @@ def test_tls_with_a_server_that_speaks_none_is_told(api: FakeApi) -> None:
 
 
 def test_credentials_that_cannot_be_refreshed_are_refused(api: FakeApi) -> None:
-    cluster = connect(api.url)
-
     def broken() -> dict[str, str]:
         raise RuntimeError("plugin\nmissing")
 
-    cluster._transport._headers = broken
+    cluster = Cluster(Transport(urllib3.PoolManager(), api.url, broken), "team")
     with pytest.raises(DeniedError, match="cannot be refreshed: plugin missing; log in again"):
         cluster.get(POD, "a")
 
@@ -262,6 +263,32 @@ def test_the_clock_is_the_servers() -> None:
 
     assert cluster.version()["gitVersion"] == "v1.36.3"
     assert (cluster.now().year, cluster.now().month) == (2060, 1)
+
+
+def test_a_view_made_before_the_first_answer_has_the_servers_clock(
+    api: FakeApi, cluster: Cluster
+) -> None:
+    api.seconds_ahead = 3600.0
+    view = cluster.with_retry_timeout(300.0)
+
+    cluster.list(POD)
+    assert 3500 < (view.now() - datetime.now(UTC)).total_seconds() < 3700
+
+
+def test_an_answer_to_a_view_sets_the_clock_of_its_cluster(api: FakeApi, cluster: Cluster) -> None:
+    api.seconds_ahead = 3600.0
+
+    cluster.with_retry_timeout(300.0).list(POD)
+    assert 3500 < (cluster.now() - datetime.now(UTC)).total_seconds() < 3700
+
+
+def test_a_view_retries_for_a_time_of_its_own(api: FakeApi, cluster: Cluster) -> None:
+    api.put("configmaps", {"metadata": {"name": "a"}})
+    api.plan("GET", "configmaps", *[Reply(503, status(503, "starting"))] * 2)
+
+    with pytest.raises(UnreachableError, match="starting"):
+        cluster.with_retry_timeout(0.0).get(CONFIG_MAP, "a")
+    assert cluster.get(CONFIG_MAP, "a")["metadata"]["name"] == "a"
 
 
 def test_rights_are_asked_for_one_by_one(api: FakeApi, cluster: Cluster) -> None:
@@ -332,7 +359,7 @@ def test_a_server_that_is_no_url_is_refused(
     path.write_text(json.dumps(KUBECONFIG).replace("http://127.0.0.1:1", "nonsense"))
     monkeypatch.setenv("KUBECONFIG", str(path))
 
-    with pytest.raises(UsageError, match="names no URL of a cluster: 'nonsense'"):
+    with pytest.raises(UsageError, match="has no URL of a cluster: 'nonsense'"):
         Cluster.connect()
 
 

@@ -1,4 +1,4 @@
-"""Mirrors over broken connections, versions that are too old, and what we may not see."""
+"""Informers over broken connections, versions that are too old, and what we may not see."""
 
 import json
 from typing import Any
@@ -33,7 +33,9 @@ def watches(api: FakeApi) -> list[str]:
     return [r.query["resourceVersion"] for r in api.requests if r.query.get("watch")]
 
 
-def test_a_mirror_follows_what_is_made_changed_and_deleted(api: FakeApi, cluster: Cluster) -> None:
+def test_an_informer_follows_what_is_made_changed_and_deleted(
+    api: FakeApi, cluster: Cluster
+) -> None:
     api.put("pods", named("a", run="main"))
     rings: list[int] = []
     with Informer(
@@ -82,7 +84,7 @@ def test_bookmarks_move_the_version_on(api: FakeApi, cluster: Cluster) -> None:
     assert watches(api)[1] == "99"
 
 
-def test_what_we_may_not_see_ends_the_mirror_unless_it_can_be_done_without(
+def test_what_we_may_not_see_ends_the_informer_unless_it_is_optional(
     api: FakeApi, cluster: Cluster
 ) -> None:
     forbidden = [Reply(403, status(403, "forbidden"))] * 2
@@ -94,7 +96,7 @@ def test_what_we_may_not_see_ends_the_mirror_unless_it_can_be_done_without(
 
 
 def waited(informer: Informer) -> None:
-    """Wait until the informer raises; one that goes on fails the test."""
+    """Wait until the informer raises; one that never raises fails the test."""
     while informer.wait(SECONDS):
         pass
 

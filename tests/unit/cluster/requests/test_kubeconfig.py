@@ -1,6 +1,7 @@
-"""Kubeconfigs without a current context."""
+"""Kubeconfigs without a current context, and without the package that reads them."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,3 +30,18 @@ def test_a_context_that_is_named_needs_no_current_one(
     named = "no context gone" if current else "no current context; contexts there: x"
     with pytest.raises(UsageError, match=named):
         Cluster.connect()
+
+
+def test_a_kubeconfig_without_its_package_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "config"
+    path.write_text(json.dumps(CONFIG))
+    monkeypatch.setenv("KUBECONFIG", str(path))
+    for module in ("kubernetes", "kubernetes.client"):
+        monkeypatch.setitem(sys.modules, module, None)
+
+    with pytest.raises(
+        UsageError, match=r"config needs the package kubernetes, .*; run: pip install"
+    ):
+        Cluster.connect(context="x")

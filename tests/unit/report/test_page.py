@@ -1,18 +1,30 @@
+"""The page of a report, parsed, and its charts."""
+
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
+from types import SimpleNamespace
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
 
 import pytest
+from jinja2 import UndefinedError
 
+import hbseg.report
 from hbseg.anatomy import BONES, GROUPS
+from hbseg.report.build import render
 from hbseg.report.charts import boxes, curve, histogram
 from hbseg.report.contents import Contents, Epoch, Latency, ReportedHand, Stage, StepVersion
-from hbseg.report.html import SECTIONS, render
 from hbseg.report.legend import FULL_NAMES
-from hbseg.report.markup import Element, document, tag
+from hbseg.report.page import render_page
+from hbseg.report.sections import SECTIONS, report_view
+from hbseg.report.svg import element, markup
 
 Make = Callable[..., Contents]
 
@@ -104,7 +116,7 @@ def test_pictures_have_texts_and_table_heads_their_scope(contents: Make) -> None
 def test_hostile_texts_appear_as_they_are_and_never_as_markup(contents: Make) -> None:
     given = contents(
         run=HOSTILE,
-        stages=(Stage(HOSTILE, (Epoch(1, 1.0, 0.5, {"Ulna": 0.5}),), HOSTILE),),
+        stages=(Stage(2, (Epoch(1, 1.0, 0.5, {"Ulna": 0.5}),), HOSTILE, init_from=HOSTILE),),
         validation={(HOSTILE, "Radius"): 0.5},
         hands=(ReportedHand(HOSTILE, b"x", 9, 9, (HOSTILE,)),),
         latencies=(Latency(HOSTILE, 1.0),),
@@ -126,7 +138,14 @@ def test_hostile_texts_appear_as_they_are_and_never_as_markup(contents: Make) ->
     ("part", "nothing", "said"),
     [
         ("stages", (), "No metrics of a training."),
-        ("stages", (Stage("stage 1"), Stage("stage 2")), "No metrics of a training."),
+        ("stages", (Stage(1), Stage(2)), "No metrics of a training."),
+        ("stages", (Stage(1),), "Stage 2 is not part of this run."),
+        (
+            "stages",
+            (Stage(2, (Epoch(1, 1.0),), init_from="s3://a/b"),),
+            "Stage 1 is not part of this run: stage 2 started from s3://a/b.",
+        ),
+        ("stages", (Stage(2, (Epoch(1, 1.0),)),), "Stage 1 is not part of this run."),
         ("validation", {}, "hbseg submit-infer --mode valid"),
         ("hands", (), "This report has no pictures."),
         ("latencies", (), "All that was measured"),
@@ -144,6 +163,17 @@ def test_a_run_of_which_nothing_is_known_has_a_report_too() -> None:
     assert page.count("img") == 0
 
 
+def test_a_whole_report_lacks_nothing(contents: Make) -> None:
+    text = Page(render(contents())).text
+    assert [word for word in ("not part", "has no", "No ", "not measured") if word in text] == []
+
+
+def test_masks_without_pictures_and_no_masks_at_all_are_told_apart(contents: Make) -> None:
+    assert "This report has no pictures." in Page(render(contents(hands=()))).texts
+    none = Page(render(contents(hands=(), num_test_images=None)))
+    assert "The run has no masks of the test images: hbseg submit-infer." in none.texts
+
+
 def test_equal_contents_give_equal_bytes(contents: Make) -> None:
     assert render(contents()) == render(contents())
 
@@ -154,7 +184,7 @@ def test_the_best_epoch_stands_for_its_stage(contents: Make) -> None:
         Epoch(2, 1.0, 0.5, {"Ulna": 0.5}),
         Epoch(3, 1.0),
     )
-    page = Page(render(contents(stages=(Stage("stage 1", epochs),), validation={})))
+    page = Page(render(contents(stages=(Stage(1, epochs),), validation={})))
     assert page.texts.count("0.812") >= 3  # card, bone and its group
     assert "0.500" not in page.texts
 
@@ -167,7 +197,7 @@ def test_the_latency_card_compares_engine_and_eager(contents: Make) -> None:
 
 @pytest.mark.parametrize("dice", [0.0, 0.5, 0.999999, 1.0])
 def test_charts_stay_in_their_frame_whatever_the_dice(dice: float) -> None:
-    stages = [Stage("stage 1", (Epoch(1, 0.0, dice), Epoch(4, 1e9, dice))), Stage("stage 2")]
+    stages = [Stage(1, (Epoch(1, 0.0, dice), Epoch(4, 1e9, dice))), Stage(2)]
     validation = {(f"{hand}.png", bone): dice for hand in range(3) for bone in BONES}
     charts = [
         curve("Dice", stages, lambda epoch: epoch.dice, top=1.0),
@@ -175,7 +205,7 @@ def test_charts_stay_in_their_frame_whatever_the_dice(dice: float) -> None:
         boxes(validation),
         histogram([dice] * 3),
     ]
-    for chart in charts:
+    for chart in map(ElementTree.fromstring, charts):
         _, _, width, height = (float(part) for part in chart.attrib["viewBox"].split())
         for x, y in coordinates(chart):
             assert -1 <= x <= width + 1
@@ -199,9 +229,9 @@ def coordinates(chart: Element) -> list[tuple[float, float]]:
 
 
 def test_a_curve_leaves_out_epochs_without_the_figure_and_puts_stage_2_after_stage_1() -> None:
-    first = Stage("stage 1", (Epoch(1, 1.0, 0.2), Epoch(2, 1.0), Epoch(3, 1.0, 0.4)))
-    second = Stage("stage 2", (Epoch(1, 1.0, 0.5), Epoch(2, 1.0, 0.6)))
-    chart = curve("Dice", [first, second], lambda epoch: epoch.dice, top=1.0)
+    first = Stage(1, (Epoch(1, 1.0, 0.2), Epoch(2, 1.0), Epoch(3, 1.0, 0.4)))
+    second = Stage(2, (Epoch(1, 1.0, 0.5), Epoch(2, 1.0, 0.6)))
+    chart = ElementTree.fromstring(curve("Dice", [first, second], lambda e: e.dice, top=1.0))
     lines = [line.attrib["points"].split() for line in chart.iter("polyline")]
     assert [len(line) for line in lines] == [2, 2]
     places = [float(point.split(",")[0]) for line in lines for point in line]
@@ -213,23 +243,56 @@ def test_a_curve_leaves_out_epochs_without_the_figure_and_puts_stage_2_after_sta
 
 def test_a_box_spans_the_quartiles_of_its_bone() -> None:
     validation = {(f"{hand}.png", "Lunate"): hand / 100 for hand in range(101)}
-    told = [title.text for title in boxes(validation).iter("title")]
+    told = [title.text for title in ElementTree.fromstring(boxes(validation)).iter("title")]
     assert told == ["Lunate (Lunate): median 0.500, 5 % below 0.050"]
 
 
 def test_a_histogram_counts_every_hand_once() -> None:
     values = [0.5, 0.61, 0.62, 0.9, 1.0]
-    counts = [int((title.text or "").split()[0]) for title in histogram(values).iter("title")]
+    titles = ElementTree.fromstring(histogram(values)).iter("title")
+    counts = [int((title.text or "").split()[0]) for title in titles]
     assert sum(counts) == len(values)
 
 
-def test_markup_keeps_texts_between_elements_in_order() -> None:
-    page = document(tag("p", "a", tag("b", "c"), "d", None, "e", tag("i"), "f", class_="x", w=1.5))
-    assert page == b'<!doctype html>\n<p class="x" w="1.5">a<b>c</b>de<i></i>f</p>\n'
+def test_the_lines_and_bars_of_a_stage_keep_their_colour_without_the_other_stage(
+    contents: Make,
+) -> None:
+    page = Page(render(contents(stages=contents().stages[1:])))
+    lines = [a["class"] for a in page.attributes("g") if "line" in (a.get("class") or "")]
+    bars = {a["class"] for a in page.attributes("span")}
+    assert lines == ["line stage2"] * 3  # key, loss, Dice
+    assert bars == {"bar stage2", "bar engine"}
+
+
+def test_svg_escapes_texts_and_attributes() -> None:
+    made = element("text", text="<&>", x=1.5, y=2.0, class_='"a"', text_anchor="end")
+    assert markup(made) == (
+        '<text x="1.5" y="2" class="&quot;a&quot;" text-anchor="end">&lt;&amp;&gt;</text>'
+    )
 
 
 def test_bars_show_differences_between_high_figures(contents: Make) -> None:
     stage = contents().stages[1]
-    page = Page(render(contents(stages=(replace(stage, name="stage 2"),), validation={})))
+    page = Page(render(contents(stages=(replace(stage, number=2),), validation={})))
     widths = {a["style"] for a in page.attributes("i")}
     assert len(widths) > 20
+
+
+def test_a_value_that_a_template_names_and_nobody_gave_is_an_error(contents: Make) -> None:
+    parts = vars(report_view(contents()))
+    given = SimpleNamespace(**{name: part for name, part in parts.items() if name != "dataset"})
+    with pytest.raises(UndefinedError, match="dataset"):
+        render_page("report.html.j2", report=given)
+
+
+def test_no_template_switches_escaping_off() -> None:
+    folder = Path(hbseg.report.__file__).parent / "templates"
+    templates = {path.name: path.read_text() for path in folder.glob("*.j2")}
+    assert "report.html.j2" in templates
+    for name, text in templates.items():
+        assert not re.search(r"\|\s*safe\b|autoescape", text), name
+
+
+def test_neither_the_command_line_nor_overlays_import_the_templates_engine() -> None:
+    code = "import sys, hbseg_cli.main, hbseg.report.overlay; sys.exit('jinja2' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

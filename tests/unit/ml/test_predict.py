@@ -1,9 +1,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,13 +10,10 @@ from numpy.typing import NDArray
 
 from hbseg import rle
 from hbseg.errors import InvalidInput, NotFoundError, UnreachableError
-from hbseg.ml.engines.card import Engine
-from hbseg.ml.engines.opening import open_engine
 from hbseg.ml.frame import Frame
 from hbseg.ml.native import native_runs
 from hbseg.ml.predict import BATCHES_AHEAD, Prediction, Source, Unreadable, predict
-
-from .conftest import BATCH, SIZE, BrightnessEngine, Chain, grey
+from tests.engines import BATCH, SIZE, BrightnessEngine, grey
 
 SHAPES = [(80, 72), (64, 64), (40, 100), (130, 33), (200, 200), (1, 1), (64, 65)]
 
@@ -48,19 +44,6 @@ def test_each_picture_gets_its_own_masks_in_order(number: int) -> None:
         assert item.codes() == [rle.to_text(runs) for runs in native_runs(logits, frame)]
         for code in item.codes():
             rle.decode(code, shape)
-
-
-def predictions(engine: Engine, sources: Iterable[Source]) -> list[Prediction]:
-    found = list(predict(engine, sources))
-    return [item for item in found if isinstance(item, Prediction)]
-
-
-def test_a_real_engine_gives_the_same_masks_in_any_batch(chain: Chain, tmp_path: Path) -> None:
-    engine = open_engine(chain.engine, tmp_path, batch_size=BATCH)
-    together = [item.codes() for item in predictions(engine, map(source, range(6)))]
-    alone = [predictions(engine, [source(index)])[0].codes() for index in range(6)]
-    assert together == alone
-    assert any(code for codes in together for code in codes)
 
 
 def area(threshold: float = 0.5, one_piece: bool = False) -> int:

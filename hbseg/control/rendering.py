@@ -1,0 +1,82 @@
+"""The manifests of a step and of a chain's runner, for a dry run and for `hbseg render`.
+
+Storage is not opened: what only storage knows stays open, and is said.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hbseg.cluster.objects import Manifest
+from hbseg.cluster.rendering.manifests import check_storage, job_objects, runner_objects
+from hbseg.cluster.rendering.offline import OfflineCall, offline_call
+from hbseg.config.placement import Placement
+from hbseg.config.settings import Settings
+from hbseg.config.specs import Spec
+from hbseg.documents import API_VERSION
+from hbseg.runs.chain import ChainSpecs
+from hbseg.runs.run import checked_run_name, current_user
+from hbseg.runs.steps import Step
+from hbseg.storage.opening import canonical_url
+
+
+def offline_step(
+    settings: Settings,
+    run: str | None,
+    step: Step,
+    spec: Spec,
+    placement: Placement,
+    *,
+    raw: str | None = None,
+    skip_bad: bool = False,
+) -> OfflineCall:
+    """Return a step's call as far as it is known without storage.
+
+    Raises:
+        UsageError: the folders of runs or data are not set, or pods do not see them.
+        InvalidInput: the run's name is not valid.
+    """
+    name = checked_run_name(run or settings.need("run"))
+    data, runs = settings.need("data"), settings.need("runs")
+    found = offline_call(name, step, spec, runs=runs, data=data, raw=raw, skip_bad=skip_bad)
+    check_storage(found.call.folders(), placement.cluster)
+    return found
+
+
+def step_manifests(settings: Settings, found: OfflineCall, placement: Placement) -> list[Manifest]:
+    """Return the objects of a step, in the namespace of the settings if they name one."""
+    return job_objects(found.call, placement, namespace=settings.get("namespace"))
+
+
+def runner_manifests(
+    settings: Settings, run: str | None, specs: ChainSpecs, placement: Placement
+) -> list[Manifest]:
+    """Return the objects of the runner of a whole chain.
+
+    Raises:
+        UsageError, InvalidInput: as `offline_step`.
+    """
+    own = runner_settings(settings, placement)
+    check_storage([own["data"], own["runs"]], placement.cluster)
+    return runner_objects(
+        checked_run_name(run or settings.need("run")),
+        {name: spec.to_mapping() for name, spec in specs.by_step.items()},
+        own,
+        placement,
+        owner=current_user(),
+        namespace=settings.get("namespace"),
+    )
+
+
+def runner_settings(settings: Settings, placement: Placement) -> dict[str, Any]:
+    """Return the `hbseg.yaml` of a runner: storage as here, and the profile that applies here."""
+    namespace = settings.get("namespace")
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "Settings",
+        "backend": "kubernetes",
+        "data": canonical_url(settings.need("data")),
+        "runs": canonical_url(settings.need("runs")),
+        **({} if namespace is None else {"namespace": namespace}),
+        "cluster": placement.cluster.model_dump(mode="json", exclude_none=True),
+    }

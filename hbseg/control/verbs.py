@@ -1,0 +1,249 @@
+"""What people do with steps and runs, on any backend: submit, wait, follow, cancel, delete.
+
+The command line, a web page and a notebook call the same functions. They print nothing: `tell` gets
+a line for a person where there is something to say before the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from hbseg.config.placement import Placement
+from hbseg.config.specs import Spec
+from hbseg.control.pipeline import Started, failure_of, start_task
+from hbseg.control.waiting import wait_for_start
+from hbseg.errors import ConflictError, HbsegError, NotFinished
+from hbseg.runs.attempts import summary_problem
+from hbseg.runs.backend import ACTIVE, Backend, JobState, Phase
+from hbseg.runs.chain import make_task, pinned
+from hbseg.runs.run import AT_WORK, CLAIM, Run, RunClaim
+from hbseg.runs.states import TaskState
+from hbseg.runs.steps import Step, TaskName
+from hbseg.runs.task import Task
+from hbseg.storage.markers import MARKER
+from hbseg.storage.store import Store
+
+Tell = Callable[[str], None]
+
+
+def _say_nothing(text: str) -> None:
+    del text
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """A task that was submitted."""
+
+    run: Run
+    task: Task
+    outcome: Started
+    state: JobState
+    """Of the task, right after the submit."""
+    placement: Placement
+
+
+def submit(
+    backend: Backend,
+    run: Run,
+    data: Store,
+    step: Step,
+    spec: Spec,
+    placement: Placement,
+    *,
+    raw: Store | None = None,
+    skip_bad: bool = False,
+    tell: Tell = _say_nothing,
+) -> Submitted:
+    """Start a step of a run unless it is done or running.
+
+    A training without a dataset version gets the current one. The run is claimed in the user's
+    name, and its summary gets the step's state.
+
+    Args:
+        backend: where it runs.
+        run: the run.
+        data: folder of the datasets.
+        step: the step.
+        spec: its spec.
+        placement: with what it runs.
+        raw: raw set, for the step prepare.
+        skip_bad: whether the step prepare leaves pictures with errors out.
+        tell: gets a warning where the run's summary cannot be written.
+
+    Raises:
+        ConflictError: an input is not finished, the task runs with another spec, or the run is
+            somebody else's.
+        HbsegError: the backend refuses it, or storage does not answer.
+    """
+    task = make_task(run, data, step, pinned(spec, data), raw=raw, skip_bad=skip_bad)
+    run.claim(data=data.url, namespace=backend.namespace)
+    outcome, state = start_task(backend, run, task, placement, data=data)
+    if outcome == Started.DONE:
+        _summarise(run, task, TaskState.DONE, tell)
+    elif outcome == Started.STARTED and state.phase == Phase.PENDING:
+        _summarise(run, task, state.phase.task_state, tell)  # its launcher says more once it runs
+    return Submitted(run, task, outcome, state, placement)
+
+
+def wait(
+    backend: Backend,
+    submitted: Submitted,
+    *,
+    tell: Tell = _say_nothing,
+    line: Tell | None = None,
+) -> JobState:
+    """Return the state of a submitted task at its end.
+
+    Args:
+        backend: where it runs.
+        submitted: the task.
+        tell: gets each reason for which it waits for its start.
+        line: gets each line of its logs; none: they are not followed.
+
+    Raises:
+        NotFinished: it did not start within the placement's `pending_timeout`.
+        StepFailed, Cancelled: it ended otherwise than well.
+    """
+    run, task = submitted.run, submitted.task
+    if submitted.outcome == Started.DONE:
+        return submitted.state
+    joined = submitted.outcome == Started.RUNNING
+    try:
+        limit = submitted.placement.pending_timeout
+        wait_for_start(
+            backend, run, task, limit, joined=joined, tell=lambda reason: tell(f"waits: {reason}")
+        )
+    except NotFinished:
+        if not joined:
+            _summarise(run, task, TaskState.CANCELLED, tell)
+        raise
+    if line is not None:
+        for text in backend.logs(run, task.name, follow=True):
+            line(text)
+    state = backend.wait(run, task.name)
+    if state.phase != Phase.SUCCEEDED:
+        gone = state.phase == Phase.ABSENT
+        _summarise(run, task, TaskState.CANCELLED if gone else state.phase.task_state, tell)
+        raise failure_of(run, task, state)
+    _summarise(run, task, TaskState.DONE, tell)
+    return state
+
+
+def _summarise(run: Run, task: Task, state: TaskState, tell: Tell) -> None:
+    if problem := summary_problem(run, {task.prefix: state.value}):
+        tell(problem)
+
+
+def held_claim(run: Run) -> RunClaim | None:
+    """Return the run's claim; none where it has no owner yet."""
+    return run.read() if run.folder.exists(CLAIM) else None
+
+
+def active_tasks(backend: Backend, run: Run) -> list[str]:
+    """Return the names of a run's tasks that are pending or running.
+
+    Raises:
+        ConflictError: there is none here, and the run belongs to another namespace.
+    """
+    claim = run.read()
+    states = backend.snapshot([run])[run.name]
+    active = [name for name, state in states.items() if state.phase in ACTIVE]
+    if not active:
+        check_namespace(claim, backend)
+    return active
+
+
+def cancel(backend: Backend, run: Run, names: list[str], *, tell: Tell = _say_nothing) -> None:
+    """Stop tasks of a run, and note it in the run's summary; `tell` gets a line for each.
+
+    Submitting again resumes from the last checkpoint.
+
+    Raises:
+        HbsegError: one could not be stopped; the others were.
+    """
+    claim = run.read()
+    stopped: list[str] = []
+    missed: HbsegError | None = None
+    for name in names:
+        try:
+            if backend.cancel(run, name):
+                stopped.append(name)
+                tell(f"{name} cancelled")
+        except HbsegError as error:
+            tell(f"{name} not cancelled: {error}")
+            missed = missed or error
+    prefixes = [TaskName.parse(name).prefix for name in stopped]
+    if claim.namespace == backend.namespace:
+        # also what an execution that was lost has left in the summary
+        prefixes += [prefix for prefix, state in claim.steps.items() if state in AT_WORK]
+    states = dict.fromkeys(prefixes, TaskState.CANCELLED.value)
+    if states and (problem := summary_problem(run, states)):
+        tell(problem)
+    if missed is not None:
+        raise missed
+
+
+@dataclass(frozen=True)
+class Holdings:
+    """What a run has in storage."""
+
+    claim: RunClaim
+    objects: int
+    bytes: int
+
+
+def deletable(backend: Backend, run: Run) -> Holdings:
+    """Return what a deletion of a run would remove from storage.
+
+    Raises:
+        ConflictError: the run belongs to another namespace, or is recorded as active and this
+            cluster does not know its job.
+    """
+    claim = run.read()
+    check_namespace(claim, backend)
+    _check_known(claim, backend.tasks(run))
+    sizes = [entry.size for entry in run.folder.list()]
+    return Holdings(claim, len(sizes), sum(sizes))
+
+
+def delete(backend: Backend, run: Run) -> None:
+    """Delete a run with all its results (see `deletable`).
+
+    Raises:
+        ConflictError: one of its tasks is running, or another pipeline holds the run.
+    """
+    with backend.exclusive(run):
+        backend.forget(run)
+        # listed when nothing writes any more
+        entries = list(run.folder.list())
+        # markers first, so that no half of a result looks whole; the claim last, so that the
+        # same command can finish what was cut off
+        for key in sorted(
+            (entry.key for entry in entries),
+            key=lambda key: (key == CLAIM, not key.endswith(MARKER), key),
+        ):
+            run.folder.delete(key)
+
+
+def check_namespace(claim: RunClaim, backend: Backend) -> None:
+    """Refuse to act on a run from another namespace than its own. Raises ConflictError."""
+    if claim.namespace == backend.namespace:
+        return
+    flag = "--backend local" if claim.namespace == "local" else f"-n {claim.namespace}"
+    raise ConflictError(
+        f"run {claim.name} belongs to namespace {claim.namespace}; you are using "
+        f"{backend.namespace}",
+        f"give {flag}",
+    )
+
+
+def _check_known(claim: RunClaim, tasks: list[str]) -> None:
+    """Refuse to delete what another cluster may be at work on. Raises ConflictError."""
+    for prefix, state in claim.steps.items():
+        if state in AT_WORK and str(TaskName(prefix)) not in tasks:
+            raise ConflictError(
+                f"{prefix} of run {claim.name} is recorded as {state}, but {claim.namespace} has "
+                "no such job",
+                f"give the right --context; if it was lost, first: hbseg cancel {claim.name}",
+            )

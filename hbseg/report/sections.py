@@ -1,0 +1,166 @@
+"""Turns what a report shows into what its page lays out."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from statistics import fmean
+from typing import Final
+
+from hbseg.anatomy import BONES
+from hbseg.report import charts
+from hbseg.report.contents import Contents, Latency, ReportedHand, Stage, StepVersion
+from hbseg.report.dice import (
+    DASH,
+    bone_view,
+    dice_text,
+    dice_view,
+    distribution_view,
+    means_by_image,
+)
+from hbseg.report.legend import FULL_NAMES
+from hbseg.report.view import (
+    Card,
+    Chart,
+    Folded,
+    HandFigure,
+    LineSample,
+    ReportView,
+    Table,
+    TrainingView,
+)
+from hbseg.system.clock import parse
+
+SECTIONS: Final = {
+    "training": "Training",
+    "bones": "Dice per bone",
+    "distribution": "Distribution over the validation hands",
+    "hands": "Test hands",
+    "efficiency": "Efficiency",
+    "versions": "Specs and versions",
+}
+"""Anchor of each section in the page: its heading."""
+
+
+def report_view(contents: Contents) -> ReportView:
+    """Return all that the page of a report lays out."""
+    return ReportView(
+        run=contents.run,
+        finished=_time_text(contents.finished),
+        cards=tuple(_cards(contents)),
+        sections=SECTIONS,
+        bones=tuple(bone_view(bone) for bone in BONES),
+        training=_training(contents.stages),
+        dice=dice_view(contents),
+        distribution=distribution_view(contents),
+        hands=tuple(_hand(number, hand) for number, hand in enumerate(contents.hands, start=1)),
+        is_inferred=contents.num_test_images is not None,
+        latencies=_latency_table(contents.latencies),
+        efficiency_document=contents.efficiency_document,
+        dataset=contents.dataset,
+        versions=_version_table(contents.versions),
+        specs=tuple(Folded(f"Spec of {s.name}", s.spec) for s in contents.stages if s.spec),
+    )
+
+
+def _time_text(time: str) -> str:
+    """Return an ISO 8601 time of UTC to the minute, or the text as it is."""
+    try:
+        return parse(time).strftime("%Y-%m-%d %H:%M UTC")
+    except ValueError:
+        return time
+
+
+def _cards(contents: Contents) -> list[Card]:
+    cards = [
+        Card(stage.name.capitalize(), dice_text(stage.dice), "mean validation Dice")
+        for stage in contents.stages
+    ]
+    means = means_by_image(contents.validation)
+    if means:
+        remark = f"mean Dice of {len(means)} validation hands"
+        cards.append(Card("Engine", dice_text(fmean(means.values())), remark))
+    if contents.num_test_images is not None:
+        remark = "with masks in the submission"
+        cards.append(Card("Test images", str(contents.num_test_images), remark))
+    return cards + _speed_cards(contents.latencies)
+
+
+def _speed_cards(latencies: Sequence[Latency]) -> list[Card]:
+    timed = [(row.name, row.p50) for row in latencies if row.p50]
+    if not timed:
+        return []
+    (first, eager), (last, quickest) = timed[0], timed[-1]
+    remark = f"one call, {last}, median"
+    if len(timed) > 1:
+        remark += f"; {eager / quickest:.1f} times as fast as {first}"
+    figure = f"{quickest:.0f} ms" if quickest >= 10 else f"{quickest:.1f} ms"
+    return [Card("Latency", figure, remark)]
+
+
+def _training(stages: Sequence[Stage]) -> TrainingView:
+    curves = (
+        _curve("Loss", stages, lambda epoch: epoch.loss, top=None),
+        _curve("Validation Dice", stages, lambda epoch: epoch.dice, top=1.0),
+    )
+    charted = tuple(chart for chart in curves if chart is not None)
+    key = tuple(LineSample(s.style, f"{s.name}, {len(s.epochs)} epochs") for s in stages)
+    missing = _missing_stages(stages)
+    if not charted:
+        missing = ("No metrics of a training.", *(missing if stages else ()))
+    return TrainingView(missing, key, charted)
+
+
+def _missing_stages(stages: Sequence[Stage]) -> tuple[str, ...]:
+    origin = next((stage.init_from for stage in stages if stage.init_from), None)
+    started = f": stage 2 started from {origin}" if origin else ""
+    sentences = {
+        1: f"Stage 1 is not part of this run{started}.",
+        2: "Stage 2 is not part of this run.",
+    }
+    present = {stage.number for stage in stages}
+    return tuple(text for number, text in sentences.items() if number not in present)
+
+
+def _curve(
+    name: str, stages: Sequence[Stage], read: charts.Reading, *, top: float | None
+) -> Chart | None:
+    if all(read(epoch) is None for stage in stages for epoch in stage.epochs):
+        return None
+    return Chart(name, charts.curve(name, stages, read, top=top))
+
+
+def _hand(number: int, hand: ReportedHand) -> HandFigure:
+    found = len(BONES) - len(hand.missing)
+    missing = ", ".join(FULL_NAMES.get(bone, bone) for bone in hand.missing)
+    told = f" · {found} of {len(BONES)} bones, empty: {missing}" if missing else ""
+    return HandFigure(
+        key=f"hand-{number}",
+        source=f"data:image/jpeg;base64,{base64.b64encode(hand.jpeg).decode()}",
+        alt=f"Radiograph {hand.name} with the masks of {found} bones",
+        width=hand.width,
+        height=hand.height,
+        caption=hand.name + told,
+    )
+
+
+def _latency_table(latencies: Sequence[Latency]) -> Table | None:
+    rows = tuple(
+        (row.name, *(_one_decimal(v) for v in (row.p50, row.p95, row.p99, row.memory)))
+        for row in latencies
+    )
+    heads = ("Network", "p50, ms", "p95, ms", "p99, ms", "Peak memory, MiB")
+    return Table("Time and memory of one call of the network", heads, rows) if rows else None
+
+
+def _version_table(versions: Sequence[StepVersion]) -> Table | None:
+    rows = tuple(
+        (v.step, _time_text(v.finished), v.code_version, v.spec_hash, v.digest) for v in versions
+    )
+    heads = ("Step", "Finished", "hbseg", "Spec", "Result")
+    caption = "What the markers of the steps say; hashes are shortened"
+    return Table(caption, heads, rows) if rows else None
+
+
+def _one_decimal(value: float | None) -> str:
+    return DASH if value is None else f"{value:.1f}"

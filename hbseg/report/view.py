@@ -1,0 +1,174 @@
+"""What the templates of a report lay out: figures as text, charts as SVG."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+
+@dataclass(frozen=True)
+class Card:
+    """One figure of the summary."""
+
+    name: str
+    figure: str
+    remark: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table; the first cell of each row is its head."""
+
+    caption: str
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart below its title."""
+
+    title: str
+    svg: Markup
+
+
+@dataclass(frozen=True)
+class Bone:
+    """A bone in a legend or in a table."""
+
+    name: str
+    """As in a submission."""
+    full_name: str
+    """As in anatomy."""
+    colour: str
+    """`#rrggbb`."""
+
+
+@dataclass(frozen=True)
+class LineSample:
+    """An entry of the key of the training's charts."""
+
+    style: str
+    """CSS class."""
+    text: str
+
+
+@dataclass(frozen=True)
+class TrainingView:
+    """Curves by epoch, or what there is instead."""
+
+    missing: tuple[str, ...]
+    """A sentence for each stage that the charts do not show."""
+    key: tuple[LineSample, ...]
+    charts: tuple[Chart, ...]
+
+
+@dataclass(frozen=True)
+class BarCell:
+    """A Dice with a bar before it."""
+
+    text: str
+    width: str | None
+    """Percent of the bar's full length; None: not measured, no bar."""
+    style: str
+    """CSS class."""
+
+
+@dataclass(frozen=True)
+class BoneRow:
+    """A bone's Dice in each column."""
+
+    bone: Bone
+    cells: tuple[BarCell, ...]
+
+
+@dataclass(frozen=True)
+class BoneGroup:
+    """The rows of a group of bones, and the group's mean in each column."""
+
+    name: str
+    means: tuple[str, ...]
+    rows: tuple[BoneRow, ...]
+
+
+@dataclass(frozen=True)
+class DiceTable:
+    """Dice per bone: a column for each stage and one for the engine."""
+
+    caption: str
+    heads: tuple[str, ...]
+    groups: tuple[BoneGroup, ...]
+
+
+@dataclass(frozen=True)
+class WorstBone:
+    """A bone with a low Dice."""
+
+    bone: Bone
+    dice: str
+
+
+@dataclass(frozen=True)
+class DiceView:
+    """Dice per bone, and the bones with the lowest."""
+
+    table: DiceTable
+    worst_title: str
+    worst: tuple[WorstBone, ...]
+
+
+@dataclass(frozen=True)
+class DistributionView:
+    """How Dice spreads over the validation hands."""
+
+    bones: Chart
+    hands: Chart
+    worst: Table
+
+
+@dataclass(frozen=True)
+class HandFigure:
+    """A picture with masks, and what is written below it."""
+
+    key: str
+    """Anchor in the page."""
+    source: str
+    """The picture as a `data:` URL."""
+    alt: str
+    width: int
+    height: int
+    caption: str
+
+
+@dataclass(frozen=True)
+class Folded:
+    """A long text that a click opens."""
+
+    title: str
+    text: str
+
+
+@dataclass(frozen=True)
+class ReportView:
+    """All of one report; what was not measured is None or empty."""
+
+    run: str
+    finished: str
+    cards: tuple[Card, ...]
+    sections: Mapping[str, str]
+    """Anchor in the page: heading."""
+    bones: tuple[Bone, ...]
+    """All bones in class order."""
+    training: TrainingView
+    dice: DiceView | None
+    distribution: DistributionView | None
+    hands: tuple[HandFigure, ...]
+    is_inferred: bool
+    """Whether the run has masks of the test images."""
+    latencies: Table | None
+    efficiency_document: str
+    dataset: str
+    versions: Table | None
+    specs: tuple[Folded, ...]

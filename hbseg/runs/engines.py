@@ -1,0 +1,38 @@
+"""The kinds of engines, as far as the control plane knows them: what their pods need.
+
+How an engine is made and run is `hbseg.ml.engines`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from hbseg.config.profile import ImageKind
+from hbseg.runs.steps import Step
+
+
+@dataclass(frozen=True)
+class EngineKind:
+    """What the pods of the steps that make or run an engine need."""
+
+    image: ImageKind
+    gpu: bool
+    """Whether it is made and run on a GPU, for which it then is."""
+
+
+ENGINE_KINDS: Final[Mapping[str, EngineKind]] = {
+    "onnx": EngineKind(ImageKind.TRAIN, gpu=False),
+    "tensorrt": EngineKind(ImageKind.TENSORRT, gpu=True),
+}
+
+
+def image_kind(step: Step, engine: str | None) -> ImageKind:
+    """Return the image of a step's pods; `engine` is the kind that it makes or runs, if any."""
+    return step.row.image if engine is None else ENGINE_KINDS[engine].image
+
+
+def uses_gpu(step: Step, engine: str | None) -> bool:
+    """Return whether a step's pods use GPUs; `engine` is the kind that it makes or runs, if any."""
+    return step.row.gpu or (engine is not None and ENGINE_KINDS[engine].gpu)
