@@ -30,7 +30,7 @@ from hbseg.runs.chain import dataset_version, make_task, picture_keys
 from hbseg.runs.chain_specs import ChainSpecs
 from hbseg.runs.run import Run
 from hbseg.runs.steps import TRAINING, Step
-from hbseg.storage.folder import temporary_beside
+from hbseg.storage.files import write_atomically
 from hbseg.storage.opening import open_store
 from hbseg.storage.store import Store
 from hbseg.submission import read as read_submission
@@ -266,7 +266,7 @@ class _Demo:
             encoded, png = cv2.imencode(".png", drawn)
             if not encoded:
                 raise InvalidInput(f"the overlay of {key} cannot be written as PNG")
-            _write(overlays / drawn_as[name], png.tobytes())
+            write_atomically(overlays / drawn_as[name], png.tobytes())
             self._listener.progress("overlays", done, len(by_name))
 
     def _score(self, submission: Path) -> dict[str, float]:
@@ -385,12 +385,6 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(before)
-
-
-def _write(path: Path, data: bytes) -> None:
-    with temporary_beside(path) as temporary:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
 
 
 __all__ = ["HANDS", "TEST_HANDS", "DemoResult", "Listener", "fitted", "run_demo"]

@@ -6,7 +6,6 @@ not known is refused with the nearest one that is.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import math
@@ -261,11 +260,18 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def nearest(name: str, known: Iterable[str], *, otherwise: str = "expected one of") -> str:
-    """Return `did you mean X?` where a known name is near, else all of them after `otherwise`."""
-    names = list(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return f"did you mean {near[0]}?" if near else f"{otherwise} {', '.join(names)}"
+def nearest(name: str, known: Iterable[str], *, otherwise: str | None = None) -> str:
+    """Return `did you mean X?` with the known name nearest to an unknown one, whatever its case.
+
+    Where none is near, `expected one of A, B, ...`, or `otherwise`.
+    """
+    import difflib
+
+    by_lower = {one.lower(): one for one in known}
+    near = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
+    if near:
+        return f"did you mean {by_lower[near[0]]}?"
+    return f"expected one of {', '.join(by_lower.values())}" if otherwise is None else otherwise
 
 
 def _one_line(error: BaseException) -> str:
@@ -279,8 +285,7 @@ def _first_problem(model: type[BaseModel], error: ValidationError) -> str:
     path = ".".join(str(part) for part in problem["loc"])
     if unknown:
         known = _known_keys(model, problem["loc"][:-1])
-        near = nearest(str(problem["loc"][-1]), known, otherwise="known here:")
-        return f"unknown key {path}; {near}"
+        return f"unknown key {path}; {nearest(str(problem['loc'][-1]), known)}"
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "missing":
         return f"{path}: missing"

@@ -115,13 +115,14 @@ def _print(lines: Iterator[str], after: str, tail: int | None) -> None:
 def _time_of(text: str) -> str:
     """Return the time that `--since` means, as log lines carry it."""
     from hbseg.errors import UsageError
+    from hbseg.system.clock import parse, z_time
 
     units = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
     try:
         if match := re.fullmatch(r"(\d{1,6})([smhd])", text):
             moment = datetime.now(UTC) - timedelta(**{units[match[2]]: int(match[1])})
         else:
-            moment = datetime.fromisoformat(text).astimezone(UTC)
+            moment = parse(text)
     except (ValueError, OverflowError):
         raise UsageError(f"--since {text}: expected 30s, 10m, 2h, 1d or an ISO time") from None
-    return moment.isoformat(timespec="milliseconds").removesuffix("+00:00")
+    return z_time(moment).removesuffix("Z")

@@ -15,6 +15,7 @@ from hbseg.cluster.names import labels, run_owner_name
 from hbseg.cluster.requests.client import Cluster
 from hbseg.cluster.requests.resources import LEASE
 from hbseg.errors import ConflictError, HbsegError, NotFoundError
+from hbseg.system.clock import parse, z_time
 
 LEASE_SECONDS: Final = 30
 """After so long without a renewal, another may take the lease."""
@@ -109,7 +110,7 @@ def is_held(lease: Mapping[str, Any], now: datetime) -> bool:
     if not spec.get("holderIdentity"):
         return False
     try:
-        renewed = datetime.fromisoformat(str(spec.get("renewTime")))
+        renewed = parse(str(spec.get("renewTime")))
     except ValueError:
         return False
     return now - renewed < timedelta(seconds=int(spec.get("leaseDurationSeconds") or LEASE_SECONDS))
@@ -148,4 +149,4 @@ def _spec(cluster: Cluster, holder: str) -> dict[str, Any]:
 
 def _time(cluster: Cluster) -> str:
     """Return the server's time as a Lease has it, so that holders' own clocks do not matter."""
-    return cluster.now().strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return z_time(cluster.now(), "microseconds")

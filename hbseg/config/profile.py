@@ -14,11 +14,13 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
-from typing import Annotated, Literal
+from pathlib import PurePosixPath
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, field_validator
 
 from hbseg import __version__
+from hbseg.config.secrets import is_secret_name
 from hbseg.documents import Block
 
 Quantity = Annotated[str, Field(pattern=r"^\d+(\.\d+)?(m|k|[MGTP]|[KMGTP]i)?$", max_length=20)]
@@ -26,10 +28,10 @@ Quantity = Annotated[str, Field(pattern=r"^\d+(\.\d+)?(m|k|[MGTP]|[KMGTP]i)?$", 
 ObjectName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
 AbsolutePath = Annotated[str, Field(pattern=r"^/[^:]*$", max_length=1024)]
 
+UNSEEN_FOLDER_HINT: Final = "give s3://BUCKET/FOLDER, or a folder below a volume of cluster.volumes"
+"""The next step of a person whose folder pods do not see."""
+
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_SECRET = re.compile(
-    r"(secret|password|passwd|token(?!izers)|credential|private_?key|access_?key)(?!.*_file$)", re.I
-)
 
 
 class ImageKind(StrEnum):
@@ -114,6 +116,11 @@ class ClusterProfile(Block):
     keep_finished: Annotated[int, Field(ge=60)] = 7 * 24 * 3600
     """Seconds after which the cluster forgets a batch job that has ended."""
 
+    def sees(self, url: str) -> bool:
+        """Return whether pods see the folder behind a URL: in S3, or below one of their volumes."""
+        folder = PurePosixPath(url)
+        return "://" in url or any(folder.is_relative_to(volume.path) for volume in self.volumes)
+
     def image_of(self, kind: ImageKind) -> str:
         """Return the image of a kind."""
         images = {
@@ -129,7 +136,7 @@ class ClusterProfile(Block):
         for name in environment:
             if not _VARIABLE.fullmatch(name):
                 raise ValueError(f"{name!r:.60} is no name of an environment variable")
-            if _SECRET.search(name):
+            if is_secret_name(name):
                 raise ValueError(
                     f"{name} looks like a secret, and manifests are no place for one: put it into "
                     "a Secret and name that in credentials_secret"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 
 from hbseg.exit_codes import StepExit
 from hbseg.runs.attempts import (
@@ -16,6 +15,7 @@ from hbseg.runs.attempts import (
 from hbseg.runs.backend import Backend, RunEvent
 from hbseg.runs.run import Run, RunClaim
 from hbseg.runs.steps import Step
+from hbseg.system.clock import parse, z_time
 
 
 def run_events(backend: Backend, run: Run) -> list[RunEvent]:
@@ -60,5 +60,4 @@ def _of_attempt(attempt: Attempt, result: AttemptResult | None) -> Iterator[RunE
 
 def _seconds(time: str) -> str:
     """Return a document's time as events have it: UTC, seconds, `Z`."""
-    moment = datetime.fromisoformat(time).astimezone(UTC)
-    return moment.isoformat(timespec="seconds").removesuffix("+00:00") + "Z"
+    return z_time(parse(time), "seconds")

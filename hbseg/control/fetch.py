@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from hbseg.errors import ConflictError, ContractError, DeniedError, InvalidInput, NotFoundError
+from hbseg.errors import ConflictError, ContractError, InvalidInput, NotFoundError
 from hbseg.runs.chain import dataset_version
 from hbseg.runs.run import Run
 from hbseg.runs.steps import TRAINING
+from hbseg.storage.files import replacing
 from hbseg.storage.folder import FolderStore
 from hbseg.storage.markers import MARKER, Marker, read_marker, sha256_of_file
 from hbseg.storage.store import Store, checked_key
+
+_HINT = "choose another --to"
 
 
 def fetch_submission(run: Run, data: Store, target: Path) -> None:
@@ -33,7 +32,7 @@ def fetch_submission(run: Run, data: Store, target: Path) -> None:
     marker = _marker(run, folder, f"run: hbseg submit-infer {run.name}")
     dataset = open_version(data, dataset_version(run))
     images = [Image(s.path, s.height, s.width) for s in dataset.samples("test")]
-    with _replacing(target) as temporary:
+    with replacing(target, hint=_HINT) as temporary:
         key = _only(marker, ".csv", folder)
         folder.download(key, temporary)
         problems = validate(temporary, images)
@@ -50,7 +49,7 @@ def fetch_report(run: Run, target: Path) -> None:
     run.read()
     folder = run.folder.folder("report")
     marker = _marker(run, folder, f"run: hbseg submit-report {run.name}")
-    with _replacing(target) as temporary:
+    with replacing(target, hint=_HINT) as temporary:
         _download(folder, marker, _only(marker, ".html", folder), temporary)
 
 
@@ -64,13 +63,12 @@ def fetch_checkpoint(run: Run, stage: int, target: Path) -> None:
     folder = run.folder.folder(step)
     marker = _marker(run, folder, f"run: hbseg submit-train --stage {stage} --run {run.name}")
     if target.is_dir() and any(target.iterdir()) and not (target / MARKER).exists():
-        raise ConflictError(f"{target} is not empty and no checkpoint", "choose another --to")
+        raise ConflictError(f"{target} is not empty and no checkpoint", _HINT)
     local = FolderStore(target)
     local.delete(MARKER)
     for key in sorted({*marker.outputs, *marker.records}):
         path = target / checked_key(key)  # what a marker says must stay below the target
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _replacing(path) as temporary:
+        with replacing(path, hint=_HINT) as temporary:
             _download(folder, marker, key, temporary)
     local.put(MARKER, folder.get(MARKER))
 
@@ -78,7 +76,7 @@ def fetch_checkpoint(run: Run, stage: int, target: Path) -> None:
 def download_csv(folder: Store, target: Path) -> None:
     """Download the only CSV of a finished task's folder named `submission.csv`, verified."""
     marker = read_marker(folder)
-    with _replacing(target) as temporary:
+    with replacing(target, hint=_HINT) as temporary:
         _download(folder, marker, _only(marker, ".csv", folder), temporary)
 
 
@@ -113,18 +111,3 @@ def _verify(folder: Store, marker: Marker, key: str, path: Path) -> None:
             f"{expected[:12]}...",
             "run the step that wrote it again",
         )
-
-
-@contextmanager
-def _replacing(target: Path) -> Iterator[Path]:
-    """Yield a path beside `target` that takes its place if the block ends well."""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".hbseg-", dir=target.parent) as folder:
-            temporary = Path(folder) / target.name
-            yield temporary
-            os.replace(temporary, target)
-    except PermissionError:
-        raise DeniedError(f"no permission to write {target}", "choose another --to") from None
-    except (IsADirectoryError, NotADirectoryError, FileExistsError):
-        raise DeniedError(f"cannot write {target}", "choose another --to") from None

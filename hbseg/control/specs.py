@@ -124,8 +124,7 @@ def chain_specs(
     source = str(config or "--set")
     for name in mapping:
         if name not in steps:
-            near = nearest(name, steps, otherwise="known here:")
-            raise SpecError(f"{source}: unknown step {name}; {near}")
+            raise SpecError(f"{source}: unknown step {name}; {nearest(name, steps)}")
     return ChainSpecs(
         {
             name: step.row.spec.from_mapping(mapping[name], source=f"{config or 'specs'}: {name}")

@@ -9,7 +9,6 @@ The truth is what `cv2.fillPoly` draws at native size, edge pixels included.
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hbseg.anatomy import BONES, INDEX, NUM_BONES
+from hbseg.documents import nearest
 from hbseg.errors import InvalidInput, NotFoundError
 from hbseg.rle import Runs, runs_in_box
 
@@ -94,9 +94,7 @@ def parse(data: bytes, *, source: str) -> Annotation:
 
 def unknown_label(label: str) -> str:
     """Return a message that names the known label nearest to an unknown one."""
-    folded = {bone.lower(): bone for bone in BONES}
-    near = difflib.get_close_matches(label[:80].lower(), folded, n=1, cutoff=0.5)
-    expected = f"did you mean {folded[near[0]]}?" if near else "expected finger-1 to Ulna"
+    expected = nearest(label, BONES, otherwise="expected finger-1 to Ulna")
     return f"unknown label {label[:40]!r}; {expected}"
 
 

@@ -8,6 +8,8 @@ here need no numpy: the control plane reads versions without it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Final, Literal, Self, TypeVar
 
 from pydantic import Field, model_validator
@@ -96,8 +98,15 @@ def read_document(kind: type[Doc], data: bytes, *, source: str) -> Doc:
     Raises:
         ContractError: it is damaged or of another format.
     """
-    try:
+    with damage_told(source):
         return kind.from_text(data, source=source)
+
+
+@contextmanager
+def damage_told(source: str) -> Iterator[None]:
+    """Turn a SpecError into the ContractError that a document of ours is damaged."""
+    try:
+        yield
     except SpecError as error:
         reason = " ".join(str(error).split())[:300]
         raise ContractError(f"{source} is damaged: {reason}", AGAIN) from None

@@ -12,16 +12,17 @@ from typing import Annotated, Final, Literal
 from pydantic import Field, NonNegativeInt
 
 from hbseg.config.specs import PrepareSpec
-from hbseg.data.shards import FORMAT, Digest, ShardKey, read_document
+from hbseg.data.shards import FORMAT, Digest, ShardKey, damage_told, read_document
 from hbseg.documents import Block, Document, canonical_digest
-from hbseg.errors import BucketMissing, ConflictError, NotFoundError
+from hbseg.errors import BucketMissing, NotFoundError
+from hbseg.storage.documents import update
 from hbseg.storage.store import Store
 
 INDEX: Final = "index.json"
 DATASET: Final = "dataset.json"
 PREPARE: Final = "hbseg data prepare RAW URL"
 
-_ATTEMPTS: Final = 20
+_TRIES: Final = 20
 """Tries to swap the index before somebody else's writes are taken for a fault."""
 
 Version = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
@@ -125,26 +126,18 @@ def read_index(data: Store) -> DatasetIndex:
 def publish(data: Store, entry: VersionEntry) -> None:
     """Make a finished version the current one of the index; does nothing if it is already.
 
-    Safe beside other writers: each swap is conditional, and tried again on what they wrote.
+    Safe beside other writers: no version of theirs is lost.
 
     Raises:
-        ConflictError: others changed the index at every one of 20 tries.
+        ConflictError: others changed the index at each of 20 tries.
         ContractError: the index is damaged.
     """
-    for _ in range(_ATTEMPTS):
-        if _published(data, entry):
-            return
-    raise ConflictError(f"{data.url}/{INDEX} is changed by others all the time", "try again")
 
+    def with_entry(old: DatasetIndex) -> DatasetIndex:
+        others = [known for known in old.versions if known.version != entry.version]
+        versions = tuple(sorted([*others, entry], key=lambda known: known.version))
+        return DatasetIndex(current=entry.version, versions=versions)
 
-def _published(data: Store, entry: VersionEntry) -> bool:
-    try:
-        content, tag = data.get_tagged(INDEX)
-    except NotFoundError:
-        index = DatasetIndex(current=entry.version, versions=(entry,))
-        return data.put_if_absent(INDEX, index.to_json())
-    old = read_document(DatasetIndex, content, source=f"{data.url}/{INDEX}")
-    others = [known for known in old.versions if known.version != entry.version]
-    versions = tuple(sorted([*others, entry], key=lambda known: known.version))
-    new = DatasetIndex(current=entry.version, versions=versions)
-    return new == old or data.put_if_match(INDEX, new.to_json(), tag)
+    first = DatasetIndex(current=entry.version, versions=(entry,))
+    with damage_told(f"{data.url}/{INDEX}"):
+        update(data, INDEX, DatasetIndex, with_entry, initial=first, tries=_TRIES)

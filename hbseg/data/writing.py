@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -19,7 +17,8 @@ from hbseg.data.pictures import decode_gray
 from hbseg.data.raw import RawImage
 from hbseg.data.shards import Sample, ShardTable, Span, read_document
 from hbseg.data.versions import ShardRecord, table_key
-from hbseg.errors import ContractError, DiskFullError, InvalidInput
+from hbseg.errors import ContractError, InvalidInput
+from hbseg.storage.files import disk_full
 from hbseg.storage.markers import sha256_of, sha256_of_file
 from hbseg.storage.opening import open_store
 from hbseg.storage.store import Store
@@ -180,10 +179,7 @@ def _scratch() -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix="hbseg-shard-") as folder:
             yield Path(folder) / "shard"
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        free = shutil.disk_usage(place).free
-        raise DiskFullError(
-            f"disk full while writing a shard in {place} ({free} bytes free)",
-            "free some space, or set TMPDIR to a larger disk",
-        ) from None
+        hint = "free some space, or set TMPDIR to a larger disk"
+        if full := disk_full(error, Path(place), hint):
+            raise full from None
+        raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from hbseg.doctor.check import Check, failed, ok, warning
+from hbseg.storage.files import free_bytes
 
 MIN_FREE: Final = 5 * 2**30
 """Bytes of disk below which a training may not end well."""
@@ -41,15 +41,9 @@ def torch(command: tuple[str, ...] = (sys.executable, "-c", _TORCH)) -> Iterator
 def disk(state: Path, least: int = MIN_FREE) -> Iterator[Check]:
     """Whether the disks of the state folder and of temporary files have room."""
     for name, folder in (("state", state), ("temporary files", Path(tempfile.gettempdir()))):
-        free = shutil.disk_usage(_existing(folder)).free
+        free = free_bytes(folder)
         text = f"{name} in {folder}: {free / 2**30:.1f} GiB free"
         if free < least:
             yield warning("disk", text, f"free some, {least / 2**30:.0f} GiB are little enough")
         else:
             yield ok("disk", text)
-
-
-def _existing(path: Path) -> Path:
-    while not path.exists():
-        path = path.parent
-    return path

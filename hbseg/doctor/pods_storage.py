@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import PurePosixPath
 from typing import Final
 
+from hbseg.config.profile import UNSEEN_FOLDER_HINT
 from hbseg.doctor.check import Check, failed, ok
 from hbseg.doctor.storage import endpoint
 from hbseg.doctor.subject import Subject
@@ -18,11 +18,10 @@ NAME: Final = "storage of pods"
 
 def pods_storage(subject: Subject) -> Iterator[Check]:
     """Whether folders are mounted into pods, and whether the endpoint means the same there."""
-    mounted = [PurePosixPath(volume.path) for volume in subject.profile.volumes]
     for name, url in subject.folders.items():
-        if "://" not in url and not any(PurePosixPath(url).is_relative_to(m) for m in mounted):
-            fix = "give s3://BUCKET/FOLDER, or mount it by cluster.volumes"
-            yield failed(NAME, f"{name} is the folder {url}, which pods do not see", fix)
+        if not subject.profile.sees(url):
+            text = f"{name} is the folder {url}, which pods do not see"
+            yield failed(NAME, text, UNSEEN_FOLDER_HINT)
     if any(url.startswith("s3://") for url in subject.folders.values()):
         yield _endpoint(subject)
 

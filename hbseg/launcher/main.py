@@ -50,11 +50,14 @@ from hbseg.launcher.termination import write_termination_message
 from hbseg.runs.attempts import Attempt, AttemptResult, record_result
 from hbseg.runs.retries import AttemptResults, is_final, series_before, used_up
 from hbseg.runs.states import TaskState
+from hbseg.storage.files import write_atomically
+from hbseg.system.backoff import Backoff
 
 STOP_SECONDS = GRACE - KEPT_BACK_SECONDS
 """From SIGTERM to SIGKILL of a step on this machine."""
+FIRST_PAUSE = 1.0
 MAX_PAUSE = 30.0
-"""Seconds between two attempts; the first pause is 1 s, each next one twice as long."""
+"""Seconds between two attempts, at first and at most; each pause is twice as long as the last."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -91,7 +94,7 @@ def _final_state(launch: Launch, result: AttemptResult) -> TaskState | None:
 def _until_it_ends(launch: Launch, stop: StopRequest) -> AttemptResult:
     """Run the step until it has succeeded or its attempts are used up."""
     series: list[AttemptResult] = []
-    pauses = _Pauses(stop)
+    pauses = Backoff(FIRST_PAUSE, MAX_PAUSE)
     while True:
         result = _attempt_here(launch, series, stop)
         if result.code == 0 or stop.is_set:
@@ -100,7 +103,7 @@ def _until_it_ends(launch: Launch, stop: StopRequest) -> AttemptResult:
         say(f"attempt {result.attempt} failed with code {result.code}: {result.reason}")
         if result.final:
             return result
-        if pauses.is_cut():
+        if _is_stopped(pauses, stop):
             return ended(StepExit.TERMINATED, "cancelled by SIGTERM", result.attempt)
 
 
@@ -150,7 +153,7 @@ def _claimed_with_patience(
     has begun, so its outage is none of the step's failures.
     """
     give_up = time.monotonic() + launch.placement.pending_timeout
-    pauses = _Pauses(stop)
+    pauses = Backoff(FIRST_PAUSE, MAX_PAUSE)
     while True:
         try:
             attempt = claimed_attempt(launch)
@@ -160,7 +163,7 @@ def _claimed_with_patience(
         say(f"no attempt was begun: {missed.reason}")
         if missed.code != StepExit.TRANSIENT or time.monotonic() >= give_up:
             return missed
-        if pauses.is_cut():
+        if _is_stopped(pauses, stop):
             return ended(StepExit.TERMINATED, "ended by SIGTERM").model_copy(
                 update={"final": False}
             )
@@ -187,28 +190,17 @@ def _refused(launch: Launch, number: int, before: AttemptResults) -> AttemptResu
         return result
 
 
-class _Pauses:
-    """Pauses between attempts, each twice as long as the last one."""
-
-    def __init__(self, stop: StopRequest) -> None:
-        self._stop = stop
-        self._seconds = 1.0
-
-    def is_cut(self) -> bool:
-        """Make a pause; return whether SIGTERM ended it."""
-        say(f"trying again in {self._seconds:g} s")
-        cut = self._stop.wait(self._seconds)
-        self._seconds = min(2 * self._seconds, MAX_PAUSE)
-        return cut
+def _is_stopped(pauses: Backoff, stop: StopRequest) -> bool:
+    """Pause between two attempts; return whether SIGTERM ended the pause."""
+    seconds = pauses.next_pause()
+    say(f"trying again in {seconds:g} s")
+    return stop.wait(seconds)
 
 
 def leave(job: Path, result: AttemptResult, in_pod: bool) -> int:
     """Write `exit.json` and, in a pod, the termination message; return the exit code."""
-    with suppress(OSError):
-        job.mkdir(parents=True, exist_ok=True)
-        temporary = job / "exit.json.tmp"
-        temporary.write_bytes(result.to_json())
-        os.replace(temporary, job / "exit.json")
+    with suppress(OSError, HbsegError):  # on a disk that is full the exit code has to do
+        write_atomically(job / "exit.json", result.to_json())
     if not in_pod:
         return result.code
     write_termination_message(result)

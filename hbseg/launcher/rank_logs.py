@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from hbseg.runs.attempts import now
+from hbseg.system.clock import now, z_time
 
 MAX_LOG = 32 << 20
 """Bytes of a rank's log that are copied: its end."""
@@ -89,14 +89,14 @@ class RankLogs:
     def _keep(self, name: str, line: bytes) -> None:
         if name != self._own and line.strip():
             self.last_line = line.decode(errors="replace").strip()
-        stamp = datetime.now(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00")
+        stamp = z_time(datetime.now(UTC)).encode()
         with suppress(OSError):  # a disk that is full ends the step by itself, and says so
             if name not in self._files:
                 self._files[name] = (self.folder / f"{name}.log").open("ab", buffering=0)
-            self._files[name].write(f"{stamp}Z ".encode() + line + b"\n")
+            self._files[name].write(stamp + b" " + line + b"\n")
         if self._echo:
             label = "torchrun" if name == self._own else name
-            self._print(f"{stamp}Z [{label}] ".encode() + line + b"\n")
+            self._print(stamp + f" [{label}] ".encode() + line + b"\n")
 
     def _print(self, line: bytes) -> None:
         """Write a line to stdout, whole in one call where the system takes it whole."""

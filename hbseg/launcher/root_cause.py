@@ -11,8 +11,9 @@ from pathlib import Path
 
 from hbseg.exit_codes import StepExit
 from hbseg.launcher.rank_logs import RankLogs
-from hbseg.runs.attempts import AttemptResult, now
+from hbseg.runs.attempts import AttemptResult
 from hbseg.runs.torchrun_report import TorchrunReport
+from hbseg.system.clock import now
 
 # NCCL's watchdog ends the process by SIGABRT: its reason is nowhere but in the rank's log.
 _NCCL_GAVE_UP = re.compile(r"ProcessGroupNCCL.*(watchdog|timeout|ncclRemoteError)", re.IGNORECASE)

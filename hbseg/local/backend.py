@@ -31,7 +31,7 @@ from hbseg.documents import Document, load_yaml
 from hbseg.errors import ConflictError, DeniedError, HbsegError, UsageError
 from hbseg.exit_codes import StepExit
 from hbseg.launcher.main import STOP_SECONDS
-from hbseg.runs.attempts import AttemptResult, now
+from hbseg.runs.attempts import AttemptResult
 from hbseg.runs.backend import JobState, Phase, RunEvent
 from hbseg.runs.logs import (
     attempts_here,
@@ -46,7 +46,9 @@ from hbseg.runs.run import Run
 from hbseg.runs.step_call import StepCall, runs_url
 from hbseg.runs.steps import SHORT, Step
 from hbseg.runs.task import Task
+from hbseg.storage.files import write_atomically
 from hbseg.storage.markers import MARKER
+from hbseg.system.clock import now
 from hbseg.system.processes import (
     ProcessId,
     dies_with_parent,
@@ -292,9 +294,7 @@ class LocalBackend:
                 placement=placement,
                 started=now(),
             )
-            temporary = job / "job.json.tmp"
-            temporary.write_bytes(document.to_json())
-            os.replace(temporary, job / "job.json")
+            write_atomically(job / "job.json", document.to_json())
         if launcher.stdin is not None:
             launcher.stdin.close()
 

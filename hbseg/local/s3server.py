@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from hbseg.errors import NotFoundError, UnreachableError
+from hbseg.storage.files import write_atomically
 from hbseg.storage.s3 import new_session
 from hbseg.system.processes import dies_with_parent, stop
 
@@ -182,11 +183,7 @@ class EmbeddedS3:
             "credentials": [keys],
             "actions": ["Admin", "Read", "Write", "List", "Tagging"],
         }
-        temporary = path.with_suffix(".tmp")
-        temporary.unlink(missing_ok=True)
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            json.dump({"identities": [identity]}, file)
-        os.replace(temporary, path)
+        write_atomically(path, json.dumps({"identities": [identity]}).encode(), mode=0o600)
         return keys
 
     def _answers(self) -> bool:

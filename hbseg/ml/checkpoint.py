@@ -23,7 +23,7 @@ from hbseg.config.specs import ModelBlock
 from hbseg.documents import Document
 from hbseg.errors import ContractError, InvalidInput, NotFoundError
 from hbseg.ml.model import Segmenter
-from hbseg.storage.folder import write_error
+from hbseg.storage.files import write_error
 from hbseg.storage.markers import check_outputs, read_marker, sha256_of, sha256_of_file, verified
 from hbseg.storage.store import Store
 

@@ -10,7 +10,6 @@ resampled by nearest neighbour are shifted against the image by up to a native p
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from hbseg.data.annotation import Polygons, bone_masks
 from hbseg.data.dataset import Dataset
 from hbseg.data.shards import Sample
 from hbseg.ml.frame import Frame
-from hbseg.storage.folder import temporary_beside
+from hbseg.storage.files import replacing
 
 BATCHES_AHEAD = 2
 """Batches that are read while one trains."""
@@ -122,10 +121,8 @@ class SampleReader:
         picture, polygons = self._dataset.load(sample)
         image = frame.to_network(picture)
         label = coverage(polygons, frame)
-        with temporary_beside(path) as temporary:
-            with temporary.open("wb") as file:
-                np.savez(file, image=image, boxes=label.boxes, crops=label.crops)
-            os.replace(temporary, path)
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, image=image, boxes=label.boxes, crops=label.crops)
 
     def _kept(self, path: Path) -> NetworkSample:
         with np.load(path, allow_pickle=False) as arrays:

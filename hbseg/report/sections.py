@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from statistics import fmean
 from typing import Final
 
@@ -30,6 +29,7 @@ from hbseg.report.view import (
     Table,
     TrainingView,
 )
+from hbseg.system.clock import parse
 
 SECTIONS: Final = {
     "training": "Training",
@@ -66,7 +66,7 @@ def report_view(contents: Contents) -> ReportView:
 def _time_text(time: str) -> str:
     """Return an ISO 8601 time of UTC to the minute, or the text as it is."""
     try:
-        return datetime.fromisoformat(time).astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+        return parse(time).strftime("%Y-%m-%d %H:%M UTC")
     except ValueError:
         return time
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import secrets
 import socket
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Literal
 
 from pydantic import Field
@@ -24,6 +23,8 @@ from hbseg.errors import HbsegError, NotFoundError, SpecError
 from hbseg.exit_codes import StepExit
 from hbseg.runs.run import Run
 from hbseg.runs.steps import Step
+from hbseg.storage.documents import update
+from hbseg.system.clock import now
 
 
 class AttemptResult(Document):
@@ -167,22 +168,20 @@ def record_result(run: Run, step: Step, result: AttemptResult) -> AttemptResult:
 
 
 def _settled(run: Run, step: Step, result: AttemptResult) -> AttemptResult:
-    key = attempt_key(step, result.attempt)
-    while True:
-        try:
-            data, tag = run.folder.get_tagged(key)
-            attempt = Attempt.from_text(data, source=f"{run.folder.url}/{key}")
-        except (NotFoundError, SpecError):
-            return result  # the run was deleted meanwhile
+    def settled(attempt: Attempt) -> Attempt:
         if attempt.result is not None and _weight(attempt.result) >= _weight(result):
-            return attempt.result
-        new = attempt.model_copy(update={"result": result})
-        if run.folder.put_if_match(key, new.to_json(), tag):
-            return result
+            return attempt
+        return attempt.model_copy(update={"result": result})
+
+    try:
+        attempt = update(run.folder, attempt_key(step, result.attempt), Attempt, settled)
+    except (NotFoundError, SpecError):
+        return result  # the run was deleted meanwhile
+    return attempt.result or result
 
 
 def _weight(result: AttemptResult) -> int:
-    """Return how much an result tells of the cause."""
+    """Return how much a result tells of the cause."""
     if result.code == 0:
         return 0
     if result.peer_lost:
@@ -234,11 +233,6 @@ def summary_problem(
     except HbsegError as error:
         return f"warning: the listing of run {run.name} is out of date: {error}"
     return None
-
-
-def now() -> str:
-    """Return the time as documents carry it: ISO 8601, UTC, seconds."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _number(name: str) -> int:

@@ -21,8 +21,11 @@ from pathlib import Path
 from typing import Literal
 
 from hbseg.documents import Document
+from hbseg.errors import HbsegError, NotFoundError, SpecError
 from hbseg.runs.run import Run
 from hbseg.runs.steps import Step
+from hbseg.storage.files import write_atomically
+from hbseg.system.clock import document_time, parse
 
 WRITE_SECONDS = 1.0
 """Between two writes of a process's beat."""
@@ -55,7 +58,7 @@ class ProgressReport(Document):
 
     def silence(self, now: datetime | None = None) -> float:
         """Return the seconds since the last beat, by this machine's clock."""
-        since = (now or datetime.now(UTC)) - datetime.fromisoformat(self.beat)
+        since = (now or datetime.now(UTC)) - parse(self.beat)
         return max(0.0, since.total_seconds())
 
 
@@ -66,8 +69,6 @@ def progress_key(step: Step, attempt: int) -> str:
 
 def read_progress(run: Run, step: Step, attempt: int) -> ProgressReport | None:
     """Return how far an attempt is; none where it has told nothing. Raises UnreachableError."""
-    from hbseg.errors import NotFoundError, SpecError
-
     key = progress_key(step, attempt)
     try:
         return ProgressReport.from_text(run.folder.get(key), source=f"{run.folder.url}/{key}")
@@ -93,7 +94,7 @@ class Beat:
     @property
     def when(self) -> str:
         """The time as documents carry it."""
-        return datetime.fromtimestamp(self.time, UTC).isoformat(timespec="seconds")
+        return document_time(datetime.fromtimestamp(self.time, UTC))
 
     @property
     def place(self) -> str:
@@ -145,14 +146,11 @@ class Heartbeat:
 
     def flush(self) -> None:
         """Write the latest beat now; a disk that is full costs the beat alone."""
-        with self._lock, suppress(OSError):
+        with self._lock, suppress(OSError, HbsegError):
             latest = self._latest
             if self._path is None or latest is None or latest is self._written:
                 return
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = self._path.with_suffix(".tmp")
-            temporary.write_text(json.dumps(asdict(latest)))
-            os.replace(temporary, self._path)
+            write_atomically(self._path, json.dumps(asdict(latest)).encode())
             self._written = latest
 
     def _write_on(self) -> None:

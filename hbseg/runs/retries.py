@@ -11,6 +11,7 @@ that went well. In it
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from hbseg.errors import NotFoundError
 from hbseg.exit_codes import PERMANENT, StepExit
@@ -20,12 +21,13 @@ from hbseg.runs.attempts import (
     attempt_key,
     attempt_numbers,
     latest_record,
-    now,
     read_attempt,
     record_result,
 )
 from hbseg.runs.run import Run
 from hbseg.runs.steps import Step
+from hbseg.storage.documents import update
+from hbseg.system.clock import now
 
 AttemptResults = Sequence[AttemptResult | None]
 """How the attempts of a series ended; none: killed together with the launcher."""
@@ -80,20 +82,12 @@ def end_series(run: Run, step: Step, task_name: str) -> None:
         )
         record_result(run, step, result)
         return
-    _make_final(run, attempt_key(step, latest.number))
+    with suppress(NotFoundError):  # the run was deleted meanwhile
+        update(run.folder, attempt_key(step, latest.number), Attempt, _made_final)
 
 
-def _make_final(run: Run, key: str) -> None:
-    while True:
-        try:
-            data, tag = run.folder.get_tagged(key)
-        except NotFoundError:
-            return
-        attempt = Attempt.from_text(data, source=f"{run.folder.url}/{key}")
-        if attempt.result is None:
-            return
-        result = attempt.result.model_copy(update={"final": True})
-        if run.folder.put_if_match(
-            key, attempt.model_copy(update={"result": result}).to_json(), tag
-        ):
-            return
+def _made_final(attempt: Attempt) -> Attempt:
+    if attempt.result is None:
+        return attempt
+    result = attempt.result.model_copy(update={"final": True})
+    return attempt.model_copy(update={"result": result})

@@ -5,13 +5,15 @@ from __future__ import annotations
 import getpass
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from contextlib import contextmanager
 from typing import Literal
 
 from hbseg.documents import Document
 from hbseg.errors import BucketMissing, ConflictError, InvalidInput, NotFoundError
 from hbseg.runs.states import TaskState
+from hbseg.storage.documents import update
 from hbseg.storage.store import Store
+from hbseg.system.clock import now
 
 CLAIM = "run.json"
 MAX_NAME = 40
@@ -19,6 +21,8 @@ MAX_NAME = 40
 
 AT_WORK = (TaskState.PENDING, TaskState.RUNNING)
 """States of a step, in a summary, in which a backend may be at work on it."""
+SUMMARY_TRIES = 5
+"""Tries to write a summary: it is for listings alone, so no step waits for it for long."""
 
 _NAME = re.compile(r"[a-z](?:[-a-z0-9]*[a-z0-9])?")
 
@@ -65,26 +69,29 @@ class Run:
             owner=owner or current_user(),
             namespace=namespace,
             data=data,
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            created=now(),
         )
         if self.folder.put_if_absent(CLAIM, wanted.to_json()):
             return wanted
-        while True:
-            content, tag = self._tagged()
-            held = RunClaim.from_text(content, source=f"{self.folder.url}/{CLAIM}")
+
+        def moved(held: RunClaim) -> RunClaim:
             _check_claim(held, wanted)
-            moved = held.model_copy(update={"namespace": namespace})
-            if moved == held or self.folder.put_if_match(CLAIM, moved.to_json(), tag):
-                return moved
+            return held.model_copy(update={"namespace": namespace})
+
+        with self._named():
+            return update(self.folder, CLAIM, RunClaim, moved)
 
     def read(self) -> RunClaim:
         """Return the claim. Raises NotFoundError where there is no such run."""
-        content, _ = self._tagged()
+        with self._named():
+            content = self.folder.get(CLAIM)
         return RunClaim.from_text(content, source=f"{self.folder.url}/{CLAIM}")
 
-    def _tagged(self) -> tuple[bytes, str]:
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Name the run where its claim is not there."""
         try:
-            return self.folder.get_tagged(CLAIM)
+            yield
         except BucketMissing:
             raise
         except NotFoundError:
@@ -94,18 +101,18 @@ class Run:
             ) from None
 
     def summarise(self, *, steps: dict[str, str], dice: float | None = None) -> None:
-        """Put the state of steps into the claim; somebody else's newer summary is kept."""
-        for _ in range(5):
-            data, tag = self.folder.get_tagged(CLAIM)
-            old = RunClaim.from_text(data, source=f"{self.folder.url}/{CLAIM}")
-            new = old.model_copy(
-                update={
-                    "steps": {**old.steps, **steps},
-                    "dice": old.dice if dice is None else dice,
-                }
-            )
-            if new == old or self.folder.put_if_match(CLAIM, new.to_json(), tag):
-                return
+        """Put the state of steps into the claim; others' summaries of other steps are kept.
+
+        Raises:
+            NotFoundError: there is no such run.
+            ConflictError: others changed the claim at each of 5 tries.
+        """
+
+        def summarised(old: RunClaim) -> RunClaim:
+            new = {"steps": {**old.steps, **steps}, "dice": old.dice if dice is None else dice}
+            return old.model_copy(update=new)
+
+        update(self.folder, CLAIM, RunClaim, summarised, tries=SUMMARY_TRIES)
 
 
 def _check_claim(held: RunClaim, wanted: RunClaim) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Literal
 
 from hbseg.documents import Block, Document
 from hbseg.errors import SpecError
+from hbseg.storage.files import write_atomically
 
 
 class RankExit(Block):
@@ -42,9 +42,7 @@ class TorchrunReport(Document):
         Raises:
             OSError: the disk is full, or the folder is gone.
         """
-        temporary = path.with_suffix(".tmp")
-        temporary.write_bytes(self.to_json())
-        os.replace(temporary, path)
+        write_atomically(path, self.to_json())
 
 
 def read_torchrun_report(path: Path) -> TorchrunReport:

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
 import os
 import shutil
 import stat
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
-from hbseg.errors import DeniedError, DiskFullError, NotFoundError
+from hbseg.errors import DeniedError, NotFoundError
+from hbseg.storage.files import PRIVATE, temporary_beside, write_error
 from hbseg.storage.store import Entry, checked_key, is_utf8, join_key, read_many
-
-_PRIVATE = ".hbseg-"
-"""Names of our own lock and temporary files start so; they are no objects."""
 
 
 class FolderStore:
@@ -141,7 +137,7 @@ class FolderStore:
             above = "" if relative == "." else relative.replace(os.sep, "/")
             for name in names:
                 key = join_key(above, name)
-                if name.startswith(_PRIVATE) or not is_utf8(key):
+                if name.startswith(PRIVATE) or not is_utf8(key):
                     continue
                 try:
                     found = os.stat(os.path.join(folder, name))
@@ -164,7 +160,7 @@ class FolderStore:
     def _lock(self) -> Iterator[None]:
         try:
             self._root.mkdir(parents=True, exist_ok=True)
-            file = (self._root / f"{_PRIVATE}lock").open("a")
+            file = (self._root / f"{PRIVATE}lock").open("a")
         except OSError as error:
             raise write_error(error, self._root) from None
         with file:
@@ -172,45 +168,5 @@ class FolderStore:
             yield
 
 
-@contextmanager
-def temporary_beside(target: Path) -> Iterator[Path]:
-    """Yield a new file's path beside `target`, to be renamed to it; what is left is removed.
-
-    Raises:
-        DiskFullError, DeniedError: see `write_error`.
-    """
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f"{_PRIVATE}part-", dir=target.parent)
-        os.close(handle)
-        os.chmod(name, 0o644)
-    except OSError as error:
-        raise write_error(error, target) from None
-    try:
-        yield Path(name)
-    except OSError as error:
-        raise write_error(error, target) from None
-    finally:
-        Path(name).unlink(missing_ok=True)
-
-
 def _tag(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-def write_error(error: OSError, target: Path) -> Exception:
-    """Return what a person is told of an error while `target` was written, or the error itself."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        free = shutil.disk_usage(_existing(target)).free
-        return DiskFullError(f"disk full while writing {target} ({free} bytes free)")
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return DeniedError(f"no permission to write {target}")
-    if isinstance(error, NotADirectoryError | FileExistsError):
-        return DeniedError(f"cannot write {target}: a file stands where a folder must be")
-    return error
-
-
-def _existing(path: Path) -> Path:
-    while not path.exists():
-        path = path.parent
-    return path

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +15,7 @@ from hbseg import __version__
 from hbseg.documents import Document, canonical_digest
 from hbseg.errors import ContractError, SpecError
 from hbseg.storage.store import Store
+from hbseg.system.clock import now
 
 MARKER = "_SUCCESS"
 
@@ -79,7 +79,7 @@ def write_marker(
         outputs=dict(outputs),
         records=dict(records or {}),
         metrics=dict(metrics or {}),
-        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        finished=now(),
     )
     folder.put(MARKER, marker.to_json())
     return marker

@@ -25,7 +25,7 @@ from hbseg.errors import (
     NotFoundError,
     UnreachableError,
 )
-from hbseg.storage.folder import write_error
+from hbseg.storage.files import write_error
 from hbseg.storage.store import READERS, Entry, checked_key, join_key, read_many
 
 if TYPE_CHECKING:

@@ -14,12 +14,20 @@ SET_PARENT_DEATH_SIGNAL = 1
 """PR_SET_PDEATHSIG of prctl(2); it is kept over exec."""
 
 
-def main(parent: int, command: list[str]) -> None:
-    """Tie this process to `parent`, then become `command`."""
+def die_with(parent: int) -> None:
+    """Have the kernel kill this process when its parent process `parent` ends.
+
+    Where that has ended already, this process ends at once.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
         if os.getppid() != parent:  # it ended before the call above
-            sys.exit(128 + signal.SIGKILL)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def main(parent: int, command: list[str]) -> None:
+    """Tie this process to `parent`, then become `command`."""
+    die_with(parent)
     os.execv(command[0], command)  # noqa: S606 - a list that hbseg made
 
 

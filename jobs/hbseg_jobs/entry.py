@@ -9,12 +9,9 @@ launcher takes the earliest for the root cause.
 from __future__ import annotations
 
 import argparse
-import ctypes
-import errno
 import io
 import json
 import os
-import shutil
 import signal
 import sys
 import time
@@ -35,9 +32,11 @@ from hbseg.runs.progress import Heartbeat
 from hbseg.runs.run import Run
 from hbseg.runs.steps import Step, step_named
 from hbseg.runs.task import Input, Task
+from hbseg.storage.files import disk_full
 from hbseg.storage.markers import Marker, write_marker
 from hbseg.storage.opening import open_store
 from hbseg.storage.store import Store
+from hbseg.system.parent_death import die_with
 from hbseg.system.startup import gc_paused, skip_gc_at_exit
 
 Kind = TypeVar("Kind", bound=Spec)
@@ -104,7 +103,7 @@ def run_step(
     work: Callable[[StepContext], None], arguments: Sequence[str] | None = None
 ) -> NoReturn:
     """Do `work` and exit with its documented code."""
-    _die_with_parent()
+    die_with(os.getppid())  # or an orphan would train on
     skip_gc_at_exit()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -118,11 +117,10 @@ def run_step(
     except HbsegError as error:
         _fail(error.step_exit_code, str(error), peer_lost=isinstance(error, PeerLost))
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        full = disk_full(error, Path(error.filename) if error.filename else Path.cwd())
+        if full is None:
             _bug(error)
-        place = Path(error.filename) if error.filename else Path.cwd()
-        free = shutil.disk_usage(place if place.is_dir() else place.parent).free
-        _fail(StepExit.BUG, f"disk full while writing {place} ({free} bytes free)")
+        _fail(full.step_exit_code, str(full))
     except Exception as error:
         _bug(error)
     sys.exit(0)
@@ -226,16 +224,6 @@ def _raise_terminated(signum: int, frame: object) -> None:
 
 def _end_terminated(signum: int, frame: object) -> None:
     _fail(StepExit.TERMINATED, "ended by SIGTERM")
-
-
-def _die_with_parent() -> None:
-    """Have the kernel end this process when its parent ends, so that no orphan trains on."""
-    if sys.platform == "linux":
-        parent = os.getppid()
-        set_parent_death_signal = 1
-        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
-        if os.getppid() != parent:
-            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _bug(error: BaseException) -> NoReturn:

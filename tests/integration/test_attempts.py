@@ -15,7 +15,7 @@ from hbseg.runs.attempts import (
     read_failure,
     record_result,
 )
-from hbseg.runs.retries import end_series, is_final, series_before, used_up
+from hbseg.runs.retries import end_series, series_before
 from hbseg.runs.run import Run
 from hbseg.runs.steps import Step
 from hbseg.storage.opening import open_store
@@ -210,40 +210,3 @@ def test_a_backend_can_end_a_series(here: Run, last: AttemptResult | None) -> No
 
     assert codes(here, claimed(here)) == []
     end_series(here, STAGE, "no such task")
-
-
-@pytest.mark.parametrize(
-    ("code", "before", "retries", "final"),
-    [
-        (0, [], 2, True),
-        (65, [], 2, True),
-        (70, [], 9, True),
-        (170, [], 0, True),
-        (170, [], 1, False),
-        (170, [170], 1, True),
-        (170, [170, 143, 143, 143], 2, False),
-        (170, [170, None], 2, True),
-        (143, [170, 170, 170], 0, False),
-        (137, [], 9, False),
-        (137, [170], 9, False),
-        (137, [137], 9, True),
-        (137, [None], 9, True),
-        (3, [137], 9, True),
-        (3, [], 9, False),
-        (134, [134], 9, False),
-    ],
-)
-def test_codes_and_counts_say_whether_anything_follows(
-    code: int, before: list[int | None], retries: int, final: bool
-) -> None:
-    earlier = [None if one is None else result(one, final=False) for one in before]
-
-    assert is_final(result(code), earlier, retries) == final
-
-
-def test_attempts_that_were_killed_with_their_launcher_use_up_the_retries() -> None:
-    assert not used_up([], 0)
-    assert used_up([None], 0)
-    assert not used_up([None], 1)
-    assert used_up([None, None], 9)
-    assert not used_up([None, SIGTERM, AGAIN], 2)

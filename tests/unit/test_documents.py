@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hbseg.config.specs import CompileSpec, InferSpec, TrainSpec
-from hbseg.documents import canonical_digest, dump_yaml, load_yaml, merged, with_settings
+from hbseg.documents import (
+    canonical_digest,
+    dump_yaml,
+    load_yaml,
+    merged,
+    nearest,
+    with_settings,
+)
 from hbseg.errors import SpecError
 
 PLAIN = st.recursive(
@@ -157,3 +164,21 @@ def test_a_value_that_is_nested_deep_is_refused(levels: int) -> None:
 def test_what_is_no_yaml_is_told_with_its_value(text: str, said: str) -> None:
     with pytest.raises(SpecError, match=re.escape(said)):
         load_yaml(text, source="a")
+
+
+KNOWN = ("stage1", "infer", "Report")
+
+
+@pytest.mark.parametrize(
+    ("name", "near"), [("stage3", "stage1"), ("INFER", "infer"), ("reports", "Report")]
+)
+def test_the_nearest_name_is_suggested_as_it_is_written_whatever_its_case(
+    name: str, near: str
+) -> None:
+    assert nearest(name, KNOWN) == f"did you mean {near}?"
+
+
+@pytest.mark.parametrize("name", ["", "xyz", "stage" * 100])
+def test_where_none_is_near_all_are_listed_in_their_order(name: str) -> None:
+    assert nearest(name, KNOWN) == "expected one of stage1, infer, Report"
+    assert nearest(name, KNOWN, otherwise="expected a step") == "expected a step"

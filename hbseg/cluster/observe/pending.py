@@ -12,6 +12,7 @@ from hbseg.cluster.objects import Object
 from hbseg.cluster.observe.scheduler_messages import refused_pod, unschedulable
 from hbseg.cluster.pods.states import container_states, created_of, name_of
 from hbseg.cluster.requests.api_errors import DOCTOR, one_line
+from hbseg.system.clock import parse
 
 SILENCE_SECONDS: Final = 20.0
 """Seconds without a reaction of the operator after which that is the reason."""
@@ -94,7 +95,7 @@ def _without_pods(job: Object, events: Iterable[Object], now: datetime) -> str:
 
 def _age(item: Object, now: datetime) -> float:
     try:
-        return (now - datetime.fromisoformat(created_of(item))).total_seconds()
+        return (now - parse(created_of(item))).total_seconds()
     except ValueError:
         return 0.0
 

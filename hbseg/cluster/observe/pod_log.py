@@ -7,12 +7,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from hbseg.cluster.requests.client import Cluster
 from hbseg.cluster.requests.informer import OUTAGE_SECONDS
 from hbseg.cluster.requests.transport import FIRST_PAUSE, MAX_PAUSE, Answer
 from hbseg.errors import InvalidInput, NotFoundError, UnreachableError
+from hbseg.system.backoff import Backoff
+from hbseg.system.clock import parse, z_time
 
 _RANK_LINE = re.compile(r"(\S+Z) \[([\w-]+)\] ?(.*)", re.S)
 _OWN_LINE = re.compile(r"\d{4}-\d\d-\d\dT\S+ (.*)", re.S)
@@ -46,10 +47,9 @@ def parsed(raw: bytes) -> Line:
 
 def _milliseconds(stamp: str) -> str:
     try:
-        moment = datetime.fromisoformat(stamp).astimezone(UTC)
+        return z_time(parse(stamp))
     except ValueError:
         return stamp
-    return moment.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
 class _Position:
@@ -136,12 +136,12 @@ class PodFollower(threading.Thread):
         self._put(end)
 
     def _follow(self) -> None:
-        last_answer, pause = time.monotonic(), FIRST_PAUSE
+        last_answer, backoff = time.monotonic(), Backoff(FIRST_PAUSE, MAX_PAUSE)
         while not self._stopped.is_set():
             was_over = self._is_over()
             try:
                 if self._read():
-                    pause = FIRST_PAUSE
+                    backoff.reset()
                 last_answer = time.monotonic()
                 if was_over:  # a stream that ends earlier may have been cut
                     return
@@ -153,8 +153,7 @@ class PodFollower(threading.Thread):
             except UnreachableError:
                 if time.monotonic() - last_answer > self._outage:
                     raise
-            self._stopped.wait(pause)
-            pause = min(2 * pause, MAX_PAUSE)
+            backoff.wait(self._stopped)
 
     def _read(self) -> bool:
         """Pass on new lines until the stream ends; return whether there were any."""

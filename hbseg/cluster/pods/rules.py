@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any, Final
 
 from hbseg.cluster.objects import Manifest
 from hbseg.cluster.pods.quantity import amount
+from hbseg.config.secrets import is_secret_name, is_secret_value
 
 MAX_LABEL: Final = 63
 """Characters of a Service's or a pod's host name, and of a label's value."""
-_SECRET_NAME = re.compile(
-    r"(secret|password|passwd|token(?!izers)|credential|private_?key|access_?key)(?!.*_file$)", re.I
-)
-_SECRET_VALUE = re.compile(r"\b(AKIA|ASIA)[A-Z0-9]{16}\b|://[^/\s:@]+:[^/\s@]+@|-----BEGIN")
 
 
 def host_name_problems(host: str) -> Iterator[str]:
@@ -47,7 +43,7 @@ def _environment(variables: Any) -> Iterator[str]:
             continue
         if not isinstance(value, str):
             yield f"environment variable {name} is {value!r:.40}, expected text in quotes"
-        elif _SECRET_NAME.search(name) or _SECRET_VALUE.search(value):
+        elif is_secret_name(name) or is_secret_value(value):
             yield f"environment variable {name} looks like a secret, expected a secretKeyRef"
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from pathlib import PurePosixPath
 from typing import Any
 
 from hbseg.cluster import names
@@ -25,7 +24,7 @@ from hbseg.cluster.pods.template import (
 )
 from hbseg.cluster.rendering.lint import problems
 from hbseg.config.placement import Placement
-from hbseg.config.profile import ClusterProfile
+from hbseg.config.profile import UNSEEN_FOLDER_HINT, ClusterProfile
 from hbseg.documents import canonical_digest, dump_yaml
 from hbseg.errors import SpecError, UsageError
 from hbseg.runs.engines import image_kind
@@ -113,13 +112,9 @@ def check_storage(urls: Iterable[str], profile: ClusterProfile) -> None:
     Raises:
         UsageError: one of `urls` is such a folder.
     """
-    mounted = [PurePosixPath(volume.path) for volume in profile.volumes]
     for url in urls:
-        if "://" not in url and not any(PurePosixPath(url).is_relative_to(m) for m in mounted):
-            raise UsageError(
-                f"pods do not see the folder {url}",
-                "give s3://BUCKET/FOLDER, or a folder below a volume of cluster.volumes",
-            )
+        if not profile.sees(url):
+            raise UsageError(f"pods do not see the folder {url}", UNSEEN_FOLDER_HINT)
 
 
 def _runner_arguments(run: str, placement: Placement) -> list[str]:

@@ -18,6 +18,7 @@ from hbseg.cluster.requests.client import Cluster, WatchEvent
 from hbseg.cluster.requests.resources import Resource
 from hbseg.cluster.requests.transport import FIRST_PAUSE, MAX_PAUSE, Answer
 from hbseg.errors import DeniedError, HbsegError, UnreachableError
+from hbseg.system.backoff import Backoff
 
 OUTAGE_SECONDS = 300.0
 """Longest outage of the API server, in seconds, after which a watch still continues."""
@@ -107,7 +108,7 @@ class Informer:
             self._fail(bug)
 
     def _follow(self, watched: Watched) -> None:
-        version, pause = "", FIRST_PAUSE
+        version, backoff = "", Backoff(FIRST_PAUSE, MAX_PAUSE)
         self._note_answer(watched.resource)
         while not self._stopped.is_set():
             began = time.monotonic()
@@ -125,8 +126,9 @@ class Informer:
                     return self._fail(error)
             except HbsegError as error:
                 return self._fail(error)
-            pause = FIRST_PAUSE if time.monotonic() - began > 1 else min(2 * pause, MAX_PAUSE)
-            self._stopped.wait(pause)
+            if time.monotonic() - began > 1:
+                backoff.reset()
+            backoff.wait(self._stopped)
         return None
 
     def _note_answer(self, resource: Resource) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -14,6 +13,7 @@ from typing import Any, Protocol, Self, TypeVar
 
 from hbseg.cluster.requests.api_errors import DOCTOR, Call, MissingKind, api_error, one_line
 from hbseg.errors import DeniedError, HbsegError, UnreachableError
+from hbseg.system.backoff import Backoff
 
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 30.0
@@ -200,7 +200,7 @@ class Transport:
 
     def _retried(self, ask: Callable[[], Value]) -> Value:
         """Return the result of `ask`; temporary failures are retried within `retry_timeout`."""
-        began, pause = time.monotonic(), FIRST_PAUSE
+        began, backoff = time.monotonic(), Backoff(FIRST_PAUSE, MAX_PAUSE, jitter=0.5)
         while True:
             try:
                 return ask()
@@ -211,11 +211,10 @@ class Transport:
                 raise
             except UnreachableError as unreachable:
                 error, least = unreachable, 0.0
-            waited = max(least, pause * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
+            waited = max(least, backoff.next_pause())
             if time.monotonic() - began + waited > self.retry_timeout:
                 raise error
             time.sleep(waited)
-            pause = min(2 * pause, MAX_PAUSE)
 
 
 class _RetryableError(HbsegError):

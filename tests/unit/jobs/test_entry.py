@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -170,3 +171,29 @@ def test_sigterm_ends_a_step_while_it_loads_and_later(tmp_path: Path, when: str,
     assert done.stderr == "error: ended by SIGTERM\n"
     record = json.loads((tmp_path / "0.json").read_text())
     assert (record["code"], record["reason"]) == (143, "ended by SIGTERM")
+
+
+FILLS_THE_DISK = """
+import errno, sys
+from hbseg_jobs import entry
+
+def work(context):
+    raise OSError(errno.ENOSPC, "No space left on device", sys.argv[1])
+
+entry.context_of = lambda arguments: None
+entry.run_step(work)
+"""
+
+
+def test_a_full_disk_is_told_with_its_free_bytes_and_no_traceback(tmp_path: Path) -> None:
+    file = tmp_path / "not" / "there"
+
+    done = subprocess.run(
+        [sys.executable, "-c", FILLS_THE_DISK, str(file)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 70
+    assert re.fullmatch(rf"error: disk full while writing {file} \(\d+ bytes free\)\n", done.stderr)

@@ -8,6 +8,7 @@ import pytest
 from hbseg.config.placement import Placement
 from hbseg.data.versions import read_index
 from hbseg.errors import BucketMissing, ConflictError, InvalidInput, NotFoundError, UsageError
+from hbseg.runs.attempts import summary_problem
 from hbseg.runs.run import Run, list_runs
 from hbseg.storage.folder import FolderStore
 
@@ -125,3 +126,18 @@ def test_a_missing_bucket_is_not_taken_for_a_missing_run(tmp_path: Path) -> None
         Run(NoBucket(tmp_path), "hands").read()
     with pytest.raises(BucketMissing):
         read_index(NoBucket(tmp_path))
+
+
+def test_a_summary_that_others_keep_out_is_a_warning(tmp_path: Path) -> None:
+    class NeverFirst(FolderStore):
+        def put_if_match(self, key: str, data: bytes, tag: str) -> bool:
+            return False
+
+    Run(FolderStore(tmp_path), "hands").claim(data="/data")
+    kept_out = Run(NeverFirst(tmp_path), "hands")
+
+    warning = summary_problem(kept_out, {"stage1": "done"})
+
+    assert warning is not None
+    assert warning.startswith("warning: the listing of run hands is out of date: ")
+    assert "run.json was changed by others at each of 5 tries" in warning

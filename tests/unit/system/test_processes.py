@@ -119,3 +119,32 @@ def test_a_tied_command_is_the_command() -> None:
     )
 
     assert done.stdout == b"x\n"
+
+
+def test_a_process_may_tie_itself_to_its_parent() -> None:
+    tied = (
+        "import os, signal; from hbseg.system.parent_death import die_with\n"
+        "die_with(os.getppid()); print(os.getpid(), flush=True); signal.pause()\n"
+    )
+    parent = (
+        "import os, signal, subprocess, sys\n"
+        f"command = [sys.executable, '-c', {tied!r}]\n"
+        "child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)\n"
+        "os.write(1, child.stdout.readline()); os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", parent], capture_output=True, check=False)
+    child = identified(int(result.stdout))
+
+    try:
+        assert child is None or wait_for_end(child, 30)
+    finally:
+        if child is not None:
+            send(child, signal.SIGKILL)
+
+
+def test_a_process_whose_parent_has_ended_already_ends_at_once() -> None:
+    script = "import signal; from hbseg.system.parent_death import die_with\ndie_with(0)\n"
+
+    done = subprocess.run([sys.executable, "-c", script], check=False, timeout=60)
+
+    assert done.returncode == -9
