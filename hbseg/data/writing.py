@@ -14,7 +14,7 @@ from typing import BinaryIO
 from hbseg.data.annotation import read
 from hbseg.data.check import Problem
 from hbseg.data.evidence import read_file
-from hbseg.data.pictures import decode_gray
+from hbseg.data.pictures import read_gray
 from hbseg.data.raw import RawImage
 from hbseg.data.shards import (
     Sample,
@@ -98,7 +98,7 @@ def _write_frames(root: Path, plan: ShardPlan, path: Path) -> tuple[list[Sample]
         for hand in plan.hands:
             data = _unchanged(root, hand.image.path, hand.picture_sha256)
             try:
-                pixels = decode_gray(data, source="picture")
+                pixels = read_gray(data, source="picture")
             except InvalidInput as error:
                 spoiled.append(_unreadable(hand, error))
                 continue
