@@ -141,7 +141,7 @@ SMALL, LARGE = (10, 10), (300, 200)
 
 
 def jpeg_parts() -> tuple[bytes, bytes, bytes, bytes]:
-    """Return a small gray JPEG as what is before its SOF, the SOF, its first table, and the rest."""
+    """Return a small gray JPEG in four parts: up to its SOF, the SOF, its first table, the rest."""
     data = encoded(np.full((32, 32), 90, np.uint8), ".jpg")
     sof, table = data.index(b"\xff\xc0"), data.index(b"\xff\xc4")
     end = table + 2 + struct.unpack_from(">H", data, table + 2)[0]
@@ -228,7 +228,7 @@ def test_the_size_of_a_jpeg_that_is_judged_is_the_size_that_is_decoded(
 
 
 def tiff(*tags: tuple[int, int, int]) -> bytes:
-    """Return a gray TIFF of 300 x 200 zeros; `tags` (tag, type, value) come before those of a kind."""
+    """Return a gray TIFF of 300 x 200 zeros; `tags` (tag, type, value) come before equal ones."""
     own = [(257, 3, 200), (258, 3, 8), (259, 3, 1), (262, 3, 1), (273, 4, 400), (277, 3, 1)]
     own += [(278, 3, 200), (279, 4, 60_000)]
     entries = sorted([*tags, *own], key=lambda entry: entry[0])
