@@ -1,4 +1,8 @@
-"""A plain folder as object storage."""
+"""A plain folder as object storage.
+
+What is written survives a power cut: content and name are on the disk before a write returns. A
+marker or a checkpoint's state is written last, and promises that the objects it lists are there.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ import hashlib
 import os
 import shutil
 import stat
-import tempfile
+import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,15 +63,17 @@ class FolderStore:
     def put(self, key: str, data: bytes) -> None:
         """Write a file by rename."""
         target = self._path(key)
-        with temporary_beside(target) as temporary:
+        with _synced_beside(target) as temporary:
             temporary.write_bytes(data)
+            _sync_file(temporary)
             os.replace(temporary, target)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         """Write a file by link, which fails where one is there."""
         target = self._path(key)
-        with temporary_beside(target) as temporary:
+        with _synced_beside(target) as temporary:
             temporary.write_bytes(data)
+            _sync_file(temporary)
             try:
                 os.link(temporary, target)
             except FileExistsError:
@@ -88,8 +94,9 @@ class FolderStore:
     def upload(self, key: str, path: Path) -> None:
         """Copy a local file into the folder."""
         target = self._path(key)
-        with temporary_beside(target) as temporary:
+        with _synced_beside(target) as temporary:
             shutil.copyfile(path, temporary)
+            _sync_file(temporary)
             os.replace(temporary, target)
 
     def download(self, key: str, path: Path) -> None:
@@ -181,17 +188,50 @@ def temporary_beside(target: Path) -> Iterator[Path]:
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f"{_PRIVATE}part-", dir=target.parent)
-        os.close(handle)
-        os.chmod(name, 0o644)
+        name = target.parent / f"{_PRIVATE}part-{uuid.uuid4().hex}"
+        name.touch(0o666, exist_ok=False)  # the system takes the umask off, as for any new file
     except OSError as error:
         raise write_error(error, target) from None
     try:
-        yield Path(name)
+        yield name
     except OSError as error:
         raise write_error(error, target) from None
     finally:
-        Path(name).unlink(missing_ok=True)
+        name.unlink(missing_ok=True)
+
+
+@contextmanager
+def _synced_beside(target: Path) -> Iterator[Path]:
+    """Yield as `temporary_beside`; then the names of `target` and of new folders are on disk."""
+    folders = list(_folders_that_change(target))
+    with temporary_beside(target) as temporary:
+        yield temporary
+        for folder in folders:
+            _sync_folder(folder)
+
+
+def _folders_that_change(target: Path) -> Iterator[Path]:
+    """Yield the folders that get a new name when `target` is written."""
+    for folder in target.parents:
+        yield folder
+        if folder.exists():
+            return
+
+
+def _sync_file(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _sync_folder(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EBADF):  # some network folders have no such call
+            raise
+    finally:
+        os.close(handle)
 
 
 def _tag(data: bytes) -> str:
