@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -206,7 +207,7 @@ def test_the_size_of_a_jpeg_that_is_judged_is_the_size_that_is_decoded(
 ) -> None:
     """Sizes stand in every place and behind every kind of marker; a refusal is as good."""
     head, sof, table, rest = jpeg_parts()
-    wraps = {
+    wraps: dict[str, Callable[[bytes], bytes]] = {
         "plain": lambda part: part,
         "hidden": hidden,
         "restart": lambda part: hidden(part).replace(b"\xff\x01", b"\xff\xd3"),
