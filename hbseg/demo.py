@@ -26,12 +26,8 @@ from hbseg.control.pipeline import Event, Pipeline
 from hbseg.errors import ConflictError, DeniedError, InvalidInput, StepFailed
 from hbseg.local.backend import LocalBackend
 from hbseg.local.s3server import EmbeddedS3
-from hbseg.runs.chain import (
-    ChainSpecs,
-    dataset_version,
-    make_task,
-    picture_keys,
-)
+from hbseg.runs.chain import dataset_version, make_task, picture_keys
+from hbseg.runs.chain_specs import ChainSpecs
 from hbseg.runs.run import Run
 from hbseg.runs.steps import TRAINING, Step
 from hbseg.storage.files import write_atomically

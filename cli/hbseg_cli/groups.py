@@ -22,7 +22,7 @@ from hbseg_cli.session import Session, placement_of
 if TYPE_CHECKING:
     from hbseg.config.placement import Placement
     from hbseg.config.specs import Spec
-    from hbseg.runs.chain import ChainSpecs
+    from hbseg.runs.chain_specs import ChainSpecs
     from hbseg.runs.steps import Step
 
 Command = Callable[..., Any]

@@ -13,7 +13,8 @@ from hbseg.config.specs import Spec
 from hbseg.documents import load_yaml
 from hbseg.errors import ContractError, HbsegError, NotFoundError
 from hbseg.runs.backend import Backend, Phase
-from hbseg.runs.chain import ChainSpecs, chain_steps, reached
+from hbseg.runs.chain import reached
+from hbseg.runs.chain_specs import ChainSpecs, chain_steps
 from hbseg.runs.run import Run
 from hbseg.runs.steps import Folder, Step, TaskName
 from hbseg.runs.task import Task

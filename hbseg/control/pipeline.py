@@ -17,7 +17,8 @@ from hbseg.errors import (
 )
 from hbseg.runs.attempts import summary_problem
 from hbseg.runs.backend import ACTIVE, Backend, JobState, Phase
-from hbseg.runs.chain import ChainSpecs, chain
+from hbseg.runs.chain import chain
+from hbseg.runs.chain_specs import ChainSpecs
 from hbseg.runs.run import Run
 from hbseg.runs.states import TaskState
 from hbseg.runs.steps import TRAINING

@@ -14,7 +14,7 @@ from hbseg.config.placement import Placement
 from hbseg.config.settings import Settings
 from hbseg.config.specs import Spec
 from hbseg.documents import API_VERSION
-from hbseg.runs.chain import ChainSpecs
+from hbseg.runs.chain_specs import ChainSpecs
 from hbseg.runs.run import checked_run_name, current_user
 from hbseg.runs.steps import Step
 from hbseg.storage.opening import canonical_url

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 from hbseg.config.specs import Spec
 from hbseg.documents import load_yaml, merged, nearest, with_settings
 from hbseg.errors import DeniedError, NotFoundError, SpecError, UsageError
-from hbseg.runs.chain import ChainSpecs, chain_steps
+from hbseg.runs.chain_specs import ChainSpecs, chain_steps
 from hbseg.runs.steps import Step
 
 Kind = TypeVar("Kind", bound=Spec)

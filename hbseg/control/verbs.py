@@ -16,7 +16,8 @@ from hbseg.control.waiting import wait_for_start
 from hbseg.errors import ConflictError, HbsegError, NotFinished
 from hbseg.runs.attempts import summary_problem
 from hbseg.runs.backend import ACTIVE, Backend, JobState, Phase
-from hbseg.runs.chain import make_task, pinned
+from hbseg.runs.chain import make_task
+from hbseg.runs.chain_specs import pinned
 from hbseg.runs.run import AT_WORK, CLAIM, Run, RunClaim
 from hbseg.runs.states import TaskState
 from hbseg.runs.steps import Step, TaskName

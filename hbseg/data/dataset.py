@@ -7,14 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+from hbseg.data.places import version_folder
 from hbseg.data.shards import AGAIN, Sample, ShardTable, Span, read_document
-from hbseg.data.versions import (
-    DATASET,
-    PREPARE,
-    DatasetRecord,
-    read_index,
-    version_folder,
-)
+from hbseg.data.versions import DATASET, PREPARE, DatasetRecord, read_index
 from hbseg.errors import BucketMissing, ContractError, InvalidInput, NotFoundError, SpecError
 from hbseg.storage.markers import Marker, read_marker, verified
 from hbseg.storage.opening import open_store

@@ -18,6 +18,7 @@ from hbseg.config.specs import PrepareSpec
 from hbseg.data.check import Problem, in_order, problems_of, set_problems
 from hbseg.data.dataset import open_version
 from hbseg.data.evidence import gather
+from hbseg.data.places import version_folder
 from hbseg.data.raw import RawImage, scan
 from hbseg.data.splits import assign_folds
 from hbseg.data.versions import (
@@ -29,7 +30,6 @@ from hbseg.data.versions import (
     ShardRecord,
     VersionEntry,
     publish,
-    version_folder,
     version_hash,
 )
 from hbseg.data.workers import Progress, parallel_map

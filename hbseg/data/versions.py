@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import Annotated, Final, Literal
 
@@ -15,7 +14,7 @@ from pydantic import Field, NonNegativeInt
 from hbseg.config.specs import PrepareSpec
 from hbseg.data.shards import FORMAT, Digest, ShardKey, damage_told, read_document
 from hbseg.documents import Block, Document, canonical_digest
-from hbseg.errors import BucketMissing, InvalidInput, NotFoundError
+from hbseg.errors import BucketMissing, NotFoundError
 from hbseg.storage.documents import update
 from hbseg.storage.store import Store
 
@@ -106,22 +105,6 @@ def version_hash(spec: PrepareSpec, images: Iterable[tuple[str, str, str | None]
         "images": sorted(map(list, images), key=lambda image: str(image[0])),
     }
     return canonical_digest(content)[:16]
-
-
-def version_key(version: str) -> str:
-    """Return the path of a version's folder in the dataset's."""
-    return f"versions/{version}"
-
-
-def version_folder(data: Store, version: str) -> Store:
-    """Return the folder of a version.
-
-    Raises:
-        InvalidInput: `version` is not 16 hexadecimal digits.
-    """
-    if re.fullmatch(r"[0-9a-f]{16}", version) is None:
-        raise InvalidInput(f"dataset version {version!r:.60}, expected 16 hexadecimal digits")
-    return data.folder(version_key(version))
 
 
 def read_index(data: Store) -> DatasetIndex:

@@ -19,8 +19,14 @@ from hbseg.launcher.rank_logs import RankLogs, say
 from hbseg.launcher.root_cause import Cause, ended, explained
 from hbseg.launcher.stop_request import StopRequest
 from hbseg.launcher.termination import write_termination_message
-from hbseg.launcher.torchrun import step_command, step_environment, writable_places
+from hbseg.launcher.torchrun import (
+    report_file,
+    step_command,
+    step_environment,
+    writable_places,
+)
 from hbseg.runs.attempts import (
+    Attempt,
     AttemptResult,
     claim_attempt,
     read_attempt,
@@ -29,6 +35,7 @@ from hbseg.runs.attempts import (
 from hbseg.runs.progress import StallWatch
 from hbseg.runs.retries import AttemptResults, is_final
 from hbseg.runs.states import TaskState
+from hbseg.runs.torchrun_report import read_torchrun_report
 from hbseg.storage.markers import read_marker
 
 LAST_UPLOAD_SECONDS = 60.0
@@ -45,7 +52,7 @@ SUMMARY_SECONDS = 4.0
 _T = TypeVar("_T")
 
 
-def claimed_number(launch: Launch, *, first: bool = False) -> int:
+def claimed_attempt(launch: Launch, *, first: bool = False) -> Attempt:
     """Return the attempt that this node takes part in; with `first` retries are counted anew.
 
     Raises:
@@ -62,32 +69,32 @@ def claimed_number(launch: Launch, *, first: bool = False) -> int:
 
 
 def execute_attempt(
-    launch: Launch, number: int, before: AttemptResults, stop: StopRequest
+    launch: Launch, attempt: Attempt, before: AttemptResults, stop: StopRequest
 ) -> AttemptResult:
     """Run the step once, and return how it ended: of several nodes' words the most telling.
 
     Args:
         launch: the step.
-        number: of the attempt.
+        attempt: as it was claimed.
         before: how the earlier attempts of the series ended.
         stop: SIGTERM of the launcher; call this in the thread that handles it.
     """
     if launch.node == 0:
         summarise(launch, TaskState.RUNNING)
-    folders = _Folders(launch.job, number)
+    folders = _Folders(launch.job, attempt.number)
     upload = LogUpload(
         launch.run,
         launch.step,
-        number,
+        attempt.number,
         folders.logs,
         progress=folders.progress if launch.node == 0 else None,
         stall_timeout=launch.placement.stall_timeout,
         gang=launch.is_gang,
     )
     upload.start()
-    result = _judged(launch, _executed(launch, number, folders, upload, stop), before, stop)
+    result = _judged(launch, _executed(launch, attempt, folders, upload, stop), before, stop)
     if result.peer_lost and result.final:
-        await_root_cause(launch, number, stop)
+        await_root_cause(launch, attempt.number, stop)
     if launch.in_pod and result.code != 0:
         # a second SIGTERM may cut the upload; what stands in storage then replaces this word
         write_termination_message(result)
@@ -119,25 +126,26 @@ def await_root_cause(launch: Launch, number: int, stop: StopRequest) -> None:
 
 
 def _executed(
-    launch: Launch, number: int, folders: _Folders, upload: LogUpload, stop: StopRequest
+    launch: Launch, attempt: Attempt, folders: _Folders, upload: LogUpload, stop: StopRequest
 ) -> AttemptResult:
     logs = RankLogs(folders.logs, torchrun=launch.trains, node=launch.node, echo=launch.in_pod)
     try:
         code, cut = run_process(
-            _command(launch, number, folders.torchrun),
-            _environment(launch, folders),
+            _command(launch, attempt.number, folders.torchrun),
+            _environment(launch, attempt, folders),
             logs,
             stop,
             look=_look(launch, upload, folders.progress),
             stop_seconds=launch.stop_seconds,
         )
+        report = read_torchrun_report(report_file(folders.torchrun))
     finally:
         logs.close()
         shutil.rmtree(folders.torchrun, ignore_errors=True)
-    result = explained(code, logs, folders.failures, number, stopped=stop.is_set)
+    result = explained(code, logs, report, folders.failures, attempt.number, stopped=stop.is_set)
     if cut is None or stop.is_set or result.code == 0:
         return result
-    return cut.result(number)
+    return cut.result(attempt.number)
 
 
 def _judged(
@@ -167,6 +175,7 @@ class _Folders:
             shutil.rmtree(folder, ignore_errors=True)
         for folder in (self.failures, self.progress):
             folder.mkdir(parents=True, exist_ok=True)
+        self.torchrun.mkdir(mode=0o700)  # who can write to it can lead the ranks astray
 
 
 def _command(launch: Launch, number: int, files: Path) -> list[str]:
@@ -176,17 +185,18 @@ def _command(launch: Launch, number: int, files: Path) -> list[str]:
         module=launch.module,
         arguments=launch.arguments,
         files=files,
-        meeting=f"{launch.run.name}-{launch.task}-{number}",
     )
     return [*command, "--attempt", str(number)]
 
 
-def _environment(launch: Launch, folders: _Folders) -> dict[str, str]:
+def _environment(launch: Launch, attempt: Attempt, folders: _Folders) -> dict[str, str]:
     environment = step_environment(
         launch.step,
         launch.placement,
         failures=folders.failures,
         progress=folders.progress,
+        files=folders.torchrun,
+        rendezvous_id=attempt.rendezvous_id,
         stop_seconds=launch.stop_seconds - KEPT_BACK_SECONDS,
     )
     if launch.in_pod:

@@ -8,6 +8,7 @@ puts the step's state into the run's summary, where storage answers.
     <job>/logs/<attempt>/<rank>.log       lines as `<time> <text>`; torchrun's own in `torchrun.log`
     <job>/failures/<attempt>/<rank>.json  records of failed ranks, written by the step
     <job>/progress/<attempt>/<rank>.json  beats of the ranks, written by the step
+    <job>/torchrun/                       torchrun's own, mode 0700, removed after each attempt
     <job>/exit.json                       how it ended (`hbseg.runs.attempts.AttemptResult`)
 
 On this machine it tries again by itself what may pass. In a pod it makes one attempt, leaves the
@@ -36,7 +37,7 @@ from hbseg.errors import HbsegError
 from hbseg.exit_codes import PERMANENT, StepExit
 from hbseg.launcher.execution import (
     MARKER_SECONDS,
-    claimed_number,
+    claimed_attempt,
     execute_attempt,
     in_time,
     summarise,
@@ -46,7 +47,7 @@ from hbseg.launcher.rank_logs import say
 from hbseg.launcher.root_cause import ended
 from hbseg.launcher.stop_request import StopRequest, stop_request
 from hbseg.launcher.termination import write_termination_message
-from hbseg.runs.attempts import AttemptResult, record_result
+from hbseg.runs.attempts import Attempt, AttemptResult, record_result
 from hbseg.runs.retries import AttemptResults, is_final, series_before, used_up
 from hbseg.runs.states import TaskState
 from hbseg.storage.files import write_atomically
@@ -111,10 +112,10 @@ def _attempt_here(
 ) -> AttemptResult:
     first = not any(result.attempt for result in series)
     try:
-        number = claimed_number(launch, first=first)
+        attempt = claimed_attempt(launch, first=first)
     except HbsegError as error:
         return _unclaimed(launch, error, series)
-    return execute_attempt(launch, number, series, stop)
+    return execute_attempt(launch, attempt, series, stop)
 
 
 def _once_or_bug(launch: Launch, stop: StopRequest) -> AttemptResult:
@@ -134,18 +135,18 @@ def _once(launch: Launch, stop: StopRequest) -> AttemptResult:
     claimed = _claimed_with_patience(launch, stop)
     if isinstance(claimed, AttemptResult):
         return claimed
-    number, before = claimed
+    attempt, before = claimed
     if before and used_up(before, launch.placement.retries):
-        return _refused(launch, number, before)
-    result = execute_attempt(launch, number, before, stop)
+        return _refused(launch, attempt.number, before)
+    result = execute_attempt(launch, attempt, before, stop)
     if result.code != 0:
-        say(f"attempt {number} failed with code {result.code}: {result.reason}")
+        say(f"attempt {attempt.number} failed with code {result.code}: {result.reason}")
     return result
 
 
 def _claimed_with_patience(
     launch: Launch, stop: StopRequest
-) -> tuple[int, AttemptResults] | AttemptResult:
+) -> tuple[Attempt, AttemptResults] | AttemptResult:
     """Return an attempt and how the earlier ones of its series ended, or why there is none.
 
     Storage that does not answer is waited for as long as a step may wait for its start: no attempt
@@ -155,8 +156,8 @@ def _claimed_with_patience(
     pauses = Backoff(FIRST_PAUSE, MAX_PAUSE)
     while True:
         try:
-            number = claimed_number(launch)
-            return number, series_before(launch.run, launch.step, number)
+            attempt = claimed_attempt(launch)
+            return attempt, series_before(launch.run, launch.step, attempt.number)
         except HbsegError as error:
             missed = ended(error.step_exit_code, str(error))
         say(f"no attempt was begun: {missed.reason}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,8 +11,9 @@ from pydantic import ValidationError
 
 from hbseg.config.placement import Placement
 from hbseg.config.specs import TrainSpec
-from hbseg.errors import HbsegError, SpecError, UsageError
-from hbseg.runs.chain import pinned
+from hbseg.errors import HbsegError, SpecError
+from hbseg.runs.chain_specs import pinned
+from hbseg.runs.node import node_index
 from hbseg.runs.run import Run
 from hbseg.runs.steps import Step, TaskName, step_named
 from hbseg.storage.markers import read_marker
@@ -143,7 +143,7 @@ class Options:
             inputs=dict(item.split("=", 1) for item in self.step.input if "=" in item),
             in_pod=self.in_pod,
             grace=self.given.grace,
-            node=_node() if self.in_pod else 0,
+            node=node_index() if self.in_pod else 0,
         )
 
 
@@ -183,10 +183,3 @@ def _placement(text: str) -> Placement:
             f"--placement: {'.'.join(map(str, first['loc']))}: {first['msg']}",
             "submit with the same hbseg version as the image's",
         ) from None
-
-
-def _node() -> int:
-    text = os.environ.get("HBSEG_NODE") or "0"
-    if not (text.isdecimal() and text.isascii()):
-        raise UsageError(f"HBSEG_NODE is {text!r:.40}, expected the number of this node from 0")
-    return int(text)

@@ -14,8 +14,6 @@ from hbseg.system.clock import now, z_time
 
 MAX_LOG = 32 << 20
 """Bytes of a rank's log that are copied: its end."""
-MAX_OWN_TEXT = 4 << 20
-"""Bytes of torchrun's own words that are looked at: its report is at their end."""
 MAX_LINE = 1 << 20
 STDOUT = 1
 
@@ -63,13 +61,6 @@ class RankLogs:
             self._write(self._partial)
         for file in self._files.values():
             file.close()
-
-    def own_text(self) -> str:
-        """Return what torchrun itself said."""
-        with suppress(OSError):
-            path = self.folder / f"{self._own}.log"
-            return end_of(path, MAX_OWN_TEXT).decode(errors="replace")
-        return ""
 
     def end_of_rank(self, rank: int) -> str:
         """Return the last lines of a rank's log."""

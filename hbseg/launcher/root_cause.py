@@ -12,17 +12,15 @@ from pathlib import Path
 from hbseg.exit_codes import StepExit
 from hbseg.launcher.rank_logs import RankLogs
 from hbseg.runs.attempts import AttemptResult
+from hbseg.runs.torchrun_report import TorchrunReport
 from hbseg.system.clock import now
 
-_TORCHRUN_STOPS = re.compile(r"Sending process (\d+) closing signal")
-_TORCHRUN_RANK = re.compile(r"rank +: (\d+) \(local_rank")
-_TORCHRUN_EXIT = re.compile(r"exitcode +: (-?\d+) \(pid: (\d+)\)")
+# NCCL's watchdog ends the process by SIGABRT: its reason is nowhere but in the rank's log.
 _NCCL_GAVE_UP = re.compile(r"ProcessGroupNCCL.*(watchdog|timeout|ncclRemoteError)", re.IGNORECASE)
-_OTHERS_ABSENT = re.compile(r"RendezvousTimeoutError|RendezvousClosedError")
-_OTHERS_LOST = re.compile(
-    r"RendezvousConnectionError|RendezvousGracefulExitError|DistNetworkError|DistStoreError"
-    r"|Connection reset by peer|Broken pipe"
-)
+_NODES_MISSED = {
+    "absent": "the other nodes did not come: rendezvous timed out",
+    "lost": "the node that keeps the rendezvous is gone or cannot be reached",
+}
 
 
 @dataclass(frozen=True)
@@ -53,18 +51,33 @@ def ended(code: int, reason: str, attempt: int = 0) -> AttemptResult:
 
 
 def explained(
-    code: int, logs: RankLogs, failures: Path, number: int, *, stopped: bool
+    code: int,
+    logs: RankLogs,
+    report: TorchrunReport,
+    failures: Path,
+    number: int,
+    *,
+    stopped: bool,
 ) -> AttemptResult:
-    """Return how the attempt ended: the root cause, where its code is not 0."""
+    """Return how the attempt ended: the root cause, where its code is not 0.
+
+    Args:
+        code: of the step's process; torchrun's is 1 whatever its ranks' codes were.
+        logs: of the ranks.
+        report: torchrun's; an empty one where it left none, or did not start the step.
+        failures: folder with the records of failed ranks.
+        number: of the attempt.
+        stopped: whether SIGTERM of the launcher ended the step.
+    """
     if code == 0:
         return ended(0, "", number)
     if stopped:
         return ended(StepExit.TERMINATED, "cancelled by SIGTERM", number)
-    return _cause(code, logs, failures).result(number)
+    return _cause(code, logs, report, failures).result(number)
 
 
-def _cause(code: int, logs: RankLogs, failures: Path) -> Cause:
-    exits = exits_by_themselves(logs.own_text())
+def _cause(code: int, logs: RankLogs, report: TorchrunReport, failures: Path) -> Cause:
+    exits = {one.rank: one.exit_code for one in report.exits if not one.stopped}
     # A rank that a signal ended leaves no record, and its peers fail only because it is gone.
     for rank, rank_code in exits.items():
         if rank_code < 0:
@@ -78,7 +91,7 @@ def _cause(code: int, logs: RankLogs, failures: Path) -> Cause:
             return Cause(rank_code, _no_record(f"rank {rank}", rank_code, logs), rank)
     if found is not None and (exits or found.peer_lost):
         return found
-    return _without_ranks(code, logs)
+    return _without_ranks(code, logs, report)
 
 
 def _order(record: Record) -> tuple[bool, bool, float]:
@@ -93,15 +106,10 @@ def _killed_rank(rank: int, signum: int, logs: RankLogs) -> Cause:
     return Cause(128 + signum, _signal_reason(f"rank {rank}", signum), rank)
 
 
-def _without_ranks(code: int, logs: RankLogs) -> Cause:
+def _without_ranks(code: int, logs: RankLogs, report: TorchrunReport) -> Cause:
     """Return why the step's process failed though no rank did: torchrun itself, or a signal."""
-    said = logs.own_text()
-    if _OTHERS_ABSENT.search(said):
-        reason = "the other nodes did not come: rendezvous timed out"
-        return Cause(StepExit.TRANSIENT, reason, peer_lost=True)
-    if _OTHERS_LOST.search(said):
-        reason = "the node that keeps the rendezvous is gone or cannot be reached"
-        return Cause(StepExit.TRANSIENT, reason, peer_lost=True)
+    if report.nodes is not None:
+        return Cause(StepExit.TRANSIENT, _NODES_MISSED[report.nodes], peer_lost=True)
     if code > 128 and code != StepExit.TRANSIENT:
         return Cause(code, _signal_reason("the step", code - 128))
     return Cause(code, _no_record("the step", code, logs))
@@ -119,24 +127,6 @@ def _signal_reason(what: str, signum: int) -> str:
         name = f"signal {signum}"
     cause = ", perhaps for want of memory" if signum == signal.SIGKILL else ""
     return f"{what} was killed by {name}{cause}"
-
-
-def exits_by_themselves(report: str) -> dict[int, int]:
-    """Return rank and code of the ranks that failed before torchrun stopped the others.
-
-    A code is -n for signal n, since codes above 128 may be a step's own. Read from torchrun's own
-    words: it exits with 1 whatever its ranks' codes were, and its times cannot tell which one was
-    first.
-    """
-    stopped = {match[1] for match in _TORCHRUN_STOPS.finditer(report)}
-    exits: dict[int, int] = {}
-    rank = 0
-    for line in report.splitlines():
-        if match := _TORCHRUN_RANK.search(line):
-            rank = int(match[1])
-        elif (match := _TORCHRUN_EXIT.search(line)) and match[2] not in stopped:
-            exits[rank] = int(match[1])
-    return exits
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """The command and the environment of a step: torchrun where it trains, a plain process elsewhere.
 
-On one node torchrun meets itself on the loopback address. On several the training operator tells
-it by `PET_*` variables how many there are and where they meet; an identity of the attempt keeps
+On one node nothing listens on a network: torchrun needs no rendezvous, its ranks meet by a file,
+and what they say to each other stays on the loopback interface. On several the training operator
+says by `PET_*` variables how many there are and where they meet; a random id of the attempt keeps
 nodes of an older attempt out.
 """
 
@@ -25,6 +26,8 @@ _MEETING = re.compile(r"PET_(RDZV_.*|NNODES|NODE_RANK|LOCAL_ADDR)")
 """Those of them that several nodes need to meet."""
 MIN_COLLECTIVE = 120.0
 """Seconds."""
+_INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
+"""Variables that name the network interface on which a library listens."""
 _CACHES = {
     "TORCHINDUCTOR_CACHE_DIR": "inductor",
     "TRITON_CACHE_DIR": "triton",
@@ -43,7 +46,6 @@ def step_command(
     module: str,
     arguments: Sequence[str],
     files: Path,
-    meeting: str,
 ) -> list[str]:
     """Return the command of a step.
 
@@ -52,14 +54,13 @@ def step_command(
         placement: numbers of nodes and processes.
         module: of the step, started as `python -m`.
         arguments: for the step.
-        files: folder for torchrun's own files.
-        meeting: what only the nodes of this attempt share.
+        files: folder for torchrun's own files, this attempt's alone.
     """
     if not step.row.torchrun:
         return [sys.executable, "-m", module, *arguments]
     return [
-        *(sys.executable, "-m", "hbseg_jobs.torchrun"),
-        *_meeting_flags(placement, meeting),
+        *(sys.executable, "-m", "hbseg_jobs.torchrun", str(report_file(files))),
+        *_rendezvous_flags(placement),
         *("--nproc-per-node", str(placement.processes_per_node)),
         *("--max-restarts", "0"),
         *("--log-dir", str(files), "--tee", "3"),
@@ -68,30 +69,52 @@ def step_command(
     ]
 
 
-def _meeting_flags(placement: Placement, meeting: str) -> list[str]:
+def report_file(files: Path) -> Path:
+    """Return the file in torchrun's folder that says why it failed."""
+    return files / "report.json"
+
+
+def _rendezvous_flags(placement: Placement) -> list[str]:
     if placement.nodes == 1:
-        return ["--standalone", "--local-addr", "127.0.0.1", "--nnodes", "1"]
-    flags = ["--rdzv-id", meeting]
-    if "PET_RDZV_CONF" not in os.environ:
-        # the nodes of a gang may start as far apart as one of them may wait for its start
-        seconds = max(1, int(placement.pending_timeout))
-        flags += ["--rdzv-conf", f"join_timeout={seconds},read_timeout={seconds}"]
-    return flags
+        # the backend is `hbseg.ml.elastic`'s; without an endpoint torchrun warns of a missing one
+        return ["--nnodes", "1", "--rdzv-backend", "one-node", "--rdzv-endpoint", "none"]
+    if "PET_RDZV_CONF" in os.environ:
+        return []
+    # the nodes of a gang may start as far apart as one of them may wait for its start
+    seconds = max(1, int(placement.pending_timeout))
+    return ["--rdzv-conf", f"join_timeout={seconds},read_timeout={seconds}"]
 
 
 def step_environment(
-    step: Step, placement: Placement, *, failures: Path, progress: Path, stop_seconds: float
+    step: Step,
+    placement: Placement,
+    *,
+    failures: Path,
+    progress: Path,
+    files: Path,
+    rendezvous_id: str,
+    stop_seconds: float,
 ) -> dict[str, str]:
     """Return the environment of a step's processes; threads are shared out between them.
 
-    `failures` and `progress` are the folders for records of failed ranks and for beats;
-    `stop_seconds` is torchrun's limit for its ranks, from SIGTERM to SIGKILL. What torchrun learned
-    late is told by variables, not by flags, which an older one would refuse.
+    What torchrun learned late is told by variables, not by flags, which an older one would refuse.
+
+    Args:
+        step: decides whether torchrun starts it.
+        placement: numbers of nodes, processes and threads.
+        failures: folder for records of failed ranks.
+        progress: folder for beats.
+        files: folder for torchrun's own files, this attempt's alone.
+        rendezvous_id: what only the nodes of this attempt know. No flag, which other users of the
+            machine could read.
+        stop_seconds: torchrun's limit for its ranks, from SIGTERM to SIGKILL.
     """
     processes = placement.processes_per_node if step.row.torchrun else 1
     threads = str(placement.threads_per_process or max(1, usable_cores() // processes))
-    environment = {
-        **_own_environment(several_meet=step.row.torchrun and placement.nodes > 1),
+    several_meet = step.row.torchrun and placement.nodes > 1
+    return {
+        **_own_environment(several_meet=several_meet),
+        **(_several(rendezvous_id) if several_meet else _alone(files)),
         "OMP_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,
         "OPENBLAS_NUM_THREADS": threads,
@@ -104,10 +127,6 @@ def step_environment(
         "HBSEG_PROGRESS": str(progress),
         "HBSEG_COLLECTIVE_TIMEOUT": str(collective_timeout(placement.stall_timeout)),
     }
-    if placement.nodes == 1 and sys.platform == "linux":
-        # gloo looks the host's name up otherwise, which many laptops cannot resolve
-        environment.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    return environment
 
 
 def collective_timeout(stall_timeout: float) -> float:
@@ -124,6 +143,18 @@ def _own_environment(*, several_meet: bool) -> dict[str, str]:
         for name, value in os.environ.items()
         if not _OPERATORS.fullmatch(name) or (several_meet and _MEETING.fullmatch(name))
     }
+
+
+def _several(rendezvous_id: str) -> dict[str, str]:
+    return {"PET_RDZV_ID": rendezvous_id, "HBSEG_RANK_STORE": ""}
+
+
+def _alone(files: Path) -> dict[str, str]:
+    environment = {"HBSEG_RANK_STORE": str(files / "ranks")}
+    if sys.platform == "linux":
+        # gloo looks the host's name up otherwise, which many laptops cannot resolve
+        environment |= {name: os.environ.get(name, "lo") for name in _INTERFACES}
+    return environment
 
 
 def writable_places(environment: Mapping[str, str], work: Path) -> dict[str, str]:

@@ -26,6 +26,7 @@ _LOST = (
     "connection timed out",
     "broken pipe",
     "timed out waiting",
+    "timeout waiting for key",
     "wait timeout",
     "socket timeout",
     "application timeout",
@@ -115,13 +116,25 @@ def world(process_group: str) -> Iterator[World]:
         yield World(rank=0, size=1, device=device)
         return
     try:
-        dist.init_process_group(process_group, timeout=collective_timeout())
+        _join(process_group, rank, size)
         yield World(rank, size, device)
     except RuntimeError as error:
         if is_peer_lost(error):
             raise PeerLost(f"rank {rank} lost another process: {error}") from error
         raise
     dist.destroy_process_group()
+
+
+def _join(process_group: str, rank: int, size: int) -> None:
+    """Meet the other ranks: of one node by a file of the launcher's, else where torchrun says."""
+    timeout = collective_timeout()
+    path = os.environ.get("HBSEG_RANK_STORE")
+    if not path:
+        dist.init_process_group(process_group, timeout=timeout)
+        return
+    store = dist.FileStore(path, size)  # type: ignore[attr-defined]
+    store.set_timeout(timeout)
+    dist.init_process_group(process_group, store=store, rank=rank, world_size=size, timeout=timeout)
 
 
 def _own_gpu(rank: int, local_rank: int) -> torch.device:

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from hbseg.config.specs import EfficiencySpec
 from hbseg.documents import Block, Document
 from hbseg.ml.engines.card import Engine, EngineCard, Images, Logits, Versions, check_card
-from hbseg.ml.engines.opening import num_threads
 from hbseg.ml.engines.reference import eager_logits, scaled
 from hbseg.runs.progress import Heartbeat
+from hbseg.system.cpu import usable_threads
 
 if TYPE_CHECKING:
     from hbseg.ml.checkpoint import LoadedModel  # it imports all encoders, which takes seconds
@@ -101,7 +101,7 @@ def measure(
     Raises:
         ContractError: the engine was compiled from other weights.
     """
-    threads = num_threads()
+    threads = usable_threads()
     engine = open_engine()
     card = engine.card
     batch_bhw = _batch(pictures, card)

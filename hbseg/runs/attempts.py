@@ -11,6 +11,7 @@ others join it. How it ended stands in it; of several nodes' words, the one that
 
 from __future__ import annotations
 
+import secrets
 import socket
 from collections.abc import Callable
 from typing import Literal
@@ -64,6 +65,9 @@ class Attempt(Document):
     """Digest of the spec that was submitted."""
     first: bool = False
     """Whether retries are counted anew from this one on."""
+    rendezvous_id: str = ""
+    """Random name under which several nodes meet: who can read the run knows it. Empty in
+    attempts of older versions."""
     result: AttemptResult | None = Field(default=None, alias="ending")
 
 
@@ -85,18 +89,18 @@ def claim_attempt(
     node: int = 0,
     spec_hash: str = "",
     first: bool = False,
-) -> int:
-    """Return the number of the attempt that this node takes part in from now on, from 1.
+) -> Attempt:
+    """Return the attempt that this node takes part in from now on; the first has number 1.
 
-    It joins the task's latest attempt, if that has not ended and has not had this node yet; else
-    it takes the step's next number by a conditional write, with `first` in any case.
+    It joins the task's latest attempt, if that has not ended, has not had this node yet and has an
+    id to meet by; else it takes the step's next number by a conditional write, with `first` in any
+    case.
     """
     while True:
         numbers = attempt_numbers(run, step)
         latest = None if first else latest_record(run, step, task_name)
-        is_open = latest is not None and latest.result is None and latest.spec_hash == spec_hash
-        if latest is not None and is_open and _joined(run, step, latest.number, node):
-            return latest.number
+        if latest and _is_open(latest, spec_hash) and _joined(run, step, latest.number, node):
+            return latest
         number = max(numbers, default=0) + 1
         attempt = Attempt(
             task=task_name,
@@ -105,10 +109,16 @@ def claim_attempt(
             started=now(),
             spec_hash=spec_hash,
             first=first,
+            rendezvous_id=secrets.token_hex(16),
         )
         taken = run.folder.put_if_absent(attempt_key(step, number), attempt.to_json())
         if taken and _joined(run, step, number, node):
-            return number
+            return attempt
+
+
+def _is_open(attempt: Attempt, spec_hash: str) -> bool:
+    has_ended = attempt.result is not None
+    return not has_ended and attempt.spec_hash == spec_hash and attempt.rendezvous_id != ""
 
 
 def _joined(run: Run, step: Step, number: int, node: int) -> bool:

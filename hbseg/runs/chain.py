@@ -8,15 +8,17 @@ step reads and writes is in the table (`hbseg.runs.steps`).
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 from hbseg.config.specs import CompileSpec, Spec, TrainSpec
-from hbseg.data.versions import version_folder
+from hbseg.data.places import version_folder
 from hbseg.documents import canonical_digest
 from hbseg.errors import ConflictError, NotFoundError
+from hbseg.runs.chain_specs import ChainSpecs, chain_steps
 from hbseg.runs.run import Run
 from hbseg.runs.steps import (
     IDENTITY,
@@ -34,82 +36,6 @@ from hbseg.runs.task import Input, Task
 from hbseg.storage.markers import MARKER, read_marker, sha256_of
 from hbseg.storage.opening import open_store
 from hbseg.storage.store import Store
-
-Kind = TypeVar("Kind", bound=Spec)
-
-
-@dataclass(frozen=True)
-class ChainSpecs:
-    """The specs of a whole run, by step.
-
-    Where later steps need an engine of their own batch size, those sizes replace the one of the
-    spec `compile`.
-    """
-
-    by_step: Mapping[str, Spec]
-
-    def get(self, step: Step, kind: type[Kind]) -> Kind:
-        """Return a step's spec. Raises TypeError where it is of another kind."""
-        spec = self.by_step[step]
-        if not isinstance(spec, kind):
-            raise TypeError(
-                f"the spec of {step} is a {type(spec).__name__}, expected a {kind.__name__}"
-            )
-        return spec
-
-    def replaced(self, specs: Mapping[str, Spec]) -> ChainSpecs:
-        """Return the specs with those of some steps replaced."""
-        return ChainSpecs({**self.by_step, **specs})
-
-    def pinned(self, data: Store) -> ChainSpecs:
-        """Return the specs with the dataset's current version where none is given.
-
-        Raises:
-            NotFoundError: there is no dataset.
-        """
-        return ChainSpecs({step: pinned(spec, data) for step, spec in self.by_step.items()})
-
-    def of_step(self, step: Step) -> Iterator[tuple[Folder, Spec]]:
-        """Yield the specs with which the chain runs a step, and the folder that each makes."""
-        for folder in (folder for folder in step.row.folders if folder.in_chain):
-            spec = self.by_step[step].model_copy(update=dict(folder.when))
-            yield from ((folder, variant) for variant in self._variants(folder, spec))
-
-    def _variants(self, folder: Folder, spec: Spec) -> list[Spec]:
-        """Return a spec as each of the steps that read the folder needs it, without repetition."""
-        wanted = [
-            {name: getattr(self.by_step[step], name) for name in item.match}
-            for step in chain_steps()
-            for item in step.row.inputs
-            if item.folder == folder.name
-        ]
-        found: list[Spec] = []
-        for values in wanted or [{}]:
-            variant = spec.model_copy(update=values)
-            if variant not in found:
-                found.append(variant)
-        return found
-
-
-def chain_steps() -> list[Step]:
-    """Return the steps of a run's chain, in order."""
-    return [step for step in Step if step.row.in_chain]
-
-
-def pinned(spec: Kind, data: Store) -> Kind:
-    """Return a training's spec with the dataset's current version where none is given.
-
-    Other specs stay as they are.
-
-    Raises:
-        NotFoundError: there is no dataset.
-    """
-    if not isinstance(spec, TrainSpec) or spec.dataset.version is not None:
-        return spec
-    from hbseg.data.dataset import open_version
-
-    block = spec.dataset.model_copy(update={"version": open_version(data, None).version})
-    return spec.model_copy(update={"dataset": block})
 
 
 @dataclass(frozen=True)
@@ -287,26 +213,22 @@ def find_engine(
     Raises:
         ConflictError: there is none; the hint is the command that makes it.
     """
-    wanted = {"backend": kind, "device": device, "batch_size": batch_size}
-    wanted = {name: value for name, value in wanted.items() if value is not None}
+    asked = {"backend": kind, "device": device, "batch_size": batch_size}
+    wanted = {name: value for name, value in asked.items() if value is not None}
+    flags = [word for name in wanted for word in (_ENGINE_FLAGS[name][0], str(wanted[name]))]
+    hint = f"{Step.COMPILE.start_hint(run.name)} {shlex.join(flags)}"
     fitting = list(_engines(run))
-    flags: list[str] = []
-    for name, value in wanted.items():
-        flag, words = _ENGINE_FLAGS[name]
-        flags += [flag, str(value)]
-        others = sorted({card.get(name) for _, _, card in fitting}, key=str)
-        fitting = [found for found in fitting if found[2].get(name) == value]
-        if others and not fitting:
-            found = ", ".join(str(other) for other in others)
-            raise ConflictError(
-                f"engine was compiled for {words} {found}, asked for {value}",
-                f"{Step.COMPILE.start_hint(run.name)} {' '.join(flags)}",
-            )
     if not fitting:
-        raise ConflictError(
-            f"run {run.name} has no engine of its stage 2",
-            f"{Step.COMPILE.start_hint(run.name)} {' '.join(flags)}",
-        )
+        raise ConflictError(f"run {run.name} has no engine of its stage 2", hint)
+    for name, value in wanted.items():
+        others = sorted({str(card.get(name)) for _, _, card in fitting})
+        fitting = [found for found in fitting if found[2].get(name) == value]
+        if not fitting:
+            raise ConflictError(
+                f"engine was compiled for {_ENGINE_FLAGS[name][1]} {', '.join(others)}, "
+                f"asked for {value}",
+                hint,
+            )
     _, key, card = max(fitting, key=lambda found: found[:2])
     return Chosen(f"engine/{key}", card.get("backend"))
 

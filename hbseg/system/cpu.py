@@ -7,6 +7,8 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
+from hbseg.errors import SpecError
+
 CPU_INFO = Path("/proc/cpuinfo")
 
 _BF16 = {"avx512_bf16", "amx_bf16", "bf16"}
@@ -23,6 +25,24 @@ def usable_cores() -> int:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
         cores = min(cores, max(1, int(quota) // int(period)))
     return cores
+
+
+def usable_threads() -> int:
+    """Return the number of threads for this process: `OMP_NUM_THREADS`, else one for each core.
+
+    The launcher sets the variable; in a pod to the cores that the process asked for, not to all of
+    the node's.
+
+    Raises:
+        SpecError: the variable is no positive number.
+    """
+    # OpenMP allows a list, one number for each level of nesting; the first is the outermost.
+    text = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    if not text:
+        return usable_cores()
+    if not (text.isdecimal() and text.isascii()) or int(text) < 1:
+        raise SpecError(f"OMP_NUM_THREADS is {text!r:.40}, expected a number from 1")
+    return int(text)
 
 
 def has_bf16() -> bool:

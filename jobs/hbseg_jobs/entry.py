@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import NoReturn, TypeVar
 
 from hbseg.config.specs import Spec, TrainSpec
-from hbseg.data.versions import version_folder
+from hbseg.data.places import version_folder
 from hbseg.documents import load_yaml
 from hbseg.errors import HbsegError, PeerLost, SpecError, Terminated
 from hbseg.exit_codes import StepExit
-from hbseg.runs.chain import pinned
+from hbseg.runs.chain_specs import pinned
 from hbseg.runs.progress import Heartbeat
 from hbseg.runs.run import Run
 from hbseg.runs.steps import Step, step_named

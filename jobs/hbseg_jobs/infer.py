@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from hbseg.config.specs import InferSpec
 from hbseg.data.dataset import open_version
 from hbseg.errors import SpecError
@@ -12,6 +10,7 @@ from hbseg.ml.engines.opening import open_engine
 from hbseg.ml.infer import InferStep, Share
 from hbseg.ml.predict import Source
 from hbseg.ml.sources import Truth, dataset_sources, dataset_truth, folder_sources
+from hbseg.runs.node import node_count, node_index
 from hbseg.storage.opening import open_store
 from hbseg_jobs.entry import StepContext, libraries, run_step
 
@@ -41,8 +40,7 @@ def work(context: StepContext) -> None:
 
 def _share() -> Share:
     """Return which parts this node makes, as a job of several pods tells it."""
-    index = int(os.environ.get("HBSEG_NODE") or 0)
-    count = int(os.environ.get("HBSEG_NODES") or 1)
+    index, count = node_index(), node_count()
     if not 0 <= index < count:
         raise SpecError(f"HBSEG_NODE is {index}, expected 0 to {count - 1}")
     return Share(index, count)

@@ -23,7 +23,7 @@ from hbseg.errors import InvalidInput, SpecError
 from hbseg.runs.progress import Heartbeat
 from hbseg.storage.markers import sha256_of
 from hbseg.storage.opening import open_store
-from hbseg.system.cpu import usable_cores
+from hbseg.system.cpu import usable_threads
 from hbseg_jobs.entry import StepContext, run_step
 
 TELL_SECONDS = 10.0
@@ -46,7 +46,7 @@ def work(context: StepContext) -> None:
             context.data,
             spec,
             skip_bad=context.task.skip_bad,
-            workers=_cores(),
+            workers=usable_threads(),
             progress=tell,
         )
     _finish(context, PreparedRecord.of(prepared, raw=url))
@@ -100,12 +100,6 @@ class _Teller:
         if done == total or now - self._told.setdefault(what, now) >= TELL_SECONDS:
             self._told[what] = now
             print(f"{what} {done}/{total}")
-
-
-def _cores() -> int:
-    """Return the cores of this step: in a pod those that it asked for, not all of the node."""
-    told = os.environ.get("OMP_NUM_THREADS", "")
-    return int(told) if told.isdecimal() else usable_cores()
 
 
 def _use_scratch(folder: Path) -> None:

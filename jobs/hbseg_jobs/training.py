@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,14 +16,14 @@ from hbseg.ml.distributed import World, world
 from hbseg.ml.model import Segmenter, load_encoder
 from hbseg.ml.trainer import StageInputs, train
 from hbseg.runs.task import identity
-from hbseg.system.cpu import has_bf16
+from hbseg.system.cpu import has_bf16, usable_threads
 from hbseg_jobs.entry import StepContext
 
 
 def work(context: StepContext) -> None:
     """Train the stage that the spec describes and write its marker."""
     spec = context.spec(TrainSpec)
-    threads = int(os.environ.get("OMP_NUM_THREADS", "1"))
+    threads = usable_threads()
     torch.set_num_threads(threads)
     inputs = context.task.input_digests()
     digest = identity(spec.digest(), inputs)

@@ -17,7 +17,8 @@ from hbseg.config.placement import Placement
 from hbseg.config.specs import CompileSpec, DatasetBlock, InferSpec, ModelBlock, Spec, TrainSpec
 from hbseg.local.backend import Job, LocalBackend
 from hbseg.runs.backend import JobState
-from hbseg.runs.chain import ChainSpecs, chain
+from hbseg.runs.chain import chain
+from hbseg.runs.chain_specs import ChainSpecs
 from hbseg.runs.run import Run
 from hbseg.runs.steps import Step
 from hbseg.runs.task import Task

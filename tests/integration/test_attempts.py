@@ -1,5 +1,6 @@
 """Attempts in storage: who takes a number, who joins it, and which result stands."""
 
+import json
 import threading
 from typing import Any
 
@@ -40,7 +41,7 @@ def here(tmp_path: Any) -> Run:
 
 
 def claimed(run: Run, node: int = 0, task: str = "stage1", **more: Any) -> int:
-    return claim_attempt(run, STAGE, task, node=node, **more)
+    return claim_attempt(run, STAGE, task, node=node, **more).number
 
 
 def test_nodes_join_one_attempt_and_a_node_that_comes_back_begins_the_next(run: Run) -> None:
@@ -50,6 +51,26 @@ def test_nodes_join_one_attempt_and_a_node_that_comes_back_begins_the_next(run: 
     record_result(run, STAGE, result(170, 2))
     assert claimed(run, 2) == 3
     assert attempt_numbers(run, STAGE) == [1, 2, 3]
+
+
+def test_the_nodes_of_an_attempt_share_an_id_that_nobody_can_guess(run: Run) -> None:
+    first, joined = (claim_attempt(run, STAGE, "stage1", node=node) for node in (0, 1))
+    later = claim_attempt(run, STAGE, "stage1", node=1)
+
+    assert (first.number, joined.number, later.number) == (1, 1, 2)
+    assert joined.rendezvous_id == first.rendezvous_id
+    assert later.rendezvous_id != first.rendezvous_id
+    assert len(bytes.fromhex(first.rendezvous_id)) == 16
+
+
+def test_an_attempt_of_an_older_version_is_readable_and_joined_by_nobody(run: Run) -> None:
+    claimed(run)
+    older = json.loads(run.folder.get("attempts/stage1/1.json"))
+    del older["rendezvous_id"]
+    run.folder.put("attempts/stage1/1.json", json.dumps(older).encode())
+
+    assert latest_attempt(run, STAGE, "stage1") == 1
+    assert claimed(run, 1) == 2
 
 
 def test_nobody_joins_another_task_s_or_another_spec_s_attempt(here: Run) -> None:

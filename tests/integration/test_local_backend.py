@@ -3,11 +3,14 @@
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import threading
 from dataclasses import replace
+from ipaddress import ip_address
 
+import psutil
 import pytest
 
 from hbseg.config.placement import Placement
@@ -81,6 +84,22 @@ def test_two_ranks_meet_by_a_real_torchrun(local: Local) -> None:
     marker = json.loads(task.folder.get("model"))
     assert int(marker["threads"]) >= 1
     assert not (local.job_folder(task) / "torchrun").exists()
+
+
+def test_ranks_that_have_met_can_be_reached_from_this_machine_alone(local: Local) -> None:
+    local.fake(stage1=["turns"])
+    task = local.task(Step.STAGE1)
+    local.submit(task, processes=2)
+    local.until_log(task, "met 2 ranks", times=2)
+
+    processes = psutil.Process(local.launcher(task)).children(recursive=True)
+    sockets = [each for one in processes for each in one.net_connections(kind="inet")]
+
+    assert sum("fake_train" in " ".join(one.cmdline()) for one in processes) >= 2
+    assert sum(each.status == psutil.CONN_ESTABLISHED for each in sockets) >= 2
+    reachable = {each.laddr for each in sockets if not ip_address(each.laddr.ip).is_loopback}
+    assert not reachable
+    local.backend.cancel(local.run, task.name)
 
 
 def test_a_killed_rank_is_the_root_cause_and_is_tried_once_more(local: Local) -> None:
@@ -286,6 +305,23 @@ def test_a_killed_launcher_takes_all_along_and_the_next_submit_goes_on(
     until(lambda: not processes_of(local.folder), "all processes end with the launcher")
     local.submit(task, processes=2)
     assert (local.wait(task).phase, local.wait(task).attempt) == (Phase.SUCCEEDED, 2)
+
+
+def test_ranks_meet_whatever_a_killed_attempt_left(local: Local) -> None:
+    local.fake(stage1=["turns", "meet"])
+    task = local.task(Step.STAGE1)
+    files = local.job_folder(task) / "torchrun"
+    local.submit(task, processes=2)
+    local.until_log(task, "met 2 ranks", times=2)
+    assert stat.S_IMODE(files.stat().st_mode) == 0o700
+
+    os.kill(local.launcher(task), signal.SIGKILL)
+    local.wait(task)
+
+    assert (files / "ranks").stat().st_size
+    local.submit(task, processes=2)
+    assert (local.wait(task).phase, local.wait(task).attempt) == (Phase.SUCCEEDED, 2)
+    assert not files.exists()
 
 
 def test_a_step_that_ignores_sigterm_is_killed(

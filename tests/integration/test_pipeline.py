@@ -16,7 +16,8 @@ from hbseg.control.pipeline import Event, Pipeline, Started, start_task
 from hbseg.control.status import statuses
 from hbseg.errors import Cancelled, ConflictError, StepFailed, UnreachableError
 from hbseg.runs.backend import Phase
-from hbseg.runs.chain import ChainSpecs, chain, find_engine, latest_finished, make_task, reached
+from hbseg.runs.chain import chain, find_engine, latest_finished, make_task, reached
+from hbseg.runs.chain_specs import ChainSpecs
 from hbseg.runs.run import Run
 from hbseg.runs.steps import Step
 from hbseg.runs.task import Task

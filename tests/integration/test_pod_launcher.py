@@ -390,6 +390,10 @@ def test_a_lost_node_ends_the_other_one_and_both_meet_again(local: Local, cluste
     lost, other = cluster.gang(task)
     for pod in (lost, other):
         pod.until_line("acts: turns")
+    attempt = read_attempt(local.run, Step.STAGE1, 1)
+    assert attempt is not None
+    ids = {pod.torchrun().environ()["PET_RDZV_ID"] for pod in (lost, other)}
+    assert ids == {attempt.rendezvous_id}
 
     lost.torchrun().kill()
 

@@ -16,7 +16,8 @@ from hbseg.demo import (
     run_demo,
 )
 from hbseg.errors import InvalidInput, NotFoundError
-from hbseg.runs.chain import ChainSpecs, pictures_key
+from hbseg.runs.chain import pictures_key
+from hbseg.runs.chain_specs import ChainSpecs
 from hbseg.runs.steps import Step
 from hbseg.storage.folder import FolderStore
 

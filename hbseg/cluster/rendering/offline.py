@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hbseg.config.specs import CompileSpec, Spec, TrainSpec
-from hbseg.data.versions import version_key
+from hbseg.data.places import version_key
 from hbseg.runs.step_call import StepCall
 from hbseg.runs.steps import Step, folder_named
 from hbseg.storage.opening import canonical_url

@@ -14,12 +14,13 @@ from torch import nn
 from hbseg.anatomy import BONES
 from hbseg.config.specs import CompileSpec
 from hbseg.errors import ContractError
+from hbseg.ml.checkpoint import LoadedModel
 from hbseg.ml.engines.card import Agreement, Engine, EngineCard, Images, Logits
 from hbseg.ml.engines.kinds import Compiled, Loading, kind_to_compile
-from hbseg.ml.engines.opening import num_threads
 from hbseg.ml.engines.reference import eager_logits, scaled
 from hbseg.rle import DICE_EPSILON
 from hbseg.storage.markers import sha256_of_file
+from hbseg.system.cpu import usable_threads
 
 if TYPE_CHECKING:
     from hbseg.ml.checkpoint import LoadedModel  # it imports all encoders, which takes seconds
@@ -53,7 +54,7 @@ def compile_engine(
         compiler, opener = kind.load_compiler(), kind.load_opener()
     path = work / kind.model_file
     card = _card(spec, loaded, path, compiler(spec, loaded, path), fold)
-    engine = opener(path, card, num_threads())
+    engine = opener(path, card, usable_threads())
     images_bhw = scaled(pictures, loaded.card.image_size)
     agreement = agreement_of(loaded.model, engine, images_bhw)
     check_agreement(agreement, accepted=spec.largest_difference)

@@ -6,7 +6,6 @@ only after its files' sha256 and each of its promises were checked.
 
 from __future__ import annotations
 
-import os
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from hbseg.ml.engines.kinds import Loading, kind_of
 from hbseg.runs.steps import SHORT, Step
 from hbseg.storage.markers import Marker, check_outputs, read_marker, sha256_of_file, verified
 from hbseg.storage.store import Store
+from hbseg.system.cpu import usable_threads
 
 
 def open_engine(
@@ -38,7 +38,7 @@ def open_engine(
         checkpoint_sha256: weights that it must come from; none: any.
         kind: kind of engine that is asked for; none: any that this version runs.
         device: GPU model, or `cpu`, that it must be for, with its `kind`; none: any.
-        threads: of the CPU; 0 takes `num_threads()`.
+        threads: of the CPU; 0 takes `usable_threads()`.
         loading: context in which the kind's libraries are imported.
 
     Raises:
@@ -59,22 +59,7 @@ def open_engine(
     path = _model_file(folder, work, card, marker.outputs[card.model])
     with loading():
         opener = engine_kind.load_opener()
-    return opener(path, card, threads or num_threads())
-
-
-def num_threads() -> int:
-    """Return `OMP_NUM_THREADS`, or the number of CPUs that this process may use.
-
-    Raises:
-        SpecError: the variable is no positive number.
-    """
-    # OpenMP allows a list, one number for each level of nesting; the first is the outermost.
-    text = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    if not text:
-        return len(os.sched_getaffinity(0))
-    if not text.isdecimal() or int(text) < 1:
-        raise SpecError(f"OMP_NUM_THREADS is {text!r}, expected a number from 1")
-    return int(text)
+    return opener(path, card, threads or usable_threads())
 
 
 def _marker(folder: Store) -> Marker:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from onnx import helper
 
-from hbseg.errors import ContractError, SpecError
+from hbseg.errors import ContractError
 from hbseg.ml.engines.card import CARD, Engine, EngineCard, Images
-from hbseg.ml.engines.opening import num_threads, open_engine
+from hbseg.ml.engines.opening import open_engine
 from hbseg.ml.predict import Prediction, Source, predict
 from hbseg.storage.folder import FolderStore
 from hbseg.storage.markers import read_marker, sha256_of
@@ -121,20 +121,3 @@ def test_a_file_that_is_no_model_is_refused(engine_copy: FolderStore, tmp_path: 
     message = refusal(engine_copy, tmp_path / "work")
     assert message.startswith("ONNX Runtime ")
     assert "cannot load model.onnx" in message
-
-
-@pytest.mark.parametrize(("text", "threads"), [("3", 3), ("2,4", 2), (" 1 ", 1)])
-def test_threads_come_from_the_environment(
-    monkeypatch: pytest.MonkeyPatch, text: str, threads: int
-) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", text)
-    assert num_threads() == threads
-    monkeypatch.delenv("OMP_NUM_THREADS")
-    assert num_threads() >= 1
-
-
-@pytest.mark.parametrize("text", ["none", "0", "-1", "1.5"])
-def test_threads_that_are_no_number_are_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", text)
-    with pytest.raises(SpecError, match=f"OMP_NUM_THREADS is '{text}', expected a number from 1"):
-        num_threads()

@@ -11,7 +11,7 @@ from hbseg.config.specs import (
     ReportSpec,
     TrainSpec,
 )
-from hbseg.runs.chain import ChainSpecs
+from hbseg.runs.chain_specs import ChainSpecs
 from hbseg.runs.run import Run
 from hbseg.runs.steps import TRAINING, Step
 from hbseg.runs.task import Task

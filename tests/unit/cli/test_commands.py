@@ -7,7 +7,7 @@ import yaml
 
 from hbseg.config.specs import TrainSpec
 from hbseg.demo import DemoResult
-from hbseg.runs.chain import ChainSpecs
+from hbseg.runs.chain_specs import ChainSpecs
 from hbseg.runs.run import Run
 from hbseg.runs.steps import Step
 from hbseg.storage.markers import sha256_of, write_marker

@@ -60,7 +60,7 @@ def test_status_as_json_has_the_progress(
 
 
 def test_events_tell_attempts_and_their_ends_in_order(cli: Cli, run: Run) -> None:
-    number = claim_attempt(run, Step.STAGE1, "stage1")
+    number = claim_attempt(run, Step.STAGE1, "stage1").number
     result = AttemptResult(
         code=65, reason="bad", attempt=number, finished="2999-01-01T00:00:00+00:00"
     )

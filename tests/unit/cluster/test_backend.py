@@ -287,7 +287,7 @@ def test_the_attempt_and_a_cause_that_no_pod_tells_come_from_storage(
     api: FakeApi, backend: KubernetesBackend, run: Run
 ) -> None:
     submit(backend, run)
-    number = claim_attempt(run, Step.COMPILE, task(run).name)
+    number = claim_attempt(run, Step.COMPILE, task(run).name).number
     result = AttemptResult(
         code=70, reason="a bug", attempt=number, finished="2026-01-01T00:00:00+00:00"
     )
@@ -423,7 +423,7 @@ def test_a_pod_that_has_just_started_is_not_the_attempt_before(
     api: FakeApi, backend: KubernetesBackend, run: Run
 ) -> None:
     of = task(run)
-    number = claim_attempt(run, Step.COMPILE, of.name)
+    number = claim_attempt(run, Step.COMPILE, of.name).number
     result = AttemptResult(code=65, attempt=number, finished="2026-01-01T00:00:00+00:00")
     record_result(run, Step.COMPILE, result)
     submit(backend, run)

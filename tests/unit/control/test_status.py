@@ -106,7 +106,7 @@ def test_a_task_without_progress_is_stalled_before_it_is_stopped(run: Run) -> No
 
 def test_a_failure_that_the_backend_has_forgotten_is_told_from_storage(run: Run) -> None:
     run.summarise(steps={"stage1": "failed"})
-    number = claim_attempt(run, Step.STAGE1, "stage1")
+    number = claim_attempt(run, Step.STAGE1, "stage1").number
     result = AttemptResult(
         code=65, reason="bad", attempt=number, finished="2026-01-01T00:00:00+00:00"
     )

@@ -10,7 +10,6 @@ from hbseg.launcher.options import options_of
 from hbseg.launcher.rank_logs import (
     MAX_LINE,
     MAX_LOG,
-    MAX_OWN_TEXT,
     RankLogs,
     end_of,
 )
@@ -75,20 +74,6 @@ def test_the_rest_of_a_long_line_stays_with_its_rank(tmp_path: Path) -> None:
 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0.log", "1.log"]
     assert (tmp_path / "0.log").read_bytes().endswith(b" y\n")
-    assert logs.own_text() == ""
-
-
-def test_only_the_end_of_torchrun_s_own_words_is_looked_at(tmp_path: Path) -> None:
-    logs = RankLogs(tmp_path, torchrun=True)
-    for _ in range(9):
-        logs.feed(b"z" * (MAX_LINE - 1) + b"\n")
-    logs.feed(b"the report\n")
-    logs.close()
-
-    said = logs.own_text()
-
-    assert len(said) <= MAX_OWN_TEXT
-    assert said.endswith("the report\n")
 
 
 def test_a_placement_of_another_version_is_refused_by_name(tmp_path: Path) -> None:

@@ -16,8 +16,15 @@ from hbseg.runs.steps import Step
 
 
 def environment(step: Step, placement: Placement) -> dict[str, str]:
-    folders = {"failures": Path("f"), "progress": Path("p")}
-    return step_environment(step, placement, **folders, stop_seconds=20.5)
+    return step_environment(
+        step,
+        placement,
+        failures=Path("f"),
+        progress=Path("p"),
+        files=Path("files"),
+        rendezvous_id="cafe",
+        stop_seconds=20.5,
+    )
 
 
 def command(step: Step, placement: Placement) -> list[str]:
@@ -27,7 +34,6 @@ def command(step: Step, placement: Placement) -> list[str]:
         module="a.step",
         arguments=["--x", "1"],
         files=Path("files"),
-        meeting="main-stage1-3",
     )
 
 
@@ -50,17 +56,16 @@ def test_torchrun_is_told_by_variables_what_older_ones_refuse_as_flags() -> None
     assert environment(Step.STAGE1, given)["MKL_NUM_THREADS"] == "3"
 
 
-def test_one_node_meets_itself_and_several_meet_as_the_operator_says(
+def test_one_node_meets_nobody_and_several_meet_as_the_operator_says(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("PET_RDZV_CONF", raising=False)
     one = command(Step.STAGE1, Placement(processes_per_node=4))
     two = command(Step.STAGE1, Placement(nodes=2, processes_per_node=4, pending_timeout=77))
 
-    assert "--standalone" in one
-    for flag in ("--standalone", "--nnodes", "--local-addr", "--rdzv-endpoint"):
+    assert one[one.index("--rdzv-backend") + 1] == "one-node"
+    for flag in ("--nnodes", "--local-addr", "--rdzv-endpoint", "--rdzv-backend", "--rdzv-id"):
         assert flag not in two
-    assert two[two.index("--rdzv-id") + 1] == "main-stage1-3"
     assert two[two.index("--rdzv-conf") + 1] == "join_timeout=77,read_timeout=77"
     for flags in (one, two):
         for name, value in (
@@ -96,12 +101,30 @@ def test_only_torchrun_of_several_nodes_is_told_what_the_operator_says(
     assert not told.keys() & other.keys()
 
 
-def test_loopback_is_for_one_node_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("GLOO_SOCKET_IFNAME", raising=False)
+@pytest.mark.parametrize("name", ["GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"])
+def test_loopback_is_for_one_node_alone(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("sys.platform", "linux")
 
-    assert environment(Step.STAGE1, Placement())["GLOO_SOCKET_IFNAME"] == "lo"
-    assert "GLOO_SOCKET_IFNAME" not in environment(Step.STAGE1, Placement(nodes=2))
+    assert environment(Step.STAGE1, Placement())[name] == "lo"
+    assert name not in environment(Step.STAGE1, Placement(nodes=2))
+    monkeypatch.setenv(name, "ib0")
+    assert environment(Step.STAGE1, Placement())[name] == "ib0"
+
+
+def test_ranks_of_one_node_meet_by_a_file_and_nodes_by_an_id_that_no_command_line_shows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PET_RDZV_ID", "the operator's")
+    one = environment(Step.STAGE1, Placement())
+    two = environment(Step.STAGE1, Placement(nodes=2))
+
+    assert one["HBSEG_RANK_STORE"] == "files/ranks"
+    assert "PET_RDZV_ID" not in one
+    assert two["HBSEG_RANK_STORE"] == ""
+    assert two["PET_RDZV_ID"] == "cafe"
+    assert "cafe" not in command(Step.STAGE1, Placement(nodes=2))
+    assert "PET_RDZV_ID" not in environment(Step.INFER, Placement(nodes=2))
 
 
 def test_a_stall_is_seen_before_the_others_give_up() -> None:

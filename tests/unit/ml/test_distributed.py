@@ -1,6 +1,7 @@
 """Errors of a lost process are told from bugs."""
 
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 import torch
@@ -23,6 +24,7 @@ GLOO = "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:553] "
             "waiting 1000ms for recv operation to complete"
         ),
         RuntimeError("Application timeout caused pair closure"),
+        RuntimeError("Timeout waiting for key: default_pg/0//0//cpu//rank_0 after 1000 ms"),
         dist.DistNetworkError("failed to recv, got 0 bytes"),
         dist.DistStoreError("wait timeout after 300000ms, keys: /worker/1"),
         dist.DistBackendError("NCCL error: ncclRemoteError: A call failed possibly due to a peer"),
@@ -49,8 +51,12 @@ def test_a_bug_is_no_lost_process(error: RuntimeError) -> None:
     assert not is_peer_lost(error)
 
 
-def test_a_process_that_does_not_come_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("by_file", [True, False])
+def test_a_process_that_does_not_come_is_lost(
+    by_file: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     told = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "9"}
+    told["HBSEG_RANK_STORE"] = str(tmp_path / "ranks") if by_file else ""
     for name, value in {**told, "HBSEG_COLLECTIVE_TIMEOUT": "0.5"}.items():
         monkeypatch.setenv(name, value)
 

@@ -5,11 +5,30 @@ from pathlib import Path
 
 import pytest
 
+from hbseg.errors import SpecError
 from hbseg.system import cpu
 
 
 def test_there_is_at_least_one_core() -> None:
     assert 1 <= cpu.usable_cores() <= (os.cpu_count() or 1)
+
+
+@pytest.mark.parametrize(("text", "threads"), [("3", 3), ("2,4", 2), (" 1 ", 1)])
+def test_threads_come_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch, text: str, threads: int
+) -> None:
+    monkeypatch.setattr(cpu, "usable_cores", lambda: 7)
+    monkeypatch.setenv("OMP_NUM_THREADS", text)
+    assert cpu.usable_threads() == threads
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert cpu.usable_threads() == 7
+
+
+@pytest.mark.parametrize("text", ["none", "0", "-1", "1.5", "²", "٣"])
+def test_threads_that_are_no_number_are_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", text)
+    with pytest.raises(SpecError, match=f"OMP_NUM_THREADS is '{text}', expected a number from 1"):
+        cpu.usable_threads()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,179 @@
+"""Tasks from the table of steps: their inputs, their folders, the engine that they choose."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hbseg.config.specs import (
+    CompileSpec,
+    EfficiencySpec,
+    InferSpec,
+    ModelBlock,
+    PrepareSpec,
+    ReportSpec,
+    TrainSpec,
+)
+from hbseg.errors import ConflictError, InvalidInput
+from hbseg.runs.chain import find_engine, make_task
+from hbseg.runs.chain_specs import ChainSpecs
+from hbseg.runs.run import Run
+from hbseg.runs.steps import Step
+from hbseg.storage.folder import FolderStore
+from hbseg.storage.markers import Marker, write_marker
+from hbseg.storage.store import Store
+
+VERSION = "0123456789abcdef"
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Store:
+    return FolderStore(tmp_path / "data")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """A run that began with stage 2, from a checkpoint outside of it."""
+    run = Run(FolderStore(tmp_path / "runs"), "main")
+    spec = TrainSpec.from_mapping(
+        {"stage": 2, "init_from": str(tmp_path / "other"), "dataset": {"version": VERSION}},
+        source="x",
+    )
+    run.folder.put("stage2/spec.yaml", spec.to_yaml().encode())
+    done(run, "stage2")
+    return run
+
+
+def done(run: Run, prefix: str, **inputs: str) -> Marker:
+    folder = run.folder.folder(prefix)
+    return write_marker(folder, step="x", spec_hash=prefix, inputs=inputs, outputs={})
+
+
+def add_engine(run: Run, key: str, *, checkpoint: str, **card: object) -> None:
+    run.folder.put(f"engine/{key}/engine.json", json.dumps(card).encode())
+    done(run, f"engine/{key}", checkpoint=checkpoint)
+
+
+def inputs(run: Run, data: Store) -> list[str]:
+    return [item.name for item in make_task(run, data, Step.REPORT, ReportSpec()).inputs]
+
+
+def test_a_run_that_began_with_stage_2_has_a_report(run: Run, data: Store) -> None:
+    assert inputs(run, data) == ["dataset", "stage2"]
+
+    for prefix in ("valid", "infer", "efficiency/0a1b2c3d4e5f"):
+        done(run, prefix)
+
+    assert inputs(run, data) == ["dataset", "stage2", "valid", "infer", "efficiency"]
+
+
+def test_an_input_that_appears_makes_a_report_out_of_date(run: Run, data: Store) -> None:
+    task = make_task(run, data, Step.REPORT, ReportSpec())
+    done(run, "infer")
+
+    assert make_task(run, data, Step.REPORT, ReportSpec()).inputs != task.inputs
+
+
+def test_an_input_that_is_missing_names_the_command_that_makes_it(run: Run, data: Store) -> None:
+    fresh = Run(FolderStore(Path(data.url)), "fresh")
+    cases = {
+        Step.STAGE2: TrainSpec.from_mapping(
+            {"stage": 2, "dataset": {"version": VERSION}}, source="x"
+        ),
+        Step.COMPILE: CompileSpec(),
+        Step.INFER: InferSpec(),
+    }
+    hints = {}
+    for step, spec in cases.items():
+        with pytest.raises(ConflictError) as error:
+            make_task(fresh, data, step, spec)
+        hints[step] = error.value.hint
+
+    assert hints == {
+        Step.STAGE2: "run: hbseg submit-train --stage 1 --run fresh, or give --ckpt URL",
+        Step.COMPILE: "run: hbseg submit-train --stage 2 --run fresh",
+        Step.INFER: "run: hbseg submit-train --stage 1 --run fresh",
+    }
+    with pytest.raises(ConflictError, match="run main has no engine of its stage 2"):
+        make_task(run, data, Step.INFER, InferSpec())
+
+
+def test_a_dataset_version_that_is_none_is_refused(run: Run, data: Store) -> None:
+    spec = TrainSpec.from_mapping({"model": {}, "dataset": {"version": "../x"}}, source="x")
+
+    with pytest.raises(InvalidInput, match="expected 16 hexadecimal digits"):
+        make_task(run, data, Step.STAGE1, spec)
+
+
+def test_an_engine_is_found_by_batch_size_kind_and_device(run: Run) -> None:
+    checkpoint = done(run, "stage2").digest
+    card = {"batch_size": 8, "backend": "onnx", "device": "cpu"}
+    add_engine(run, "a", checkpoint=checkpoint, **card)
+    add_engine(run, "b", checkpoint=checkpoint, **{**card, "batch_size": 1})
+    for key, device in (("c", "NVIDIA L4"), ("d", "NVIDIA H200")):
+        rt = {**card, "backend": "tensorrt", "device": device}
+        add_engine(run, key, checkpoint=checkpoint, **rt)
+    add_engine(run, "e", checkpoint="older", **{**card, "batch_size": 4})
+
+    assert find_engine(run, 8, kind="onnx").prefix == "engine/a"
+    assert find_engine(run, 1).prefix == "engine/b"
+    found = find_engine(run, 8, kind="tensorrt", device="NVIDIA L4")
+    assert (found.prefix, found.engine) == ("engine/c", "tensorrt")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message", "flags"),
+    [
+        (
+            {"batch_size": 4},
+            "engine was compiled for batch size 1, 8, asked for 4",
+            "--batch-size-eval 4",
+        ),
+        (
+            {"batch_size": 8, "kind": "tensorrt"},
+            "engine was compiled for kind onnx, asked for tensorrt",
+            "--engine tensorrt --batch-size-eval 8",
+        ),
+        (
+            {"batch_size": 8, "kind": "onnx", "device": "NVIDIA L4"},
+            "engine was compiled for device cpu, asked for NVIDIA L4",
+            "--engine onnx --tensorrt-device 'NVIDIA L4' --batch-size-eval 8",
+        ),
+    ],
+)
+def test_an_engine_of_another_make_is_refused_with_the_command_for_the_right_one(
+    run: Run, wanted: dict[str, object], message: str, flags: str
+) -> None:
+    checkpoint = done(run, "stage2").digest
+    for key, batch_size in (("a", 8), ("b", 1)):
+        card = {"batch_size": batch_size, "backend": "onnx", "device": "cpu"}
+        add_engine(run, key, checkpoint=checkpoint, **card)
+
+    with pytest.raises(ConflictError) as error:
+        find_engine(run, **wanted)  # type: ignore[arg-type]
+
+    assert error.value.message == message
+    assert error.value.hint == f"run: hbseg submit-compile main {flags}"
+
+
+def test_the_chain_makes_an_engine_for_each_batch_size_and_both_kinds_of_masks() -> None:
+    specs = ChainSpecs(
+        {
+            Step.STAGE1: TrainSpec(model=ModelBlock()),
+            Step.STAGE2: TrainSpec(stage=2),
+            Step.COMPILE: CompileSpec(batch_size=99),
+            Step.INFER: InferSpec(mode="valid", batch_size=8),
+            Step.EFFICIENCY: EfficiencySpec(batch_size=1),
+            Step.REPORT: ReportSpec(),
+        }
+    )
+
+    engines = [spec for _, spec in specs.of_step(Step.COMPILE)]
+    masks = [(folder.name, spec) for folder, spec in specs.of_step(Step.INFER)]
+
+    assert engines == [CompileSpec(batch_size=8), CompileSpec(batch_size=1)]
+    assert masks == [("infer", InferSpec()), ("valid", InferSpec(mode="valid"))]
+    with pytest.raises(TypeError, match="the spec of report is a ReportSpec"):
+        specs.get(Step.REPORT, PrepareSpec)
