@@ -120,7 +120,7 @@ class RunBlock(Block):
     validate_every: Count = 1
     """Epochs between validations, each with a checkpoint; the last epoch always has one."""
     keep_checkpoints: Count = 2
-    """Latest checkpoints that are kept, beside the best."""
+    """Latest checkpoints that are kept, beside the best one that each of them names."""
 
 
 class OptimBlock(Block):

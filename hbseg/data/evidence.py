@@ -71,7 +71,7 @@ def _picture(root: Path, path: str, decode: bool) -> tuple[Header | None, str | 
         digest = hashlib.sha256(data).hexdigest()
         header = inspect(data, source=path)
         if decode:
-            decode_gray(data, source=path)
+            decode_gray(data, header, source=path)
     except InvalidInput as error:
         return None, digest, _without(path, error)
     return header, digest, None

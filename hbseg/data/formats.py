@@ -3,6 +3,9 @@
 OpenCV (some versions) returns what it could decode of a cut-off file, and believes the size that a
 header claims. So the structure is walked here first: PNG chunks with their checksums to IEND,
 JPEG segments and scans to EOI, TIFF strips, BMP rows and RIFF sizes that must lie in the file.
+
+The size that is judged must be the size that is decoded. A file that states it twice is refused:
+decoders disagree about which one counts (libjpeg and libtiff take the first).
 """
 
 from __future__ import annotations
@@ -72,6 +75,8 @@ _PNG_CHANNELS: Final = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
 
 
 def _png(data: bytes) -> Header:
+    if data[8:16] != b"\x00\x00\x00\x0dIHDR":
+        raise _BrokenError("damaged: the PNG does not start with its header (IHDR)")
     width, height, bits, colour = struct.unpack_from(">IIBB", data, 16)
     view, position = memoryview(data), 8
     for _ in range(MAX_PARTS):
@@ -83,6 +88,8 @@ def _png(data: bytes) -> Header:
             raise _BrokenError(f"cut off in the middle: {len(data)} bytes of the PNG are there")
         if zlib.crc32(view[position + 4 : end]) != struct.unpack_from(">I", data, end)[0]:
             raise _BrokenError(f"damaged: wrong PNG checksum at byte {position}")
+        if kind == b"IHDR" and position > 8:
+            raise _BrokenError("damaged: the PNG states its size twice (IHDR)")
         position = end + 4
         if kind == b"IEND":
             break
@@ -92,7 +99,9 @@ def _png(data: bytes) -> Header:
 
 
 _JPEG_SIZES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_JPEG_AFTER_SCAN: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+_JPEG_SEGMENT: Final = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
+"""A marker that a length follows, or EOI. TEM (1) and the restarts (0xD0 to 0xD7) stand alone: what
+follows them is read by every decoder, so it must not be skipped as their content."""
 
 
 def _jpeg(data: bytes) -> Header:
@@ -105,6 +114,8 @@ def _jpeg(data: bytes) -> Header:
             break
         (length,) = struct.unpack_from(">H", data, position + 2)
         if marker in _JPEG_SIZES:
+            if header is not None:
+                raise _BrokenError("damaged: the JPEG states its size twice (SOF)")
             bits, height, width, channels = struct.unpack_from(">BHHB", data, position + 4)
             header = Header("JPEG", height, width, bits, channels)
         position += 2 + length
@@ -114,8 +125,8 @@ def _jpeg(data: bytes) -> Header:
 
 
 def _jpeg_marker(data: bytes, position: int) -> int:
-    """Return where the next marker stands; in a scan, escaped and restart bytes are passed by."""
-    found = _JPEG_AFTER_SCAN.search(data, position)
+    """Return where the next segment starts; escaped bytes and markers without one are skipped."""
+    found = _JPEG_SEGMENT.search(data, position)
     if found is None:
         raise _BrokenError("cut off: the JPEG has no end (EOI)")
     return found.start()
@@ -131,17 +142,21 @@ def _tiff(data: bytes) -> Header:
         for offset, length in zip(tags.get(offsets, ()), tags.get(lengths, ()), strict=False):
             if offset + length > len(data):
                 raise _BrokenError(f"cut off: {len(data)} bytes of the TIFF are there")
-    bits = max(tags.get(258, (1,)))
+    bits = max(tags.get(258, (1,)), default=1)
     return Header("TIFF", tags[257][0], tags[256][0], bits, tags.get(277, (1,))[0])
 
 
 def _tiff_tags(data: bytes, order: str) -> dict[int, tuple[int, ...]]:
-    """Return the whole-number tags of the first picture in the file."""
+    """Return the whole-number tags of the first picture in the file, the one that is decoded."""
     (start,) = struct.unpack_from(f"{order}I", data, 4)
     (count,) = struct.unpack_from(f"{order}H", data, start)
     tags: dict[int, tuple[int, ...]] = {}
+    seen: set[int] = set()
     for position in range(start + 2, start + 2 + 12 * count, 12):
         tag, kind, number = struct.unpack_from(f"{order}HHI", data, position)
+        if tag in seen:  # of any type: libtiff reads a width that is a signed number, too
+            raise _BrokenError(f"damaged: the TIFF has tag {tag} twice")
+        seen.add(tag)
         if kind not in _TIFF_TYPES:
             continue
         size = number * struct.calcsize(_TIFF_TYPES[kind])
@@ -183,6 +198,8 @@ def _webp(data: bytes) -> Header:
         (packed,) = struct.unpack_from("<I", data, 21)
         height, width = (packed >> 14 & 0x3FFF) + 1, (packed & 0x3FFF) + 1
         return Header("WebP", height, width, 8, 3 + (packed >> 28 & 1))
+    if kind != b"VP8 ":
+        raise _BrokenError(f"damaged: the WebP starts with {kind!r}, not with a picture")
     width, height = struct.unpack_from("<HH", data, 26)
     return Header("WebP", height & 0x3FFF, width & 0x3FFF, 8, 3)
 

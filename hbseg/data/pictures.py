@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hbseg.data.formats import inspect
+from hbseg.data.formats import Header, inspect
 from hbseg.errors import InvalidInput
 
 
@@ -27,15 +27,15 @@ def read_gray(data: bytes, *, source: str) -> NDArray[np.uint8]:
         InvalidInput: another format, cut off, damaged, more than 100 megapixels, or floating
             point values.
     """
-    inspect(data, source=source)
-    return decode_gray(data, source=source)
+    return decode_gray(data, inspect(data, source=source), source=source)
 
 
-def decode_gray(data: bytes, *, source: str) -> NDArray[np.uint8]:
-    """Return what `read_gray` does, of a file that `inspect` has found whole already.
+def decode_gray(data: bytes, header: Header, *, source: str) -> NDArray[np.uint8]:
+    """Return what `read_gray` does, of a file whose `header` is what `inspect` returned for it.
 
     Raises:
-        InvalidInput: damaged in spite of that, or floating point values.
+        InvalidInput: damaged in spite of that, of another size than its header says, or floating
+            point values.
     """
     buffer = np.frombuffer(data, dtype=np.uint8)
     try:
@@ -44,6 +44,7 @@ def decode_gray(data: bytes, *, source: str) -> NDArray[np.uint8]:
         pixels = None
     if pixels is None:
         raise InvalidInput(f"{source}: the picture cannot be decoded; it is damaged")
+    _check_size(pixels, header, source)
     if pixels.dtype == np.uint16:
         return _stretched(pixels.astype(np.uint16, copy=False))
     if pixels.dtype != np.uint8:
@@ -64,6 +65,16 @@ def encode_png(image: NDArray[np.uint8]) -> bytes:
     if not done:
         raise ValueError(f"an image of shape {image.shape} cannot be written as PNG")
     return encoded.tobytes()
+
+
+def _check_size(pixels: NDArray[Any], header: Header, source: str) -> None:
+    """Refuse pixels of another size than the one that was judged; EXIF may turn them."""
+    height, width = pixels.shape[:2]
+    if (header.height, header.width) not in ((height, width), (width, height)):
+        raise InvalidInput(
+            f"{source}: decoded to {width} x {height} pixels, "
+            f"its header says {header.width} x {header.height}; it is damaged"
+        )
 
 
 def _decoded(buffer: NDArray[np.uint8]) -> NDArray[Any] | None:

@@ -13,7 +13,7 @@ from hbseg.data.annotation import read
 from hbseg.data.check import Problem
 from hbseg.data.evidence import read_file
 from hbseg.data.frames import pack_picture, pack_polygons
-from hbseg.data.pictures import decode_gray
+from hbseg.data.pictures import read_gray
 from hbseg.data.raw import RawImage
 from hbseg.data.shards import Sample, ShardTable, Span, read_document
 from hbseg.data.versions import ShardRecord, table_key
@@ -92,7 +92,7 @@ def _write_frames(root: Path, plan: ShardPlan, path: Path) -> tuple[list[Sample]
         for hand in plan.hands:
             data = _unchanged(root, hand.image.path, hand.picture_sha256)
             try:
-                pixels = decode_gray(data, source="picture")
+                pixels = read_gray(data, source="picture")
             except InvalidInput as error:
                 spoiled.append(_unreadable(hand, error))
                 continue

@@ -3,12 +3,17 @@
 A checkpoint is a folder `checkpoints/<step>` with safetensors and, written last, `state.json`,
 which carries their sha256. No pickle is written or read. The finished network is in
 `checkpoints/final`.
+
+A training resumes from its newest whole checkpoint: its files have the sha256 of its state, and so
+have the weights of the best checkpoint that the state names, which may be the ones that the stage
+ends with. A newer one that is damaged is passed over. Nothing is lost by that but time: an older
+checkpoint, or none, leads to the same best weights again.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -31,6 +36,10 @@ FINAL = "checkpoints/final"
 CARD = f"{FINAL}/model.json"
 WEIGHTS = f"{FINAL}/weights.safetensors"
 STATE = "state.json"
+TRAINING_FILE = "training.safetensors"
+"""File of a checkpoint: the weights and the optimiser's moments."""
+AVERAGE_FILE = "weights.safetensors"
+"""File of a checkpoint: the weights' moving average, which is what is validated and kept."""
 
 
 class ModelCard(Document):
@@ -65,6 +74,27 @@ class TrainingState(Document):
     """Lines of metrics.jsonl."""
     files: dict[str, str]
     """File name: sha256."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A whole checkpoint, read and verified."""
+
+    state: TrainingState
+    training: dict[str, Tensor]
+    """Tensors of `TRAINING_FILE`."""
+    average: dict[str, Tensor]
+    """Tensors of `AVERAGE_FILE`."""
+
+
+@dataclass(frozen=True)
+class Newest:
+    """What a training resumes from."""
+
+    checkpoint: Checkpoint | None
+    """The newest whole one; none where there is none."""
+    damaged: tuple[str, ...]
+    """What is wrong with each newer one, a clause for people."""
 
 
 @dataclass(frozen=True)
@@ -130,13 +160,28 @@ class CheckpointFolder:
         self._identity = identity
         self._work = work
 
-    def latest(self) -> TrainingState | None:
-        """Return the newest whole checkpoint of this very training, or None."""
+    def newest_whole(self) -> Newest:
+        """Return the newest whole checkpoint of this very training, and what newer ones lack."""
+        damaged: list[str] = []
         for step in sorted(self.steps(), reverse=True):
-            state = self._state(step)
-            if state is not None and state.identity == self._identity:
-                return state
-        return None
+            try:
+                if self._is_own(step):
+                    return Newest(self.whole(step), tuple(damaged))
+            except (ContractError, NotFoundError) as error:
+                damaged.append(error.message)
+        return Newest(None, tuple(damaged))
+
+    def whole(self, step: int) -> Checkpoint:
+        """Return a checkpoint with its tensors.
+
+        Raises:
+            ContractError, NotFoundError: it is damaged, or the best checkpoint of its state is.
+        """
+        state = self.read(step)
+        training, average = (self.load(state, name) for name in (TRAINING_FILE, AVERAGE_FILE))
+        if state.best_step is not None and state.best_step != step:
+            self._check_best(step, state.best_step)
+        return Checkpoint(state, training, average)
 
     def read(self, step: int) -> TrainingState:
         """Return the state of one checkpoint. Raises ContractError where it is not whole."""
@@ -144,7 +189,7 @@ class CheckpointFolder:
         if state is None:
             raise ContractError(
                 f"{self._stage.url}/{_folder(step)} is not a whole checkpoint",
-                "delete the stage's folder and train it again",
+                "submit the stage again: it resumes from a whole one",
             )
         return state
 
@@ -158,10 +203,13 @@ class CheckpointFolder:
 
         Raises:
             ContractError: the file is damaged.
+            NotFoundError: it is gone.
         """
         key = f"{_folder(state.step)}/{name}"
         source = f"{self._stage.url}/{key}"
-        return _tensors(verified(self._stage.get(key), state.files[name], source=source), source)
+        return _tensors(
+            verified(self._stage.get(key), state.files.get(name, "none"), source=source), source
+        )
 
     def save(
         self, state: TrainingState, tensors: Mapping[str, Mapping[str, Tensor]]
@@ -187,28 +235,60 @@ class CheckpointFolder:
         self._stage.put(CARD, card)
         return {WEIGHTS: digest, CARD: sha256_of(card)}
 
-    def keep(self, steps: set[int]) -> None:
-        """Remove all checkpoints but those of `steps`, each one's state first."""
-        for step in self.steps() - steps:
-            self._stage.delete(f"{_folder(step)}/{STATE}")
+    def keep(self, steps: Iterable[int]) -> None:
+        """Remove all checkpoints but those of `steps` and the best ones that these name.
+
+        The best of an older one is kept, too: a training that resumes there may end with it.
+        """
+        kept = set(steps)
+        states = [self._state_or_none(step) for step in kept]
+        self._remove_others(kept | {state.best_step for state in states if state is not None})
+
+    def clear_foreign(self) -> None:
+        """Remove checkpoints of another spec or of other inputs, and those without a state."""
+        states = {step: self._state_or_none(step) for step in self.steps()}
+        self._remove_others(
+            {step for step, state in states.items() if state and state.identity == self._identity}
+        )
+
+    def _remove_others(self, kept: Set[int | None]) -> None:
+        for step in self.steps() - kept:
+            self._stage.delete(f"{_folder(step)}/{STATE}")  # first: from now on it is not whole
             for entry in list(self._stage.list(f"{_folder(step)}/")):
                 self._stage.delete(entry.key)
 
-    def clear_foreign(self) -> None:
-        """Remove checkpoints that belong to another spec or to other inputs."""
-        own = {
-            step
-            for step in self.steps()
-            if (state := self._state(step)) is not None and state.identity == self._identity
-        }
-        self.keep(own)
+    def _is_own(self, step: int) -> bool:
+        state = self._state(step)
+        return state is not None and state.identity == self._identity
+
+    def _check_best(self, step: int, best: int) -> None:
+        """Refuse a checkpoint whose best one is damaged: the stage could not end with it."""
+        try:
+            self.load(self.read(best), AVERAGE_FILE)
+        except (ContractError, NotFoundError) as error:
+            raise ContractError(
+                f"{self._stage.url}/{_folder(step)} has lost its best checkpoint: {error.message}"
+            ) from None
 
     def _state(self, step: int) -> TrainingState | None:
+        """Return a checkpoint's state; none where it was not written any more.
+
+        Raises:
+            ContractError: it is damaged, or another version's.
+        """
         key = f"{_folder(step)}/{STATE}"
         try:
             return TrainingState.from_text(self._stage.get(key), source=key)
-        except (NotFoundError, InvalidInput, ValidationError):
-            return None  # cut while it was written, or of another version: an older one will do
+        except NotFoundError:
+            return None
+        except (InvalidInput, ValidationError):
+            raise ContractError(f"{self._stage.url}/{key} is not readable") from None
+
+    def _state_or_none(self, step: int) -> TrainingState | None:
+        try:
+            return self._state(step)
+        except ContractError:
+            return None
 
     def _upload(self, key: str, tensors: Mapping[str, Tensor]) -> str:
         self._work.mkdir(parents=True, exist_ok=True)

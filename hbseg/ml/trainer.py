@@ -27,7 +27,13 @@ from hbseg.config.specs import ModelBlock, TrainSpec
 from hbseg.data.dataset import Dataset
 from hbseg.errors import SpecError, Terminated
 from hbseg.ml.augment import Draws, augmented
-from hbseg.ml.checkpoint import CheckpointFolder, TrainingState
+from hbseg.ml.checkpoint import (
+    AVERAGE_FILE,
+    TRAINING_FILE,
+    Checkpoint,
+    CheckpointFolder,
+    TrainingState,
+)
 from hbseg.ml.distributed import World
 from hbseg.ml.loss import segmentation_loss
 from hbseg.ml.model import Segmenter
@@ -39,8 +45,6 @@ from hbseg.storage.store import Store
 
 METRICS = "metrics.jsonl"
 SPEC = "spec.yaml"
-TRAINING_FILE = "training.safetensors"
-AVERAGE_FILE = "weights.safetensors"
 PRECISIONS = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
@@ -120,7 +124,7 @@ class _Training:
 
     def run(self) -> Trained | None:
         self._build()
-        self._go_on_from_checkpoint()
+        self._resume()
         signal.signal(signal.SIGTERM, self._on_sigterm)
         while self.progress.epoch < self.spec.run.epochs:
             self._epoch()
@@ -148,15 +152,13 @@ class _Training:
             f"{count / 1e6:.1f} M parameters, {self.world.size} processes"
         )
 
-    def _go_on_from_checkpoint(self) -> None:
-        if self.world.is_main:
-            self.checkpoints.clear_foreign()
-        self.world.wait()
-        state = self.checkpoints.latest()
-        if state is None:
+    def _resume(self) -> None:
+        checkpoint = self._agreed_checkpoint()
+        if checkpoint is None:
             return
-        _restore(self.checkpoints.load(state, TRAINING_FILE), self.model, self.optimiser)
-        self.average.load_state_dict(self.checkpoints.load(state, AVERAGE_FILE))
+        state = checkpoint.state
+        _restore(checkpoint.training, self.model, self.optimiser)
+        self.average.load_state_dict(checkpoint.average)
         self.progress = TrainingProgress(
             epoch=state.epoch,
             step=state.step,
@@ -167,7 +169,22 @@ class _Training:
             history=list(state.history),
         )
         self.kept_step, self.kept_files = state.step, state.files
-        self.setting.say(f"going on from step {state.step} of {self.total_steps}")
+
+    def _agreed_checkpoint(self) -> Checkpoint | None:
+        """Return what rank 0 chooses to resume from; the other ranks load the same checkpoint."""
+        mine = self._chosen_checkpoint() if self.world.is_main else None
+        step = 0 if mine is None else mine.state.step  # no checkpoint is written before step 1
+        agreed = int(self.world.sum(torch.tensor(step)).item())
+        return mine if step == agreed else self.checkpoints.whole(agreed)
+
+    def _chosen_checkpoint(self) -> Checkpoint | None:
+        newest = self.checkpoints.newest_whole()
+        self.checkpoints.clear_foreign()
+        step = 0 if newest.checkpoint is None else newest.checkpoint.state.step
+        if newest.damaged or step:
+            clauses = (*newest.damaged, f"going on from step {step} of {self.total_steps}")
+            self.setting.say("; ".join(clauses))
+        return newest.checkpoint
 
     # -- one epoch ------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,10 +16,10 @@ PRIVATE = ".hbseg-"
 """Names of our own lock and temporary files start so; they are no objects of a folder store."""
 
 
-def write_atomically(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+def write_atomically(path: Path, data: bytes, *, mode: int = 0o666) -> None:
     """Write a file by rename: readers see the old content or the new one, never a part.
 
-    No moment gives others more rights to the new content than `mode` does.
+    At no moment does anybody have more rights to the new content than `mode` without the umask.
 
     Raises:
         DiskFullError, DeniedError: see `write_error`; the old file is as it was.
@@ -29,7 +29,7 @@ def write_atomically(path: Path, data: bytes, *, mode: int = 0o644) -> None:
 
 
 @contextmanager
-def replacing(target: Path, *, mode: int = 0o644, hint: str | None = None) -> Iterator[Path]:
+def replacing(target: Path, *, mode: int = 0o666, hint: str | None = None) -> Iterator[Path]:
     """Yield a new file's path beside `target`; it takes `target`'s place if the block succeeds.
 
     Raises:
@@ -41,7 +41,7 @@ def replacing(target: Path, *, mode: int = 0o644, hint: str | None = None) -> It
 
 
 @contextmanager
-def temporary_beside(target: Path, *, mode: int = 0o644, hint: str | None = None) -> Iterator[Path]:
+def temporary_beside(target: Path, *, mode: int = 0o666, hint: str | None = None) -> Iterator[Path]:
     """Yield a new file's path beside `target`, to be renamed to it; what is left is removed.
 
     Raises:
@@ -49,17 +49,16 @@ def temporary_beside(target: Path, *, mode: int = 0o644, hint: str | None = None
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f"{PRIVATE}part-", dir=target.parent)
-        os.close(handle)
-        os.chmod(name, mode)
+        name = target.parent / f"{PRIVATE}part-{uuid.uuid4().hex}"
+        name.touch(mode, exist_ok=False)  # the system takes the umask off, as for any new file
     except OSError as error:
         raise write_error(error, target, hint) from None
     try:
-        yield Path(name)
+        yield name
     except OSError as error:
         raise write_error(error, target, hint) from None
     finally:
-        Path(name).unlink(missing_ok=True)
+        name.unlink(missing_ok=True)
 
 
 def write_error(error: OSError, target: Path, hint: str | None = None) -> Exception:

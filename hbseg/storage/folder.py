@@ -1,7 +1,12 @@
-"""A plain folder as object storage."""
+"""A plain folder as object storage.
+
+What is written survives a power cut: content and name are on the disk before a write returns. A
+marker or a checkpoint's state is written last, and promises that the objects it lists are there.
+"""
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -55,15 +60,17 @@ class FolderStore:
     def put(self, key: str, data: bytes) -> None:
         """Write a file by rename."""
         target = self._path(key)
-        with temporary_beside(target) as temporary:
+        with _synced_beside(target) as temporary:
             temporary.write_bytes(data)
+            _sync_file(temporary)
             os.replace(temporary, target)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         """Write a file by link, which fails where one is there."""
         target = self._path(key)
-        with temporary_beside(target) as temporary:
+        with _synced_beside(target) as temporary:
             temporary.write_bytes(data)
+            _sync_file(temporary)
             try:
                 os.link(temporary, target)
             except FileExistsError:
@@ -84,8 +91,9 @@ class FolderStore:
     def upload(self, key: str, path: Path) -> None:
         """Copy a local file into the folder."""
         target = self._path(key)
-        with temporary_beside(target) as temporary:
+        with _synced_beside(target) as temporary:
             shutil.copyfile(path, temporary)
+            _sync_file(temporary)
             os.replace(temporary, target)
 
     def download(self, key: str, path: Path) -> None:
@@ -166,6 +174,40 @@ class FolderStore:
         with file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+@contextmanager
+def _synced_beside(target: Path) -> Iterator[Path]:
+    """Yield as `temporary_beside`; then the names of `target` and of new folders are on disk."""
+    folders = list(_folders_that_change(target))
+    with temporary_beside(target) as temporary:
+        yield temporary
+        for folder in folders:
+            _sync_folder(folder)
+
+
+def _folders_that_change(target: Path) -> Iterator[Path]:
+    """Yield the folders that get a new name when `target` is written."""
+    for folder in target.parents:
+        yield folder
+        if folder.exists():
+            return
+
+
+def _sync_file(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _sync_folder(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EBADF):  # some network folders have no such call
+            raise
+    finally:
+        os.close(handle)
 
 
 def _tag(data: bytes) -> str:

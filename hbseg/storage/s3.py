@@ -3,18 +3,24 @@
 Endpoint, region and keys come the way boto3 reads them (`AWS_ENDPOINT_URL`, `AWS_ACCESS_KEY_ID`,
 profiles, workload identity). Every request has a time limit and is tried again by botocore's
 standard mode: exponential back-off with jitter, limited by a retry quota.
+
+botocore reads the body of a `get`, and of every refusal, outside of its retries, and raises
+urllib3's own errors from there. So reads that find their answer broken off are asked for again here
+(`S3Store._read`), as often and with the same back-off.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 from hbseg.errors import (
     BucketMissing,
@@ -33,11 +39,17 @@ if TYPE_CHECKING:
     from botocore.loaders import Loader
     from botocore.session import Session as CoreSession
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import ListObjectsV2OutputTypeDef
+
+Answer = TypeVar("Answer")
 
 CONNECT_SECONDS = 5
 READ_SECONDS = 60
 ATTEMPTS = 6
 """Tries of one request; with back-off the last one starts after about 20 s."""
+
+BACKOFF_SECONDS = 1.0
+"""Longest pause before the second try of a read; it doubles with each try, as botocore's does."""
 
 SINGLE_PUT_BYTES = 1 << 30
 """A single request leaves nothing behind when it is cut; S3 takes up to 5 GiB so."""
@@ -109,22 +121,25 @@ class S3Store:
         """Return a part of an object by one ranged request."""
         if length == 0:
             return b""
-        with self._request(key):
-            answer = self._client.get_object(
-                Bucket=self._bucket,
-                Key=self._key(key),
-                Range=f"bytes={start}-{start + length - 1}",
-            )
-            return answer["Body"].read()
+        part = f"bytes={start}-{start + length - 1}"
+
+        def ask() -> bytes:
+            answer = self._client.get_object(Bucket=self._bucket, Key=self._key(key), Range=part)
+            return self._body(answer)
+
+        return self._read(key, ask)
 
     def get_tagged(self, key: str) -> tuple[bytes, str]:
         """Return an object's bytes and its ETag."""
-        with self._request(key):
+
+        def ask() -> tuple[bytes, str]:
             answer = self._client.get_object(Bucket=self._bucket, Key=self._key(key))
-            return answer["Body"].read(), answer["ETag"]
+            return self._body(answer), answer["ETag"]
+
+        return self._read(key, ask)
 
     def get_many(self, keys: Iterable[str]) -> Iterator[bytes | None]:
-        """Yield many small objects' bytes; by the fast_reader where there is one."""
+        """Yield many small objects' bytes, by the fast reader where it reaches them."""
         from hbseg.storage.s3_reads import FastReader
 
         fast_reader = FastReader(*self._connection, self._bucket)
@@ -172,11 +187,20 @@ class S3Store:
                 self._client.put_object(Bucket=self._bucket, Key=self._key(key), Body=file)
 
     def download(self, key: str, path: Path) -> None:
-        """Write an object to a local file; boto3 renames it when it is complete."""
+        """Write an object to a local file; boto3 renames it when it is complete.
+
+        boto3 asks again for each part of 8 MiB whose body breaks off, at once.
+        """
+        from boto3.s3.transfer import TransferConfig
+
+        config = TransferConfig(num_download_attempts=ATTEMPTS)
+
+        def ask() -> None:
+            self._client.download_file(self._bucket, self._key(key), str(path), Config=config)
+
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with self._request(key):
-                self._client.download_file(self._bucket, self._key(key), str(path))
+            self._read(key, ask)
         except OSError as error:
             raise write_error(error, path) from None
 
@@ -197,28 +221,22 @@ class S3Store:
         S3 lists in key order; a server that lists by folder (SeaweedFS) is sorted here, which
         holds the keys of this one listing in memory.
         """
-        with self._request(prefix):
-            found = [
-                Entry(self._relative(item["Key"]), item["Size"], item.get("ETag", ""))
-                for page in self._client.get_paginator("list_objects_v2").paginate(
-                    Bucket=self._bucket, Prefix=self._listing_prefix(prefix)
-                )
-                for item in page.get("Contents", [])
-                if not item["Key"].endswith("/")
-            ]
+        found = [
+            Entry(self._relative(item["Key"]), item["Size"], item.get("ETag", ""))
+            for page in self._pages(self._listing_prefix(prefix))
+            for item in page.get("Contents", [])
+            if not item["Key"].endswith("/")
+        ]
         yield from sorted(found, key=lambda entry: entry.key)
 
     def list_folders(self, prefix: str = "") -> Iterator[str]:
         """Yield the folders directly below `prefix`."""
         start = self._listing_prefix(f"{prefix.strip('/')}/" if prefix else "")
-        with self._request(prefix):
-            names = [
-                item["Prefix"].removeprefix(start).rstrip("/")
-                for page in self._client.get_paginator("list_objects_v2").paginate(
-                    Bucket=self._bucket, Prefix=start, Delimiter="/"
-                )
-                for item in page.get("CommonPrefixes", [])
-            ]
+        names = [
+            item["Prefix"].removeprefix(start).rstrip("/")
+            for page in self._pages(start, Delimiter="/")
+            for item in page.get("CommonPrefixes", [])
+        ]
         yield from sorted(names)
 
     def delete(self, key: str) -> None:
@@ -240,11 +258,54 @@ class S3Store:
     def _relative(self, key: str) -> str:
         return key.removeprefix(f"{self._prefix}/") if self._prefix else key
 
+    def _pages(self, prefix: str, **options: Any) -> Iterator[ListObjectsV2OutputTypeDef]:
+        """Yield the pages of a listing; one that breaks off is asked for again, not all of them."""
+        while True:
+            page = self._page(prefix, options)
+            yield page
+            if not page.get("IsTruncated"):
+                return
+            following = page.get("NextContinuationToken")
+            if following in (None, options.get("ContinuationToken")):
+                raise UnreachableError(f"S3 lists bucket {self._bucket} without an end")
+            options["ContinuationToken"] = following
+
+    def _page(self, prefix: str, options: Mapping[str, Any]) -> ListObjectsV2OutputTypeDef:
+        return self._read(
+            "",
+            lambda: self._client.list_objects_v2(Bucket=self._bucket, Prefix=prefix, **options),
+        )
+
+    def _read(self, key: str, ask: Callable[[], Answer]) -> Answer:
+        """Return what `ask` reads, which changes nothing; asked again where an answer breaks off.
+
+        A request that botocore has given up is not asked again.
+        """
+        for failed in range(ATTEMPTS - 1):
+            try:
+                with self._request(key):
+                    return ask()
+            except _AnswerBrokenOff:
+                time.sleep(random.uniform(0, BACKOFF_SECONDS * 2**failed))  # noqa: S311
+        with self._request(key):
+            return ask()
+
+    def _body(self, answer: Mapping[str, Any]) -> bytes:
+        from botocore.exceptions import BotoCoreError
+        from urllib3.exceptions import HTTPError
+
+        try:
+            body: bytes = answer["Body"].read()
+        except (BotoCoreError, HTTPError) as error:
+            raise self._broken_off(error) from None
+        return body
+
     @contextmanager
     def _request(self, key: str) -> Iterator[None]:
         """Turn the client's errors into ours; no message carries a key or a token."""
         from boto3.exceptions import Boto3Error
         from botocore.exceptions import BotoCoreError, ClientError
+        from urllib3.exceptions import HTTPError
 
         try:
             yield
@@ -252,6 +313,8 @@ class S3Store:
             raise self._refusal(error.response["Error"].get("Code", "?"), key) from None
         except (BotoCoreError, Boto3Error) as error:
             raise self._no_answer(error) from None
+        except HTTPError as error:
+            raise self._broken_off(error) from None
 
     def _refusal(self, code: str, key: str) -> HbsegError:
         place = f"s3://{join_key(self._bucket, join_key(self._prefix, key))}"
@@ -288,6 +351,12 @@ class S3Store:
             "check AWS_ENDPOINT_URL and that the server is up",
         )
 
+    def _broken_off(self, error: Exception) -> HbsegError:
+        return _AnswerBrokenOff(
+            f"S3's answer for bucket {self._bucket} broke off ({type(error).__name__})",
+            "check the network to AWS_ENDPOINT_URL and try again",
+        )
+
     def _upload_refusal(self, text: str) -> HbsegError:
         # boto3 wraps the answer of an upload into text only: "... An error occurred (CODE) when"
         code = text.partition("An error occurred (")[2].partition(")")[0]
@@ -296,6 +365,10 @@ class S3Store:
 
 class _ConditionFailed(InvalidInput):
     """A conditional write lost."""
+
+
+class _AnswerBrokenOff(UnreachableError):
+    """An answer started, and the connection ended or fell silent before it was whole."""
 
 
 def s3_client() -> S3Client:

@@ -1,9 +1,14 @@
-"""A shortcut to many small objects of S3: obstore, whose client is compiled.
+"""A second S3 client, for `get_many` alone: obstore, which is compiled.
 
-boto3 spends about ten times as much CPU on each request, in one interpreter, whatever the number
-of threads (docs/benchmarks.md). Yet its settings, retries and errors are the ones that count. So
-what the shortcut does not reach is no error here: the caller asks boto3, which reads it (another
-region, certificates of one's own) or says why not.
+Why two: `hbseg list` reads one small object of each run. For 1,000 of them boto3 takes 1.8 s, with
+32 threads or with more; addresses that boto3 signs and its urllib3 reads, 1.0 s; obstore, 0.4 s. So
+the command keeps its limit of 2 s on a machine half as fast (docs/benchmarks.md).
+Why not obstore for all reads: it knows no certificates, proxies and endpoints of an AWS config
+file, and says less of what is wrong.
+
+There is one source of keys and settings: boto3's session and client. obstore gets them from there,
+and what it does not reach is no error here: boto3 is asked for that object, with its own retries,
+and reads it or says why not.
 """
 
 from __future__ import annotations
@@ -14,6 +19,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from boto3.session import Session
     from mypy_boto3_s3 import S3Client
+    from obstore.auth.boto3 import Boto3CredentialProvider
     from obstore.store import S3Store
 
 SECONDS = 20
@@ -27,38 +33,55 @@ class FastReader:
 
     def __init__(self, client: S3Client, session: Session, bucket: str) -> None:
         self._objects: S3Store | None = None
+        self._answered = False
         config = client.meta.config
         # obstore would go to the endpoint's name as it is, and boto3 changes it for these
         special = ("use_fips_endpoint", "use_dualstack_endpoint")
         if any(getattr(config, name, False) for name in special) or not _BUCKET.fullmatch(bucket):
             return
-        try:
-            self._objects = _opened(client, session, bucket)
-        except Exception:
-            # e.g. a variable AWS_... that boto3 does not read, with a value that obstore refuses
-            return
+        self._objects = _opened(client, session, bucket)
 
     def get(self, key: str) -> bytes | None:
         """Return an object's bytes; none where boto3 has to be asked."""
+        from obstore.exceptions import BaseError
+
         objects = self._objects
         if objects is None:
             return None
         try:
-            return objects.get(key).bytes().to_bytes()
+            data = objects.get(key).bytes().to_bytes()
         except FileNotFoundError:
+            return None  # the object or the bucket: boto3 tells which
+        except BaseError:
+            # No way to the server, or keys that obstore does not take: the same for all objects.
+            # After a first answer it is this object's alone, for example a body that broke off.
+            if not self._answered:
+                self._objects = None
             return None
-        except Exception:
-            # Whatever it is, boto3 knows better, and it would be the same for the other keys.
-            self._objects = None
-            return None
+        self._answered = True
+        return data
 
 
-def _opened(client: S3Client, session: Session, bucket: str) -> S3Store:
+def _opened(client: S3Client, session: Session, bucket: str) -> S3Store | None:
+    from botocore.exceptions import BotoCoreError
     from obstore.auth.boto3 import Boto3CredentialProvider
+    from obstore.exceptions import BaseError
+
+    try:
+        if session.get_credentials() is None:
+            return None
+        return _connected(client, Boto3CredentialProvider(session), bucket)
+    except BotoCoreError:
+        return None  # no keys: boto3 fails in the same way, and is told
+    except BaseError:
+        return None  # a variable AWS_... that boto3 does not read, with a value obstore refuses
+
+
+def _connected(client: S3Client, keys: Boto3CredentialProvider, bucket: str) -> S3Store:
     from obstore.store import S3Store
 
     endpoint = client.meta.endpoint_url
-    # Whatever is set here comes before the variables AWS_... that obstore reads by itself.
+    # What is set here comes before the variables AWS_... that obstore reads.
     return S3Store(
         bucket,
         endpoint=endpoint,
@@ -66,7 +89,7 @@ def _opened(client: S3Client, session: Session, bucket: str) -> S3Store:
         region=client.meta.region_name,
         virtual_hosted_style_request=False,
         skip_signature=False,
-        credential_provider=Boto3CredentialProvider(session),
+        credential_provider=keys,
         client_options={
             "allow_http": endpoint.startswith("http://"),
             "connect_timeout": f"{SECONDS // 4}s",

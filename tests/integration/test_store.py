@@ -5,6 +5,7 @@ import os
 import shutil
 import threading
 import uuid
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from hbseg.storage.opening import open_store
 from hbseg.storage.s3 import S3Store, s3_client
 from hbseg.storage.store import Entry, Store
 from tests.conftest import S3Place
+from tests.faulty_s3 import Fault, FaultyS3, faulty_s3, first
 
 AWKWARD_KEYS = ["a b/c d.txt", "손/왼손 1.png", "plus+and=sign&/100%25?.json", "dots..in/na..me"]
 LEAVING_KEYS = [
@@ -40,6 +42,22 @@ LEAVING_KEYS = [
     "x" * 256,
     "not-utf8-\udcff",
 ]
+
+
+@pytest.fixture
+def bucket(s3: S3Place) -> str:
+    return s3.bucket
+
+
+@pytest.fixture
+def bad_network(s3: S3Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyS3]:
+    """A proxy that answers as the real server does until a test breaks answers off."""
+    monkeypatch.setattr("hbseg.storage.s3.BACKOFF_SECONDS", 0.0)
+    monkeypatch.setattr("hbseg.storage.s3.READ_SECONDS", 1)
+    monkeypatch.setattr("hbseg.storage.s3_reads.SECONDS", 4)
+    with faulty_s3(os.environ["AWS_ENDPOINT_URL"]) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        yield proxy
 
 
 def test_an_object_comes_back_as_it_was_put(store: Store) -> None:
@@ -85,28 +103,75 @@ def test_many_keys_do_not_leave_the_store(store: Store) -> None:
         list(store.get_many(["../x"]))
 
 
-def test_what_the_shortcut_does_not_reach_is_read_without_it(
-    s3: S3Place, monkeypatch: pytest.MonkeyPatch
+def by_boto3(proxy: FaultyS3) -> list[str]:
+    """Return the requests that boto3 made."""
+    told = zip(proxy.requests, proxy.agents, strict=True)
+    return [request for request, agent in told if "Boto3" in agent]
+
+
+def test_many_objects_are_read_without_boto3(bad_network: FaultyS3, bucket: str) -> None:
+    store = open_store(f"s3://{bucket}")
+    keys = [f"runs/{number}" for number in range(50)]
+    for key in keys:
+        store.put(key, key.encode())
+    bad_network.break_off(lambda request: None)
+
+    assert list(store.get_many(keys)) == [key.encode() for key in keys]
+
+    assert sorted(bad_network.requests) == sorted(f"GET /{bucket}/{key}" for key in keys)
+    assert by_boto3(bad_network) == []
+
+
+def test_boto3_is_asked_for_what_the_fast_reader_does_not_find(
+    bad_network: FaultyS3, bucket: str
 ) -> None:
-    store = open_store(s3.url)
+    store = open_store(f"s3://{bucket}")
     store.put("a", b"one")
-    asked: list[str] = []
-    get = S3Store.get
+    bad_network.break_off(lambda request: None)
 
-    def counted(self: S3Store, key: str) -> bytes:
-        asked.append(key)
-        return get(self, key)
+    assert list(store.get_many(["a", "none", "a"])) == [b"one", None, b"one"]
 
-    monkeypatch.setattr(S3Store, "get", counted)
-    assert list(store.get_many(["a", "a"])) == [b"one", b"one"]
-    assert asked == []
+    assert by_boto3(bad_network) == [f"GET /{bucket}/none"]
 
-    # A proxy that is not there stops the shortcut alone: boto3's client was made before.
+
+def test_boto3_is_asked_for_all_where_the_fast_reader_gets_no_answer(
+    bad_network: FaultyS3, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(f"s3://{bucket}")
+    store.put("a", b"one")
+    bad_network.break_off(lambda request: None)
+    # A proxy that is not there stops the fast reader alone: boto3's client was made before.
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("NO_PROXY", "")
 
     assert list(store.get_many(["a", "none", "a"])) == [b"one", None, b"one"]
-    assert sorted(asked) == ["a", "a", "none"]
+
+    assert len(by_boto3(bad_network)) == len(bad_network.requests) == 3
+
+
+def test_a_body_that_breaks_off_costs_the_fast_reader_that_object_alone(
+    bad_network: FaultyS3, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hbseg.storage.store.READERS", 1)
+    store = open_store(f"s3://{bucket}")
+    for key in ("a", "b", "c"):
+        store.put(key, key.encode() * 1000)
+    bad_network.break_off(first(1, Fault.RESET, of="/b"))
+
+    assert list(store.get_many("abc")) == [b"a" * 1000, b"b" * 1000, b"c" * 1000]
+
+    assert by_boto3(bad_network) == [f"GET /{bucket}/b"]
+
+
+def test_a_bug_in_the_fast_reader_is_no_reason_to_ask_boto3(
+    s3: S3Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise TypeError("a bug")
+
+    monkeypatch.setattr("obstore.store.S3Store.get", broken)
+    with pytest.raises(TypeError, match="a bug"):
+        list(open_store(s3.url).get_many(["a"]))
 
 
 @pytest.mark.parametrize(
@@ -119,7 +184,7 @@ def test_what_the_shortcut_does_not_reach_is_read_without_it(
         ("AWS_REGION", "eu-central-1"),
     ],
 )
-def test_the_shortcut_goes_where_boto3_goes_whatever_is_set_meanwhile(
+def test_the_fast_reader_goes_where_boto3_goes_whatever_is_set_meanwhile(
     name: str, value: str, s3: S3Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = open_store(s3.url)
@@ -134,7 +199,7 @@ def test_the_shortcut_goes_where_boto3_goes_whatever_is_set_meanwhile(
 @pytest.mark.parametrize(
     ("name", "value"), [("AWS_CHECKSUM_ALGORITHM", "CRC32"), ("AWS_REQUEST_PAYER", "x")]
 )
-def test_where_there_is_no_shortcut_boto3_reads(
+def test_where_there_is_no_fast_reader_boto3_reads(
     name: str, value: str, s3: S3Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = open_store(s3.url)
@@ -238,13 +303,21 @@ def test_a_listing_is_sorted_by_key_over_folders(store: Store) -> None:
     assert list(store.list_folders("none")) == []
 
 
-def test_a_listing_goes_over_many_pages(s3: S3Place) -> None:
-    store = open_store(f"{s3.url}/many")
+def test_a_listing_goes_over_many_pages_and_repeats_the_one_that_breaks_off(
+    s3: S3Place, bad_network: FaultyS3, monkeypatch: pytest.MonkeyPatch
+) -> None:
     keys = sorted(f"{number % 3}/{number:04}" for number in range(1050))
+    with monkeypatch.context() as direct:
+        direct.setenv("AWS_ENDPOINT_URL", s3.server.environment["AWS_ENDPOINT_URL"])
+        store = open_store(f"{s3.url}/many")
     for key in keys:
         store.put(key, b"")
+    bad_network.break_off(first(2, Fault.RESET, of="continuation-token"))
 
-    assert [entry.key for entry in store.list()] == keys
+    assert [entry.key for entry in open_store(f"{s3.url}/many").list()] == keys
+
+    again = ["continuation-token" in request for request in bad_network.requests]
+    assert again == [False, True, True, True]
 
 
 def test_a_deleted_object_is_gone_and_a_second_delete_is_no_error(store: Store) -> None:
@@ -381,6 +454,120 @@ def test_a_server_that_is_down_is_unreachable_and_its_data_outlive_it(
     with EmbeddedS3(tmp_path / "s3") as server:
         monkeypatch.setenv("AWS_ENDPOINT_URL", server.environment["AWS_ENDPOINT_URL"])
         assert open_store("s3://data").get("x") == b"kept"
+
+
+READS: dict[str, Callable[[Store, Path], object]] = {
+    "get": lambda store, folder: store.get("a/b"),
+    "get_range": lambda store, folder: store.get_range("a/b", 1, 40_000),
+    "get_tagged": lambda store, folder: store.get_tagged("a/b"),
+    "get_many": lambda store, folder: list(store.get_many(["a/b", "a/b"])),
+    "download": lambda store, folder: downloaded(store, folder / "file"),
+    "list": lambda store, folder: list(store.list()),
+    "list_folders": lambda store, folder: list(store.list_folders()),
+}
+LISTINGS = ("list", "list_folders")
+WRITES: dict[str, Callable[[Store, Path], object]] = {
+    "put": lambda store, folder: store.put("a/b", b""),
+    "put_if_absent": lambda store, folder: store.put_if_absent("c", b""),
+    "put_if_match": lambda store, folder: store.put_if_match("a/b", b"", "tag"),
+    "upload": lambda store, folder: store.upload("a/b", Path(__file__)),
+    "delete": lambda store, folder: store.delete("a/b"),
+}
+BREAKS = [
+    (read, fault)
+    for read in READS
+    for fault in Fault
+    # The length of an object is in its head alone; only a listing's XML has an end of its own.
+    if (fault is not Fault.CUT_UNSEEN or read in LISTINGS)
+    and (fault is not Fault.STALL or read in ("get", "list"))
+]
+
+
+def downloaded(store: Store, path: Path) -> bytes:
+    store.download("a/b", path)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize(("read", "fault"), BREAKS, ids=lambda value: str(value))
+def test_a_read_is_asked_for_again_where_its_answer_breaks_off(
+    bad_network: FaultyS3, bucket: str, tmp_path: Path, read: str, fault: Fault
+) -> None:
+    store = open_store(f"s3://{bucket}")
+    store.put("a/b", os.urandom(50_000))
+    expected = READS[read](store, tmp_path)
+    bad_network.break_off(first(2, fault, of="GET"))
+
+    assert READS[read](store, tmp_path) == expected
+
+    assert len([request for request in bad_network.requests if "GET" in request]) >= 3
+
+
+@pytest.mark.parametrize("fault", [Fault.RESET, Fault.CUT], ids=lambda fault: fault.name)
+@pytest.mark.parametrize("read", READS)
+def test_a_read_whose_answers_all_break_off_is_unreachable_after_its_tries(
+    bad_network: FaultyS3,
+    bucket: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    read: str,
+    fault: Fault,
+) -> None:
+    monkeypatch.setattr("hbseg.storage.s3.ATTEMPTS", 3)
+    store = open_store(f"s3://{bucket}")
+    store.put("a/b", os.urandom(50_000))
+    bad_network.break_off(lambda request: fault if "GET" in request else None)
+
+    with pytest.raises(UnreachableError, match=bucket) as error:
+        READS[read](store, tmp_path)
+
+    assert (error.value.exit_code, error.value.step_exit_code) == (4, 170)
+    asked = [request for request in by_boto3(bad_network) if "GET" in request]
+    assert len(asked) % 3 == 0  # get_many reads two objects
+    assert not list(tmp_path.iterdir())
+
+
+REFUSED = [
+    *((verb, Fault.RESET) for verb in (READS | WRITES) if verb != "download"),
+    ("get", Fault.STALL),
+    ("put", Fault.STALL),
+]
+"""A download meets no refusal with a body: it asks for the head first."""
+
+
+@pytest.mark.parametrize(("verb", "fault"), REFUSED, ids=lambda value: str(value))
+def test_a_refusal_that_breaks_off_is_unreachable_too(
+    bad_network: FaultyS3,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    verb: str,
+    fault: Fault,
+) -> None:
+    monkeypatch.setattr("hbseg.storage.s3.ATTEMPTS", 2)
+    store = open_store("s3://there-is-no-such-bucket")
+    bad_network.break_off(lambda request: fault)
+
+    with pytest.raises(UnreachableError, match="there-is-no-such-bucket") as error:
+        (READS | WRITES)[verb](store, tmp_path)
+
+    assert (error.value.exit_code, error.value.step_exit_code) == (4, 170)
+
+
+@pytest.mark.parametrize("verb", ["get", "list", "put", "upload", "delete"])
+def test_a_refusal_whose_text_is_cut_is_told_by_its_status(
+    bad_network: FaultyS3, tmp_path: Path, verb: str
+) -> None:
+    store = open_store("s3://there-is-no-such-bucket")
+    bad_network.break_off(lambda request: Fault.CUT)
+
+    with pytest.raises(NotFoundError, match="there-is-no-such-bucket"):
+        (READS | WRITES)[verb](store, tmp_path)
+
+
+def test_a_refusal_is_no_reason_to_ask_again(bad_network: FaultyS3, bucket: str) -> None:
+    store = open_store(f"s3://{bucket}")
+    with pytest.raises(NotFoundError):
+        store.get("none")
+    assert bad_network.requests == [f"GET /{bucket}/none"]
 
 
 def test_two_clients_claim_one_name_once_on_s3(s3: S3Place) -> None:

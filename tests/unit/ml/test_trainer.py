@@ -16,14 +16,25 @@ from hbseg.config.specs import DatasetBlock, ModelBlock, OptimBlock, RunBlock, T
 from hbseg.data.dataset import Dataset
 from hbseg.errors import ContractError, NotFoundError, SpecError, Terminated
 from hbseg.ml import trainer
-from hbseg.ml.checkpoint import WEIGHTS, CheckpointFolder, load_model, load_weights, put_weights
+from hbseg.ml.checkpoint import (
+    AVERAGE_FILE,
+    STATE,
+    TRAINING_FILE,
+    WEIGHTS,
+    CheckpointFolder,
+    TrainingState,
+    load_model,
+    load_weights,
+    put_weights,
+)
 from hbseg.ml.distributed import World
 from hbseg.ml.model import Segmenter
 from hbseg.ml.samples import Batch, read_ahead
 from hbseg.ml.trainer import StageInputs, Trained, learning_rate, train
 from hbseg.runs.progress import Heartbeat, read_heartbeats
 from hbseg.storage.folder import FolderStore
-from hbseg.storage.markers import write_marker
+from hbseg.storage.markers import sha256_of, write_marker
+from hbseg.storage.store import Store
 from tests.trainings import Left, left_by
 
 ALONE = World(rank=0, size=1, device=torch.device("cpu"))
@@ -77,6 +88,12 @@ def cut_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
 
     yield arrange
     monkeypatch.undo()
+
+
+def newest_state(given: StageInputs) -> TrainingState:
+    checkpoint = CheckpointFolder(given.stage, given.identity, given.work).newest_whole().checkpoint
+    assert checkpoint is not None
+    return checkpoint.state
 
 
 def whole(given: StageInputs, result: Trained) -> tuple[dict[str, str], Left]:
@@ -161,8 +178,7 @@ def test_sigterm_keeps_the_step_and_goes_on_to_the_same_weights(
     with pytest.raises(Terminated, match="after step 5; it is kept"):
         train(given, ALONE)
     monkeypatch.undo()
-    state = CheckpointFolder(given.stage, "i", tmp_path).latest()
-    assert state is not None
+    state = newest_state(given)
     assert (state.epoch, state.position, state.step) == (1, 2, 5)
     assert whole(given, trained(given)) == undisturbed
 
@@ -181,8 +197,7 @@ def test_a_training_that_is_killed_in_a_validation_repeats_no_step(
     with pytest.raises(Cut):
         train(given, ALONE)
     monkeypatch.undo()
-    state = CheckpointFolder(given.stage, "i", tmp_path).latest()
-    assert state is not None
+    state = newest_state(given)
     assert (state.epoch, state.position, state.step) == (0, 3, 3)
 
     told: list[str] = []
@@ -208,20 +223,188 @@ def test_only_the_last_and_the_best_checkpoints_are_kept(drawn: Dataset, tmp_pat
     assert max(folder.steps()) == 9
 
 
-def test_a_damaged_checkpoint_is_refused_by_name(
-    drawn: Dataset, tmp_path: Path, cut_at: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+DAMAGES: dict[str, Callable[[Store, str], None]] = {
+    "a changed byte": lambda stage, key: stage.put(key, changed(stage.get(key))),
+    "emptied": lambda stage, key: stage.put(key, b""),
+    "cut off": lambda stage, key: stage.put(key, stage.get(key)[: len(stage.get(key)) // 2]),
+    "gone": lambda stage, key: stage.delete(key),
+}
+DAMAGED = [
+    (name, damage)
+    for name in (TRAINING_FILE, AVERAGE_FILE, STATE)
+    for damage in DAMAGES
+    # A state has no checksum of its own; one that is gone was cut while it was written.
+    if name != STATE or damage in ("emptied", "cut off")
+]
+
+
+def changed(data: bytes) -> bytes:
+    middle = len(data) // 2
+    return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+
+
+@pytest.fixture
+def cut_at_8(
+    drawn: Dataset,
+    tmp_path: Path,
+    cut_at: Callable[[int], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> StageInputs:
+    """A training of 9 steps that was killed before the last, with checkpoints of steps 3 and 6."""
     given = setting(drawn, tmp_path)
-    cut_at(4)
+    cut_at(8)
     with pytest.raises(Cut):
         train(given, ALONE)
     monkeypatch.undo()
-    key = "checkpoints/00000003/training.safetensors"
-    data = bytearray(given.stage.get(key))
-    data[len(data) // 2] ^= 1
-    given.stage.put(key, bytes(data))
-    with pytest.raises(ContractError, match=f"{key} is damaged"):
+    assert list(steps_of(given)) == [3, 6]
+    return given
+
+
+def steps_of(given: StageInputs) -> dict[int, int | None]:
+    """Return the steps of the checkpoints in storage, each with the best step that it names."""
+    folder = CheckpointFolder(given.stage, given.identity, given.work)
+    return {step: folder.read(step).best_step for step in sorted(folder.steps())}
+
+
+def resumed(given: StageInputs) -> tuple[Trained, list[str]]:
+    """Train what is left; return the result, and the lines that say where it started."""
+    told: list[str] = []
+    result = trained(replace(given, say=told.append))
+    return result, [line for line in told if "going on from" in line]
+
+
+@pytest.mark.parametrize(("name", "damage"), DAMAGED)
+def test_a_training_with_a_damaged_newest_checkpoint_resumes_from_the_one_before(
+    cut_at_8: StageInputs,
+    undisturbed: tuple[dict[str, str], Left],
+    name: str,
+    damage: str,
+) -> None:
+    DAMAGES[damage](cut_at_8.stage, f"checkpoints/00000006/{name}")
+
+    result, told = resumed(cut_at_8)
+
+    [line] = told
+    assert line.endswith("; going on from step 3 of 9")
+    assert f"checkpoints/00000006/{name}" in line
+    assert whole(cut_at_8, result) == undisturbed
+
+
+def test_a_training_whose_checkpoints_are_all_damaged_starts_again(
+    cut_at_8: StageInputs, undisturbed: tuple[dict[str, str], Left]
+) -> None:
+    for step in (3, 6):
+        DAMAGES["emptied"](cut_at_8.stage, f"checkpoints/{step:08}/{TRAINING_FILE}")
+
+    result, told = resumed(cut_at_8)
+
+    [line] = told
+    assert line.endswith("going on from step 0 of 9")
+    assert "00000003" in line
+    assert "00000006" in line
+    assert whole(cut_at_8, result) == undisturbed
+
+
+@pytest.fixture
+def best_at_3(
+    drawn: Dataset,
+    tmp_path: Path,
+    cut_at: Callable[[int], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> StageInputs:
+    """As `cut_at_8`, of a training whose first checkpoint stays the best."""
+    given = setting(drawn, tmp_path)
+    first_is_best(monkeypatch)
+    cut_at(8)
+    with pytest.raises(Cut):
         train(given, ALONE)
+    monkeypatch.undo()
+    first_is_best(monkeypatch)
+    assert steps_of(given) == {3: 3, 6: 3}
+    return given
+
+
+def first_is_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = trainer._Training._validated
+
+    def validated(self: trainer._Training) -> dict[str, float]:
+        first = self.progress.step == 3
+        return dict.fromkeys(original(self), 0.9 if first else 0.1)
+
+    monkeypatch.setattr(trainer._Training, "_validated", validated)
+
+
+@pytest.mark.parametrize(("name", "damage"), [*DAMAGED[len(DAMAGES) :], (STATE, "gone")])
+def test_a_training_that_lost_its_best_checkpoint_trains_it_again(
+    best_at_3: StageInputs, name: str, damage: str
+) -> None:
+    expected = best_at_3.stage.get(f"checkpoints/00000003/{AVERAGE_FILE}")
+    DAMAGES[damage](best_at_3.stage, f"checkpoints/00000003/{name}")
+
+    result, told = resumed(best_at_3)
+
+    [line] = told
+    assert line.endswith("going on from step 0 of 9")
+    assert "00000006 has lost its best checkpoint: " in line
+    assert result.metrics["dice"] == pytest.approx(0.9)
+    assert result.outputs[WEIGHTS] == sha256_of(expected)
+
+
+def test_a_checkpoint_without_a_state_was_cut_and_is_no_damage(
+    cut_at_8: StageInputs, undisturbed: tuple[dict[str, str], Left]
+) -> None:
+    cut_at_8.stage.delete(f"checkpoints/00000006/{STATE}")
+
+    result, told = resumed(cut_at_8)
+
+    assert told == ["going on from step 3 of 9"]
+    assert whole(cut_at_8, result) == undisturbed
+
+
+def test_the_best_of_a_kept_checkpoint_is_kept_with_it(
+    drawn: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a training that goes back to it would have lost the network that it may end with."""
+    original = trainer._Training._validated
+    dice = {3: 0.3, 6: 0.2, 9: 0.9}
+    monkeypatch.setattr(
+        trainer._Training,
+        "_validated",
+        lambda self: dict.fromkeys(original(self), dice[self.progress.step]),
+    )
+    run = SPEC.run.model_copy(update={"keep_checkpoints": 2})
+    given = setting(drawn, tmp_path, SPEC.model_copy(update={"run": run}))
+    trained(given)
+    assert steps_of(given) == {3: 3, 6: 3, 9: 9}
+
+
+def test_ranks_load_the_checkpoint_that_rank_0_chose(cut_at_8: StageInputs) -> None:
+    class Second(World):
+        """Rank 1 of two, which are told that rank 0 chose step 3."""
+
+        def sum(self, values: torch.Tensor) -> torch.Tensor:
+            return values + 3
+
+    training = trainer._Training(cut_at_8, Second(1, 1, torch.device("cpu")))
+    checkpoint = training._agreed_checkpoint()
+
+    assert checkpoint is not None
+    assert checkpoint.state.step == 3
+
+
+def test_a_checkpoint_that_is_damaged_before_the_end_is_named(
+    cut_at_8: StageInputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = trainer._Training._finish
+
+    def finish(self: trainer._Training) -> Trained:
+        best = self.progress.best_step
+        DAMAGES["a changed byte"](cut_at_8.stage, f"checkpoints/{best:08}/{AVERAGE_FILE}")
+        return original(self)
+
+    monkeypatch.setattr(trainer._Training, "_finish", finish)
+    with pytest.raises(ContractError, match=f"{AVERAGE_FILE} is damaged"):
+        trained(cut_at_8)
 
 
 def test_micro_batches_give_the_gradients_of_the_whole_batch(
