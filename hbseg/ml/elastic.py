@@ -32,6 +32,8 @@ from torch.distributed.elastic.rendezvous import (
 )
 from torch.distributed.run import main as torchrun
 
+from hbseg.errors import HbsegError
+
 ONE_NODE = "one-node"
 """Name of the rendezvous backend `OneNodeRendezvous`; the launcher gives it to torchrun."""
 _ABSENT = (RendezvousTimeoutError, RendezvousClosedError)
@@ -96,7 +98,7 @@ def run_torchrun(report: Path, arguments: Sequence[str]) -> None:
     try:
         torchrun(list(arguments))
     except (ChildFailedError, *_ABSENT, *_LOST) as error:
-        with suppress(OSError):  # on a full disk the launcher has the log alone
+        with suppress(OSError, HbsegError):  # on a full disk the launcher has the log alone
             _write_report(report, error, stopped)
         raise
 

@@ -40,7 +40,7 @@ class TorchrunReport(Document):
         """Write the report whole or not at all.
 
         Raises:
-            OSError: the disk is full, or the folder is gone.
+            DiskFullError, DeniedError, OSError: see `hbseg.storage.files.write_error`.
         """
         write_atomically(path, self.to_json())
 
