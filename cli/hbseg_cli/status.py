@@ -34,15 +34,15 @@ def status_result(
 ) -> Result:
     """Return the state of a run's tasks; with `whole_chain` also of steps not met yet."""
     from hbseg.control.status import TaskStatus, statuses
+    from hbseg.runs.chain_specs import chain_steps
     from hbseg.runs.states import TaskState
-    from hbseg.runs.steps import Step
 
     claim = run.read()
     found = statuses(backend, run, claim)
     rows = [_row(item) for item in found]
     if whole_chain:
         met = {item.step for item in found}
-        later = [step for step in Step if step not in met and step != Step.PREPARE]
+        later = [step for step in chain_steps() if step not in met]
         rows += [
             {**_row(TaskStatus("", step, TaskState.WAITING)), "prefix": None} for step in later
         ]

@@ -22,12 +22,14 @@ from hbseg.report.contents import Contents, Latency, ReportedHand, Stage, StepVe
 from hbseg.report.overlay import draw_overlay
 from hbseg.report.page import render_page
 from hbseg.report.sections import report_view
-from hbseg.runs.steps import SHORT
+from hbseg.runs.steps import SHORT, Step
 from hbseg.storage.markers import Marker, read_marker, sha256_of_file, verified
 from hbseg.storage.store import Store
 
-STAGES: Final[dict[str, Literal[1, 2]]] = {"stage1": 1, "stage2": 2}
-INPUTS: Final = ("dataset", *STAGES, "valid", "infer", "efficiency")
+STAGES: Final[dict[str, Literal[1, 2]]] = {
+    step.value: step.row.stage for step in Step if step.row.stage
+}
+INPUTS: Final = tuple(item.name for item in Step.REPORT.row.inputs)
 """Names of the inputs; a report takes those that are given, and its page says what is missing."""
 
 METRICS, SPEC, DICE, EFFICIENCY = "metrics.jsonl", "spec.yaml", "dice.csv", "efficiency.json"

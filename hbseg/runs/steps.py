@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from hbseg.config.profile import ImageKind
 from hbseg.config.specs import (
@@ -74,7 +74,7 @@ class StepRow:
     """Arguments of `hbseg` that start it; `{run}` stands for the run's name."""
     folders: tuple[Folder, ...]
     inputs: tuple[StepInput, ...] = ()
-    stage: int | None = None
+    stage: Literal[1, 2] | None = None
     """Number of a training stage."""
     torchrun: bool = False
     """Whether torchrun starts it, one process per GPU; all nodes then fail and restart together."""
