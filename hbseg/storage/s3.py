@@ -12,7 +12,6 @@ urllib3's own errors from there. So reads that find their answer broken off are 
 from __future__ import annotations
 
 import os
-import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -33,6 +32,7 @@ from hbseg.errors import (
 )
 from hbseg.storage.files import write_error
 from hbseg.storage.store import READERS, Entry, checked_key, join_key, read_many
+from hbseg.system.backoff import Backoff
 
 if TYPE_CHECKING:
     from boto3.session import Session
@@ -281,12 +281,13 @@ class S3Store:
 
         A request that botocore has given up is not asked again.
         """
-        for failed in range(ATTEMPTS - 1):
+        backoff = Backoff(BACKOFF_SECONDS, jitter=1)
+        for _ in range(ATTEMPTS - 1):
             try:
                 with self._request(key):
                     return ask()
             except _AnswerBrokenOff:
-                time.sleep(random.uniform(0, BACKOFF_SECONDS * 2**failed))  # noqa: S311
+                time.sleep(backoff.next_pause())
         with self._request(key):
             return ask()
 
