@@ -281,7 +281,7 @@ class S3Store:
 
         A request that botocore has given up is not asked again.
         """
-        backoff = Backoff(BACKOFF_SECONDS, jitter=1)
+        backoff = Backoff(BACKOFF_SECONDS, BACKOFF_SECONDS * 2**ATTEMPTS, jitter=1.0)
         for _ in range(ATTEMPTS - 1):
             try:
                 with self._request(key):

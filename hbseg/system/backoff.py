@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 from typing import Protocol
 
@@ -15,9 +14,9 @@ class Stop(Protocol):
 
 
 class Backoff:
-    """The pauses of one loop: each is twice as long as the last one, up to `longest`."""
+    """The pauses of one loop: each is twice as long as the last one, up to a limit."""
 
-    def __init__(self, first: float, longest: float = math.inf, *, jitter: float = 0.0) -> None:
+    def __init__(self, first: float, longest: float, *, jitter: float = 0.0) -> None:
         """`first` and `longest` are seconds; `jitter`, 0 to 1, is the share that chance may cut.
 
         With jitter, clients that failed together do not all come back together.

@@ -64,8 +64,7 @@ class StepContext:
         spec = self.task.spec
         if not isinstance(spec, kind):
             raise SpecError(
-                f"step {self.task.step} was given a {type(spec).__name__}, expected a "
-                f"{kind.__name__}"
+                f"step {self.task.step} was given {type(spec).__name__}, expected {kind.__name__}"
             )
         return spec
 

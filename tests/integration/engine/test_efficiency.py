@@ -52,5 +52,7 @@ def test_figures_do_not_change_the_step_s_digest(chain: Chain) -> None:
 
 def test_the_step_refuses_the_spec_of_another_step(chain: Chain) -> None:
     context = chain.context(Step.EFFICIENCY, InferSpec(), "wrong", work="wrong")
-    with pytest.raises(SpecError, match="step efficiency was given a InferSpec, expected an Effic"):
+    with pytest.raises(
+        SpecError, match="given InferSpec, expected EfficiencySpec"
+    ):
         efficiency_job.work(context)

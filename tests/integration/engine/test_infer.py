@@ -134,5 +134,5 @@ def test_the_step_refuses_an_engine_of_another_batch_size(chain: Chain) -> None:
 
 def test_the_step_refuses_the_spec_of_another_step(chain: Chain) -> None:
     context = chain.context(Step.INFER, CompileSpec(), "wrong", work="wrong")
-    with pytest.raises(SpecError, match="step infer was given a CompileSpec, expected an InferSp"):
+    with pytest.raises(SpecError, match="step infer was given CompileSpec, expected InferSpec"):
         infer_job.work(context)

@@ -76,24 +76,15 @@ def test_any_failure_of_the_block_leaves_the_old_file_and_no_part(tmp_path: Path
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_secret_is_its_owner_s_alone_from_the_first_moment_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    granted: list[int] = []
-    chmod = os.chmod
-
-    def noted(path: str, mode: int) -> None:
-        chmod(path, mode)
-        granted.append(mode_of(Path(path)))
-
-    monkeypatch.setattr(os, "chmod", noted)
-
-    write_atomically(tmp_path / "secret", b"x", mode=0o600)
-    write_atomically(tmp_path / "open", b"x")
-
-    assert granted == [0o600, 0o644]
-    assert mode_of(tmp_path / "secret") == 0o600
-    assert mode_of(tmp_path / "open") == 0o644
+def test_a_secret_is_its_owner_s_alone_from_the_first_moment_on(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        for name, mode, expected in (("secret", 0o600, 0o600), ("open", 0o666, 0o644)):
+            with replacing(tmp_path / name, mode=mode) as temporary:
+                assert mode_of(temporary) == expected
+            assert mode_of(tmp_path / name) == expected
+    finally:
+        os.umask(before)
 
 
 def test_what_stands_in_the_way_is_told_with_the_next_step(tmp_path: Path) -> None:
