@@ -1,6 +1,6 @@
 """The demo: the whole chain on this machine, against a real S3 server that it starts and stops.
 
-Everything lies in one folder. What is done is skipped, so the same command goes on where an
+Everything is in one folder. What is done is skipped, so the same command resumes where an
 earlier one was ended, by whatever; nothing that it started outlives it.
 """
 
@@ -196,7 +196,7 @@ class _Demo:
             self._pipeline.run()
             picture_csv = None if images is None else self._images(images)
         except KeyboardInterrupt:
-            self._listener.say("stopping; the same command goes on from here")
+            self._listener.say("stopping; the same command resumes from here")
             for name in self._backend.tasks(self._run):
                 self._backend.cancel(self._run, name)
             raise

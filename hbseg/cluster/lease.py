@@ -132,7 +132,7 @@ def _renew(cluster: Cluster, name: str, holder: str) -> bool:
 
 
 def _release(cluster: Cluster, name: str, holder: str) -> None:
-    with suppress(HbsegError):  # it runs out by itself
+    with suppress(HbsegError):  # it expires
         there = cluster.find(LEASE, name)
         if there is not None and _is_ours(there, holder):
             cluster.delete(LEASE, name, uid=there["metadata"]["uid"])

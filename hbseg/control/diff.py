@@ -32,7 +32,7 @@ class Change(StrEnum):
     NEW = "new"
     """Nothing of it is there."""
     UNFINISHED = "unfinished"
-    """It was begun and goes on from there, as far as its spec and inputs are the same."""
+    """It was begun and resumes from there, as far as its spec and inputs are the same."""
     CHANGED = "changed"
     """It is made again: its spec or its inputs are others."""
     FOLLOWS = "follows"
@@ -111,7 +111,7 @@ def _other_inputs(task: Task, marker: Marker) -> tuple[str, ...]:
         with suppress(NotFoundError, ContractError):
             now[item.name] = item.digest()
     return tuple(
-        f"input {name} was made anew"
+        f"input {name} was replaced"
         for name in marker.inputs
         if marker.inputs[name] != now.get(name)
     )

@@ -1,7 +1,7 @@
 """A raw set in storage, brought to a local disk: only files of the raw layout, each once.
 
 Beside the files lies `fetched.jsonl`, one line a file with the size and tag that it had in
-storage: a fetch that was cut goes on, and what changed in storage is fetched again.
+storage: an interrupted fetch resumes, and what changed in storage is fetched again.
 """
 
 from __future__ import annotations

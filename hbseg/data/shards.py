@@ -1,4 +1,4 @@
-"""Shards: the samples of a dataset version, many in one object, each readable by itself.
+"""Shards: the samples of a dataset version, many in one object, each readable on its own.
 
 `shards/train-00000.bin` is one zstd frame (with checksum) after the other: for each sample the
 gray picture, uint8 [H, W] row by row, and right behind it the polygons (not for test pictures);

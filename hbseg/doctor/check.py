@@ -1,4 +1,4 @@
-"""Checks of what hbseg needs: each a small function that says what is well, or how to mend it."""
+"""Checks of what hbseg needs: each a small function that says what is well, or how to fix it."""
 
 from __future__ import annotations
 

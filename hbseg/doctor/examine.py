@@ -1,4 +1,4 @@
-"""The doctor: looks at all that hbseg needs, and says of each thing how it is and how to mend it.
+"""The doctor: checks all that hbseg needs, and says of each thing how it is and how to fix it.
 
 A check that fails does not keep the later ones from looking, but for a cluster that does not
 answer at all.

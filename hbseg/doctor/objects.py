@@ -42,7 +42,7 @@ def secret(subject: Subject) -> Iterator[Check]:
         yield failed("secret", f"Secret {name} has no {' and no '.join(missing)}", make)
     elif blank:
         text = f"Secret {name}: {' and '.join(blank)} begins or ends with a blank or a line break"
-        yield failed("secret", text, "make it anew, e.g. with printf instead of echo")
+        yield failed("secret", text, "create it again, e.g. with printf instead of echo")
     else:
         yield ok("secret", f"Secret {name} has {' and '.join(KEYS)}")
 
@@ -94,7 +94,7 @@ def claims(subject: Subject) -> Iterator[Check]:
 def _claim(name: str, claim: Object) -> Check:
     phase = (claim.get("status") or {}).get("phase")
     if phase == "Lost":
-        return failed("volume", f"the volume of claim {name} is lost", "create the claim anew")
+        return failed("volume", f"the volume of claim {name} is lost", "create the claim again")
     if phase != "Bound":
         text = f"claim {name} is {phase}: it may be bound when the first pod needs it"
         return warning("volume", text, f"kubectl describe persistentvolumeclaim {name}")

@@ -102,7 +102,7 @@ class LogUpload(threading.Thread):
         try:
             newer = self._run.folder.exists(attempt_key(self._step, self._number + 1))
         except HbsegError:
-            return  # the step meets storage that is down by itself
+            return  # a storage that is down ends the step, too
         self.is_outdated = self.is_outdated or newer
 
     def _copy(self) -> None:
@@ -151,7 +151,7 @@ class ProgressNotes:
         if not beats:
             return None
         slowest = min(beats, key=lambda beat: (beat.done, beat.time))
-        if self._first is None or self._counts_anew(slowest):
+        if self._first is None or self._starts_over(slowest):
             self._first = slowest
         report = report_of(beats, self._first, stall_timeout=self._stall_timeout)
         if report == self._told:
@@ -159,7 +159,7 @@ class ProgressNotes:
         self._told = report
         return report
 
-    def _counts_anew(self, beat: Beat) -> bool:
+    def _starts_over(self, beat: Beat) -> bool:
         """Whether the step has gone on to another part of its work, with a rate of its own."""
         told = self._told
         return told is not None and (

@@ -11,7 +11,7 @@ puts the step's state into the run's summary, where storage answers.
     <job>/torchrun/                       torchrun's own, mode 0700, removed after each attempt
     <job>/exit.json                       how it ended (`hbseg.runs.attempts.AttemptResult`)
 
-On this machine it tries again by itself what may pass. In a pod it makes one attempt, leaves the
+On this machine it retries what may pass. In a pod it makes one attempt, leaves the
 result as termination message too, and its exit code tells the operator whether to start it again:
 
     0    done              65 66 70 76 78  the step's own code: trying again does not help

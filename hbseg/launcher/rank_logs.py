@@ -90,7 +90,7 @@ class RankLogs:
         if name != self._own and line.strip():
             self.last_line = line.decode(errors="replace").strip()
         stamp = z_time(datetime.now(UTC)).encode()
-        with suppress(OSError):  # a disk that is full ends the step by itself, and says so
+        with suppress(OSError):  # a full disk ends the step, which says so
             if name not in self._files:
                 self._files[name] = (self.folder / f"{name}.log").open("ab", buffering=0)
             self._files[name].write(stamp + b" " + line + b"\n")

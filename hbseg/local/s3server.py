@@ -32,7 +32,7 @@ REGION = "us-east-1"
 START_SECONDS = 30.0
 """Time limit of one start; it takes about 1 s on an idle machine."""
 STOP_SECONDS = 5.0
-"""Time in which the server may end by itself; it takes about 2 s, and sometimes hangs."""
+"""Time in which the server may end; it takes about 2 s, and sometimes hangs."""
 STARTS = 3
 """Tries with other ports, where one was taken meanwhile."""
 
@@ -115,7 +115,7 @@ class EmbeddedS3:
             self._process.wait()
 
     def _started(self, weed: Path) -> bool:
-        """Return whether a server on fresh ports answers; false where it ended by itself."""
+        """Return whether a server on fresh ports answers; false where it ended."""
         ports = self._folder / "ports.json"
         with suppress(OSError, ValueError, AttributeError):
             _remove_sockets(json.loads(ports.read_text()))

@@ -1,7 +1,7 @@
 """Random changes of a batch: one resampling of image and masks together, then the grey levels.
 
 Every number drawn belongs to one sample of one epoch, whatever batch, process or attempt it lands
-in: so a training that was cut and goes on repeats the undisturbed one.
+in: so a resumed training repeats the undisturbed one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Checkpoints: what a training goes on from, and what later steps load.
+"""Checkpoints: what a training resumes from, and what later steps load.
 
 A checkpoint is a folder `checkpoints/<step>` with safetensors and, written last, `state.json`,
 which carries their sha256. No pickle is written or read. The finished network is in
@@ -223,7 +223,7 @@ class CheckpointFolder:
         return state
 
     def update(self, state: TrainingState) -> None:
-        """Write the state of a checkpoint anew, whose files stay as they are."""
+        """Replace the state of a checkpoint; its other files stay."""
         self._stage.put(f"{_folder(state.step)}/{STATE}", state.to_json())
 
     def finish(

@@ -82,7 +82,7 @@ class World:
         if others:
             raise UnreachableError(
                 f"rank {others[0]} read another spec or other inputs than rank 0",
-                "an input was written anew while the processes started: they start again",
+                "an input was replaced while the processes started: they start again",
             )
 
     def wait(self) -> None:
@@ -148,7 +148,7 @@ def _own_gpu(rank: int, local_rank: int) -> torch.device:
 
 
 def _repeatable() -> None:
-    """Choose kernels that always add in the same order: what goes on repeats the undisturbed.
+    """Choose kernels that always add in the same order: a resumed training repeats the undisturbed.
 
     An operation that has no such kernel warns, once, and is run all the same.
     """

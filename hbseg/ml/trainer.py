@@ -2,7 +2,7 @@
 
 Reads from top to bottom: set up, then epochs of steps, each epoch validated and kept. All that is
 random is drawn from (seed, epoch, sample), all that decides the next step is in the checkpoint:
-a training that was cut anywhere goes on to the same weights, bit for bit, on the same machine,
+a training interrupted anywhere resumes to the same weights, bit for bit, on the same machine,
 threads and number of processes.
 """
 

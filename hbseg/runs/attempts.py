@@ -64,7 +64,7 @@ class Attempt(Document):
     spec_hash: str = ""
     """Digest of the spec that was submitted."""
     first: bool = False
-    """Whether retries are counted anew from this one on."""
+    """Whether the count of retries starts over with this one."""
     rendezvous_id: str = ""
     """Random name under which several nodes meet: who can read the run knows it. Empty in
     attempts of older versions."""

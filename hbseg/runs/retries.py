@@ -2,7 +2,7 @@
 
 A series is the attempts of one task with one spec since the last one that nothing followed, or
 that went well. In it
-- a code below 128 that a step gives by itself (data, input, contract, spec, bug) ends all at once,
+- a code below 128 that a step gives (data, input, contract, spec, bug) ends all at once,
 - SIGTERM is no failure: a machine was taken away, or somebody cancelled,
 - SIGKILL (mostly for want of memory) and codes that nobody documented may happen once,
 - every other failure as often as `Placement.retries` says.
@@ -71,7 +71,7 @@ def used_up(series: AttemptResults, retries: int) -> bool:
 
 
 def end_series(run: Run, step: Step, task_name: str) -> None:
-    """Have the retries of a task be counted anew: for a backend that starts it as a new job."""
+    """Start the count of a task's retries over: for a backend that starts it as a new job."""
     latest = latest_record(run, step, task_name)
     if latest is None or _ends_series(latest.result):
         return

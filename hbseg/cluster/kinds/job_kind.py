@@ -27,7 +27,7 @@ class JobKind(ABC):
     is_gang: ClassVar[bool]
     """Whether the step runs only when all pods do, and not with the first."""
     replica_labels: ClassVar[tuple[str, ...]]
-    """Labels of a pod that together say whose place it has; one that is made anew has the same."""
+    """Labels of a pod that together say whose place it has; its replacement has the same."""
     succeeded: ClassVar[str]
     """Type of the condition that says that it ended well."""
     failed: ClassVar[str] = "Failed"
