@@ -65,4 +65,4 @@ clean: ## remove what was built; .venv stays
 .PHONY: docs
 docs: ## regenerate docs/cli.md from the parser
 	@.ci/setup dev
-	$(BIN)/typer hbseg_cli.docs_app utils docs --name hbseg --output docs/cli.md
+	$(BIN)/typer hbseg_cli.main utils docs --name hbseg --output docs/cli.md

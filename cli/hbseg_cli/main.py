@@ -1,12 +1,13 @@
-"""The command `hbseg`: its groups, its global flags, and the one place that catches errors."""
+"""The command `hbseg`: its groups, its global flags, and the one place that catches errors.
+
+Every start builds all commands. What makes a start quick is that the modules of commands import
+Typer and flags alone at their top; a command imports the library when it runs.
+"""
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
-from collections.abc import Sequence
-from importlib import import_module
 from typing import Annotated, Final, NoReturn
 
 import typer
@@ -14,64 +15,55 @@ import typer
 from hbseg import __version__
 from hbseg.errors import HbsegError
 from hbseg.exit_codes import CommandExit
-from hbseg.system.startup import skip_gc_at_exit
-from hbseg_cli.output import Result, error_document, render, say, verbosity, write
+from hbseg_cli import (
+    config,
+    data,
+    demo,
+    diff,
+    doctor,
+    events,
+    fetch,
+    logs,
+    pipeline,
+    render,
+    runs,
+    status,
+    submit,
+)
+from hbseg_cli.output import Result, error_document, say, verbosity, write
+from hbseg_cli.output import render as rendered
 from hbseg_cli.session import globals_
 
 _PLAIN_FLAGS: Final = ("-v", "--verbose", "-q", "--quiet")
-MODULES: Final = {
-    "demo": "demo",
-    "data": "data",
-    "submit-train": "submit",
-    "submit-compile": "submit",
-    "submit-infer": "submit",
-    "submit-efficiency": "submit",
-    "submit-report": "submit",
-    "render": "render",
-    "pipeline": "pipeline",
-    "list": "runs",
-    "cancel": "runs",
-    "delete": "runs",
-    "status": "status",
-    "events": "events",
-    "logs": "logs",
-    "diff": "diff",
-    "fetch-submission": "fetch",
-    "fetch-report": "fetch",
-    "fetch-checkpoint": "fetch",
-    "doctor": "doctor",
-    "config": "config",
-}
-"""The module of each command."""
 _LEFT_OUT: Final = {"cv2": "OpenCV", "numpy": "numpy", "zstandard": "zstandard"}
 """Modules that the image of the control plane lacks, and their names."""
 
 
-def application(words: Sequence[str] = ()) -> typer.Typer:
-    """Return the command line: all of it, or as much as `words`, the arguments, want.
-
-    To build all commands takes longer than to run most of them.
-    """
-    app = typer.Typer(
-        name="hbseg",
-        help="Segmentation of the 29 bones of the hand in X-rays, from a laptop to Kubernetes.",
-        no_args_is_help=True,
-        add_completion=False,
-        rich_markup_mode=None,
-        pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
-    )
-    app.callback()(_globals)
-    module = _module(words)
-    for name in dict.fromkeys(MODULES.values()) if module is None else [module]:
-        import_module(f"hbseg_cli.{name}").add_to(app)
-    return app
-
-
-def _module(words: Sequence[str]) -> str | None:
-    """Return the module of the command that `words` start with, after flags that take no value."""
-    command = next((word for word in words if word not in _PLAIN_FLAGS), None)
-    return MODULES.get(command or "")
+app = typer.Typer(
+    name="hbseg",
+    help="Segmentation of the 29 bones of the hand in X-rays, from a laptop to Kubernetes.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for _module in (
+    demo,
+    data,
+    submit,
+    render,
+    pipeline,
+    runs,
+    status,
+    events,
+    logs,
+    diff,
+    fetch,
+    doctor,
+    config,
+):
+    _module.add_to(app)
 
 
 def _version(wanted: bool) -> None:
@@ -80,12 +72,13 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
+@app.callback()
 def _globals(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
-    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Tell more.")] = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Tell errors only.")] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Verbose output.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Only print errors.")] = False,
     profile: Annotated[
         str | None, typer.Option("--profile", help="Profile of hbseg.yaml (HBSEG_PROFILE).")
     ] = None,
@@ -95,15 +88,10 @@ def _globals(
     globals_.profile = profile
 
 
-def main(arguments: list[str] | None = None) -> NoReturn:
+def main(arguments: list[str]) -> NoReturn:
     """Run the command line and exit with its documented code."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    if arguments is None:
-        # This process is ours; to start makes many objects, and next to no garbage.
-        gc.set_threshold(50_000)
-        skip_gc_at_exit()
     try:
-        code = _run(words)
+        code = _run(arguments)
     except BrokenPipeError:
         # who reads our output has enough: leave without a complaint at the interpreter's end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -114,9 +102,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 def _run(words: list[str]) -> int:
     try:
         given = _with_bare_dry_run(words)
-        outcome = application(given)(given, prog_name="hbseg", standalone_mode=False)
+        outcome = app(given, prog_name="hbseg", standalone_mode=False)
         if isinstance(outcome, Result):
-            write(render(outcome))
+            write(rendered(outcome))
             return outcome.exit_code
         return outcome if isinstance(outcome, int) else 0
     except HbsegError as error:
@@ -161,7 +149,3 @@ def _wants_json(words: list[str]) -> bool:
 def _with_bare_dry_run(words: list[str]) -> list[str]:
     """Return the words with `--dry-run` in full: it may stand without a value."""
     return ["--dry-run=client" if word == "--dry-run" else word for word in words]
-
-
-if __name__ == "__main__":
-    main()

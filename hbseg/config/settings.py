@@ -9,7 +9,7 @@ profile is a named set of settings in such a file; it comes before what the file
     profiles:
       laptop: {backend: local, data: ./data, runs: ./runs}
 
-Below `cluster:` each key is merged on its own (`hbseg.config.profile`); a mapping or a list there is
+Below `cluster:` each key is merged on its own (`hbseg.config.profile`); a mapping or a list is
 one value and replaces another as a whole. `HBSEG_IMAGE` comes before `cluster.image`.
 """
 

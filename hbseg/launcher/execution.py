@@ -53,7 +53,7 @@ _T = TypeVar("_T")
 
 
 def claimed_attempt(launch: Launch, *, first: bool = False) -> Attempt:
-    """Return the attempt that this node takes part in; with `first` the count of retries starts over.
+    """Return the attempt that this node takes part in; `first`: the count of retries starts over.
 
     Raises:
         HbsegError: storage does not answer, or does not allow it.

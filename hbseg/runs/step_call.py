@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from hbseg.config.specs import Spec
-from hbseg.runs.run import Run
 from hbseg.runs.steps import Step, TaskName
-from hbseg.runs.task import Task
+
+if TYPE_CHECKING:
+    from hbseg.runs.run import Run
+    from hbseg.runs.task import Task
 
 
 @dataclass(frozen=True)

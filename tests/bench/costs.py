@@ -31,7 +31,7 @@ class Command:
 
 def hbseg(*words: str) -> list[str]:
     """Return a command line of hbseg."""
-    return [sys.executable, "-m", "hbseg_cli.main", *words]
+    return [sys.executable, "-m", "hbseg_cli", *words]
 
 
 @dataclass(frozen=True)

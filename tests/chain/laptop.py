@@ -31,7 +31,7 @@ class Laptop:
 
     def command(self, *words: str) -> list[str]:
         """Return a command line of hbseg."""
-        return [sys.executable, "-m", "hbseg_cli.main", *words]
+        return [sys.executable, "-m", "hbseg_cli", *words]
 
     def hbseg(
         self, *words: str, code: int = 0, environment: dict[str, str] | None = None

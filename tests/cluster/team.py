@@ -72,7 +72,7 @@ class Team:
         """Return a command line of hbseg."""
         if self.fake:
             return [sys.executable, "-c", FAKE_STEPS, *words]
-        return [sys.executable, "-m", "hbseg_cli.main", *words]
+        return [sys.executable, "-m", "hbseg_cli", *words]
 
     def hbseg(
         self, *words: str, code: int = 0, environment: Mapping[str, str] | None = None

@@ -78,7 +78,7 @@ def test_the_chain_in_pods_has_the_bytes_of_the_chain_here(
     own |= {"HBSEG_DATA": data, "HBSEG_RUNS": runs, **ground.s3.environment}
     words = ["pipeline", "run", "chain", "-j", "1x2", "--config", "chain.yaml"]
     done = subprocess.run(
-        [sys.executable, "-m", "hbseg_cli.main", *words],
+        [sys.executable, "-m", "hbseg_cli", *words],
         cwd=tmp_path,
         env={**os.environ, **own},
         capture_output=True,

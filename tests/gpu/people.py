@@ -46,7 +46,7 @@ class People:
 
     def command(self, *words: str) -> list[str]:
         """Return a command line of hbseg."""
-        return [sys.executable, "-m", "hbseg_cli.main", *words]
+        return [sys.executable, "-m", "hbseg_cli", *words]
 
     def hbseg(self, *words: str) -> float:
         """Run a command; return its seconds."""

@@ -30,7 +30,7 @@ def hbseg(local: Local, *arguments: str) -> "subprocess.CompletedProcess[str]":
 
 
 def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "hbseg_cli.main", *arguments]
+    return [sys.executable, "-m", "hbseg_cli", *arguments]
 
 
 def environment(local: Local) -> dict[str, str]:

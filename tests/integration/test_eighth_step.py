@@ -86,7 +86,7 @@ class Hbseg:
 
     def __call__(self, *arguments: str, **environment: str) -> str:
         done = subprocess.run(
-            [sys.executable, "-m", "hbseg_cli.main", *arguments],
+            [sys.executable, "-m", "hbseg_cli", *arguments],
             cwd=self._tree,
             env={**self._environment, **environment},
             capture_output=True,

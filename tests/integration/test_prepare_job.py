@@ -52,7 +52,7 @@ def hbseg(tmp_path: Path, s3: S3Place) -> Hbseg:
 
     def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
-            [sys.executable, "-m", "hbseg_cli.main", *arguments],
+            [sys.executable, "-m", "hbseg_cli", *arguments],
             env=environment,
             cwd=tmp_path,
             capture_output=True,

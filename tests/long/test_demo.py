@@ -34,7 +34,7 @@ def points_module() -> ModuleType:
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished demo, with masks of the real radiographs where they are at hand."""
     folder = tmp_path_factory.mktemp("demo") / "demo"
-    command = [sys.executable, "-m", "hbseg_cli.main", "demo", "--dir", str(folder), "-o", "json"]
+    command = [sys.executable, "-m", "hbseg_cli", "demo", "--dir", str(folder), "-o", "json"]
     radiographs = os.environ.get("HBSEG_TEST_RADIOGRAPHS")
     if radiographs:
         command += ["--images", radiographs]

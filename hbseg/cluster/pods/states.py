@@ -6,12 +6,15 @@ import json
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from hbseg.cluster.objects import Object
 from hbseg.cluster.requests.api_errors import one_line
 from hbseg.errors import HbsegError
 from hbseg.exit_codes import StepExit
-from hbseg.runs.attempts import AttemptResult
+
+if TYPE_CHECKING:
+    from hbseg.runs.attempts import AttemptResult
 
 
 @dataclass(frozen=True)
@@ -158,6 +161,8 @@ def _of_node(pod: Object) -> str:
 
 def result_in(text: str) -> AttemptResult | None:
     """Return the launcher's record in a termination message; none where it is no such one."""
+    from hbseg.runs.attempts import AttemptResult
+
     with suppress(ValueError, HbsegError):
         return AttemptResult.from_mapping(json.loads(text), source="termination message")
     return None

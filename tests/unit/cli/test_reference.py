@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[3]
 def test_the_reference_is_what_the_parser_says(tmp_path: Path) -> None:
     """`make docs` writes it anew."""
     target = tmp_path / "cli.md"
-    command = [sys.executable, "-m", "typer", "hbseg_cli.docs_app", "utils", "docs"]
+    command = [sys.executable, "-m", "typer", "hbseg_cli.main", "utils", "docs"]
     subprocess.run(
         [*command, "--name", "hbseg", "--output", target], check=True, capture_output=True
     )

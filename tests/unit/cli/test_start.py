@@ -48,13 +48,6 @@ def test_manifests_need_no_library_of_the_cluster_or_of_storage() -> None:
     assert loaded(["render", "pipeline", *MANIFESTS[2:]], heavy) == []
 
 
-def test_a_command_loads_none_of_the_others() -> None:
-    others = ("hbseg_cli.demo", "hbseg_cli.submit", "hbseg_cli.runs")
-
-    assert loaded(["status", "--help"], others) == []
-    assert loaded(["submit-train", "--help"], others) == ["hbseg_cli.submit"]
-
-
 def test_a_listing_never_imports_torch(tmp_path: object) -> None:
     assert loaded(["list", "--runs", str(tmp_path)], ("torch", "boto3")) == []
 
@@ -73,7 +66,7 @@ except SystemExit as end:
 sys.setprofile(None)
 print(calls, file=sys.stderr)
 """
-HBSEG = "runpy.run_module('hbseg_cli.main', run_name='__main__')"
+HBSEG = "runpy.run_module('hbseg_cli', run_name='__main__')"
 
 
 def calls(code: str, *arguments: str) -> int:

@@ -82,7 +82,7 @@ del node
 
 PROGRAMS = {
     "the command line": """
-from hbseg_cli.main import main as end
+from hbseg_cli.__main__ import program as end
 sys.argv = ["hbseg", "--version"]
 """,
     "a step": """
