@@ -19,6 +19,7 @@ from hbseg.data.places import version_folder
 from hbseg.documents import canonical_digest
 from hbseg.errors import ConflictError, NotFoundError
 from hbseg.runs.chain_specs import ChainSpecs, chain_steps
+from hbseg.runs.engines import ENGINE_KINDS
 from hbseg.runs.run import Run
 from hbseg.runs.steps import (
     IDENTITY,
@@ -211,7 +212,7 @@ def find_engine(
         device: GPU model that it is for, or `cpu`; none: any.
 
     Raises:
-        ConflictError: there is none; the hint is the command that makes it.
+        ConflictError: there is none, or of an unknown kind; the hint is the command that makes one.
     """
     asked = {"backend": kind, "device": device, "batch_size": batch_size}
     wanted = {name: value for name, value in asked.items() if value is not None}
@@ -230,7 +231,14 @@ def find_engine(
                 hint,
             )
     _, key, card = max(fitting, key=lambda found: found[:2])
-    return Chosen(f"engine/{key}", card.get("backend"))
+    made_for = card.get("backend")
+    if made_for is not None and made_for not in ENGINE_KINDS:
+        raise ConflictError(
+            f"engine/{key} of run {run.name} is of kind {made_for}, which this version does not "
+            "know",
+            hint,
+        )
+    return Chosen(f"engine/{key}", made_for)
 
 
 def _engines(run: Run) -> Iterator[tuple[str, str, dict[str, Any]]]:

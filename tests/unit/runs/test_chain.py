@@ -158,6 +158,19 @@ def test_an_engine_of_another_make_is_refused_with_the_command_for_the_right_one
     assert error.value.hint == f"run: hbseg submit-compile main {flags}"
 
 
+def test_an_engine_of_a_kind_that_this_version_does_not_know_is_refused(run: Run) -> None:
+    card = {"batch_size": 8, "backend": "openvino", "device": "cpu"}
+    add_engine(run, "a", checkpoint=done(run, "stage2").digest, **card)
+
+    with pytest.raises(ConflictError) as error:
+        find_engine(run, 8)
+
+    assert error.value.message == (
+        "engine/a of run main is of kind openvino, which this version does not know"
+    )
+    assert error.value.hint == "run: hbseg submit-compile main --batch-size-eval 8"
+
+
 def test_the_chain_makes_an_engine_for_each_batch_size_and_both_kinds_of_masks() -> None:
     specs = ChainSpecs(
         {

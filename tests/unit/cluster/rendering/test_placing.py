@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import yaml
 
@@ -18,9 +21,12 @@ from hbseg.config.specs import (
 )
 from hbseg.documents import canonical_digest
 from hbseg.errors import SpecError, UsageError
+from hbseg.runs.step_call import StepCall
 from hbseg.runs.steps import Step
 from tests.unit.cluster.rendering.cases import (
     BATCH,
+    COMPILE,
+    EFFICIENCY,
     INFER,
     PROFILE,
     STAGE1,
@@ -47,6 +53,20 @@ def test_nodes_wait_for_each_other_as_long_as_they_may_be_pending() -> None:
 
     assert settings(placement) == [{"key": "join_timeout", "value": "600"}]
     assert settings(with_retry_timeout) == [{"key": "join_timeout", "value": "3601"}]
+
+
+@pytest.mark.parametrize("of", [COMPILE, INFER, EFFICIENCY], ids=lambda of: of.step)
+def test_image_and_gpu_follow_the_kind_of_engine(of: StepCall) -> None:
+    def pod(kind: str, **profile: Any) -> tuple[str, bool]:
+        objects = job_objects(replace(of, engine=kind), placed(**profile))
+        container = container_of(objects[1])
+        return container["image"], "nvidia.com/gpu" in container["resources"]["limits"]
+
+    rt = {"tensorrt_image": "images.example/hbseg-tensorrt:1"}
+
+    assert pod("onnx", **rt) == (PROFILE.image, False)
+    assert pod("tensorrt", **rt) == ("images.example/hbseg-tensorrt:1", True)
+    assert pod("tensorrt") == (PROFILE.image, True)
 
 
 def test_one_node_is_a_master_alone() -> None:
