@@ -30,14 +30,14 @@ Runs = Annotated[
 ]
 Output = Annotated[
     Format,
-    typer.Option("-o", "--output", metavar="table|json|yaml|name", help="Form of the result."),
+    typer.Option("-o", "--output", metavar="table|json|yaml|name", help="Output format."),
 ]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="A.B=V", help="Set a value of the spec; repeatable."),
 ]
 Config = Annotated[
-    Path | None, typer.Option("--config", metavar="FILE", help="YAML laid on the default spec.")
+    Path | None, typer.Option("--config", metavar="FILE", help="YAML merged over the default spec.")
 ]
 Preset = Annotated[
     str | None,

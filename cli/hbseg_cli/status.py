@@ -57,7 +57,9 @@ def status_result(
         tasks=rows,
     )
     if claim.namespace != backend.namespace:
-        say(f"run {run.name} is at home in {claim.namespace}; this looks at {backend.namespace}")
+        say(
+            f"run {run.name} belongs to namespace {claim.namespace}; you are using {backend.namespace}"
+        )
     if not rows:
         say(f"run {run.name} has not started any step")
     table = [{key: row[key] for key in row if key != "progress"} for row in rows]

@@ -158,7 +158,7 @@ def _alone(files: Path) -> dict[str, str]:
 
 
 def writable_places(environment: Mapping[str, str], work: Path) -> dict[str, str]:
-    """Return what leads libraries that keep files to a folder that can be written, in a pod.
+    """Return the variables that point library caches at a writable folder, in a pod.
 
     A pod's root file system may be read-only, and its user may have no name. What is set stays
     as it is.
