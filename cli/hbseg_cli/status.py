@@ -58,7 +58,8 @@ def status_result(
     )
     if claim.namespace != backend.namespace:
         say(
-            f"run {run.name} belongs to namespace {claim.namespace}; you are using {backend.namespace}"
+            f"run {run.name} belongs to namespace {claim.namespace}; "
+            f"you are using {backend.namespace}"
         )
     if not rows:
         say(f"run {run.name} has not started any step")
