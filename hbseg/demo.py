@@ -29,7 +29,7 @@ from hbseg.local.s3server import EmbeddedS3
 from hbseg.runs.chain import dataset_version, make_task, picture_keys
 from hbseg.runs.chain_specs import ChainSpecs
 from hbseg.runs.run import Run
-from hbseg.runs.steps import TRAINING, Step
+from hbseg.runs.steps import TRAINING_STAGES, Step
 from hbseg.storage.files import write_atomically
 from hbseg.storage.opening import open_store
 from hbseg.storage.store import Store
@@ -148,7 +148,7 @@ def fitted(
         hands, persons = len(train), len({image.person for image in train})
     ratio = HANDS / max(hands, 1)
     specs = specs.replaced(
-        {stage: _stretched(specs.get(stage, TrainSpec), ratio) for stage in TRAINING}
+        {stage: _stretched(specs.get(stage, TrainSpec), ratio) for stage in TRAINING_STAGES}
     )
     folds = max(2, min(prepare_spec.folds, persons))
     return specs, prepare_spec.model_copy(update={"folds": folds})

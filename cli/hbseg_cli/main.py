@@ -34,7 +34,6 @@ from hbseg_cli.output import Result, error_document, say, verbosity, write
 from hbseg_cli.output import render as rendered
 from hbseg_cli.session import globals_
 
-_PLAIN_FLAGS: Final = ("-v", "--verbose", "-q", "--quiet")
 _LEFT_OUT: Final = {"cv2": "OpenCV", "numpy": "numpy", "zstandard": "zstandard"}
 """Modules that the image of the control plane lacks, and their names."""
 

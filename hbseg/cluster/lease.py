@@ -6,12 +6,13 @@ import os
 import secrets
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from hbseg.cluster.names import labels, run_owner_name
+from hbseg.cluster.objects import Object
 from hbseg.cluster.requests.client import Cluster
 from hbseg.cluster.requests.resources import LEASE
 from hbseg.errors import ConflictError, HbsegError, NotFoundError
@@ -100,11 +101,11 @@ def _take(cluster: Cluster, run: str, name: str, holder: str) -> None:
         raise ConflictError(f"another pipeline has just taken run {run}", "try again") from None
 
 
-def _is_ours(lease: Mapping[str, Any] | None, holder: str) -> bool:
+def _is_ours(lease: Object | None, holder: str) -> bool:
     return lease is not None and lease["spec"].get("holderIdentity") == holder
 
 
-def is_held(lease: Mapping[str, Any], now: datetime) -> bool:
+def is_held(lease: Object, now: datetime) -> bool:
     """Return whether the holder of a lease is alive: it renewed it in time."""
     spec = lease.get("spec") or {}
     if not spec.get("holderIdentity"):

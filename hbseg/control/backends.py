@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
+from hbseg.control.waiting import Tell, say_nothing
 from hbseg.errors import InvalidInput
 from hbseg.runs.backend import Backend
 
 BACKENDS = ("kubernetes", "local")
-
-
-def _say_nothing(text: str) -> None:
-    del text
 
 
 def open_backend(
@@ -22,7 +18,7 @@ def open_backend(
     dies_with_parent: bool = False,
     namespace: str | None = None,
     context: str | None = None,
-    tell: Callable[[str], None] = _say_nothing,
+    tell: Tell = say_nothing,
 ) -> Backend:
     """Return the backend called `name`.
 

@@ -7,12 +7,14 @@ from pathlib import Path
 from hbseg.errors import ConflictError, ContractError, InvalidInput, NotFoundError
 from hbseg.runs.chain import dataset_version
 from hbseg.runs.run import Run
-from hbseg.runs.steps import TRAINING
+from hbseg.runs.steps import Step, stage_step
 from hbseg.storage.files import replacing
 from hbseg.storage.folder import FolderStore
 from hbseg.storage.markers import MARKER, Marker, read_marker, sha256_of_file
 from hbseg.storage.store import Store, checked_key
 
+SUBMISSION = Step.INFER.row.folders[0].name
+"""Folder of the submission's CSV."""
 _HINT = "choose another --to"
 
 
@@ -28,8 +30,8 @@ def fetch_submission(run: Run, data: Store, target: Path) -> None:
     from hbseg.submission import Image, validate
 
     run.read()
-    folder = run.folder.folder("infer")
-    marker = _marker(run, folder, f"run: hbseg submit-infer {run.name}")
+    folder = run.folder.folder(SUBMISSION)
+    marker = _marker(run, folder, Step.INFER.start_hint(run.name))
     dataset = open_version(data, dataset_version(run))
     images = [Image(s.path, s.height, s.width) for s in dataset.samples("test")]
     with replacing(target, hint=_HINT) as temporary:
@@ -39,7 +41,7 @@ def fetch_submission(run: Run, data: Store, target: Path) -> None:
         if problems:  # before the checksum: a row tells more than a digest
             raise InvalidInput(
                 f"submission of run {run.name} is not valid: {problems[0]}",
-                f"{target} is untouched; see: hbseg logs {run.name} --step infer",
+                f"{target} is untouched; see: hbseg logs {run.name} --step {Step.INFER}",
             )
         _verify(folder, marker, key, temporary)
 
@@ -47,8 +49,8 @@ def fetch_submission(run: Run, data: Store, target: Path) -> None:
 def fetch_report(run: Run, target: Path) -> None:
     """Download the run's report into `target`. Raises NotFoundError, ContractError."""
     run.read()
-    folder = run.folder.folder("report")
-    marker = _marker(run, folder, f"run: hbseg submit-report {run.name}")
+    folder = run.folder.folder(Step.REPORT)
+    marker = _marker(run, folder, Step.REPORT.start_hint(run.name))
     with replacing(target, hint=_HINT) as temporary:
         _download(folder, marker, _only(marker, ".html", folder), temporary)
 
@@ -59,9 +61,9 @@ def fetch_checkpoint(run: Run, stage: int, target: Path) -> None:
     So the folder can be given as `--ckpt`. Raises NotFoundError, ContractError, ConflictError.
     """
     run.read()
-    step = TRAINING[stage - 1]
+    step = stage_step(stage)
     folder = run.folder.folder(step)
-    marker = _marker(run, folder, f"run: hbseg submit-train --stage {stage} --run {run.name}")
+    marker = _marker(run, folder, step.start_hint(run.name))
     if target.is_dir() and any(target.iterdir()) and not (target / MARKER).exists():
         raise ConflictError(f"{target} is not empty and no checkpoint", _HINT)
     local = FolderStore(target)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from hbseg.config.placement import Placement
-from hbseg.control.waiting import wait_for_end
+from hbseg.control.waiting import Tell, ended_state, say_nothing, wait_for_end
 from hbseg.errors import (
     Cancelled,
     ConflictError,
@@ -21,7 +21,7 @@ from hbseg.runs.chain import chain
 from hbseg.runs.chain_specs import ChainSpecs
 from hbseg.runs.run import Run
 from hbseg.runs.states import TaskState
-from hbseg.runs.steps import TRAINING
+from hbseg.runs.steps import TRAINING_STAGES
 from hbseg.runs.task import Task
 from hbseg.storage.markers import MARKER, Marker, read_marker
 from hbseg.storage.store import Store
@@ -82,6 +82,15 @@ def failure_of(run: Run, task: Task, state: JobState) -> StepFailed | Cancelled:
     )
 
 
+def unfinished(run: Run, task: Task) -> StepFailed:
+    """Return the error that says that a task ended well and is not done all the same."""
+    return StepFailed(
+        f"{task.prefix} of run {run.name} ended, but its marker is missing or was made from other "
+        "inputs",
+        f"run it again; see: hbseg logs {run.name} --step {task.step}",
+    )
+
+
 class Happening(StrEnum):
     """What a pipeline tells of a task."""
 
@@ -113,10 +122,6 @@ def _ignore(event: Event) -> None:
     del event
 
 
-def _say_nothing(text: str) -> None:
-    del text
-
-
 class Pipeline:
     """Runs a chain on a backend, one task after the other; done ones are skipped.
 
@@ -134,7 +139,7 @@ class Pipeline:
         placement: Placement | None = None,
         prepare: Task | None = None,
         on_event: Callable[[Event], None] = _ignore,
-        tell: Callable[[str], None] = _say_nothing,
+        tell: Tell = say_nothing,
     ) -> None:
         self._backend = backend
         self._run = run
@@ -181,17 +186,17 @@ class Pipeline:
             state = self._wait(task, began, joined=outcome == Started.RUNNING)
             if outcome == Started.STARTED and state.phase != Phase.SUCCEEDED:
                 self._tell(
-                    Happening.FAILED, task, began, state=state.phase.value, reason=state.reason
+                    Happening.FAILED,
+                    task,
+                    began,
+                    state=ended_state(state.phase),
+                    reason=state.reason,
                 )
                 raise failure_of(self._run, task, state)
             if outcome == Started.STARTED:
                 break
         if not task.is_done():
-            raise StepFailed(
-                f"{task.prefix} of run {self._run.name} ended, but its marker is missing or was "
-                "made from other inputs",
-                f"run it again; see: hbseg logs {self._run.name} --step {task.step}",
-            )
+            raise unfinished(self._run, task)
         return self._finished(task, began, started=True)
 
     def _start(self, task: Task) -> Started:
@@ -231,11 +236,11 @@ class Pipeline:
         task: Task,
         began: float,
         *,
-        state: str,
+        state: TaskState,
         metrics: dict[str, float] | None = None,
         reason: str = "",
     ) -> None:
-        dice = (metrics or {}).get("dice") if task.step in TRAINING else None
+        dice = (metrics or {}).get("dice") if task.step in TRAINING_STAGES else None
         if problem := summary_problem(self._run, {task.prefix: state}, lambda: dice):
             self._warn(problem)
         self._on_event(

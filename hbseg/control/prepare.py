@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hbseg.config.specs import PrepareSpec
+from hbseg.control.waiting import Tell, say_nothing
 from hbseg.errors import ConflictError, UsageError
 from hbseg.runs.run import Run
 from hbseg.runs.steps import Step
@@ -16,12 +17,6 @@ from hbseg.storage.store import Store
 if TYPE_CHECKING:
     from hbseg.data.prepare import Prepared
     from hbseg.data.prepared import PreparedRecord
-
-Tell = Callable[[str], None]
-
-
-def _say_nothing(text: str) -> None:
-    del text
 
 
 def raw_store(source: str, backend: str) -> Store | None:
@@ -52,7 +47,7 @@ def prepare_here(
     skip_bad: bool,
     workers: int,
     progress: Callable[[str, int, int], None],
-    tell: Tell = _say_nothing,
+    tell: Tell = say_nothing,
 ) -> Prepared:
     """Make a dataset version of a folder in this process; `tell` gets what was left out."""
     from hbseg.data.prepare import prepare
@@ -63,7 +58,7 @@ def prepare_here(
     return prepared
 
 
-def prepared_by_step(run: Run, raw: str, tell: Tell = _say_nothing) -> PreparedRecord:
+def prepared_by_step(run: Run, raw: str, tell: Tell = say_nothing) -> PreparedRecord:
     """Return what a run's finished step prepare made of the raw set at the URL `raw`.
 
     Raises:

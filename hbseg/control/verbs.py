@@ -6,14 +6,14 @@ a line for a person where there is something to say before the end.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from hbseg.config.placement import Placement
 from hbseg.config.specs import Spec
-from hbseg.control.pipeline import Started, failure_of, start_task
-from hbseg.control.waiting import wait_for_start
-from hbseg.errors import ConflictError, HbsegError, NotFinished
+from hbseg.control.pipeline import Started, failure_of, start_task, unfinished
+from hbseg.control.waiting import Tell, ended_state, say_nothing, wait_for_start
+from hbseg.errors import ConflictError, HbsegError, NotFinished, NotFoundError
 from hbseg.runs.attempts import summary_problem
 from hbseg.runs.backend import ACTIVE, Backend, JobState, Phase
 from hbseg.runs.chain import make_task
@@ -24,12 +24,6 @@ from hbseg.runs.steps import Step, TaskName
 from hbseg.runs.task import Task
 from hbseg.storage.markers import MARKER
 from hbseg.storage.store import Store
-
-Tell = Callable[[str], None]
-
-
-def _say_nothing(text: str) -> None:
-    del text
 
 
 @dataclass(frozen=True)
@@ -54,7 +48,7 @@ def submit(
     *,
     raw: Store | None = None,
     skip_bad: bool = False,
-    tell: Tell = _say_nothing,
+    tell: Tell = say_nothing,
 ) -> Submitted:
     """Start a step of a run unless it is done or running.
 
@@ -91,7 +85,7 @@ def wait(
     backend: Backend,
     submitted: Submitted,
     *,
-    tell: Tell = _say_nothing,
+    tell: Tell = say_nothing,
     line: Tell | None = None,
 ) -> JobState:
     """Return the state of a submitted task at its end.
@@ -104,7 +98,7 @@ def wait(
 
     Raises:
         NotFinished: it did not start within the placement's `pending_timeout`.
-        StepFailed, Cancelled: it ended otherwise than well.
+        StepFailed, Cancelled: it ended otherwise than well, or left no marker.
     """
     run, task = submitted.run, submitted.task
     if submitted.outcome == Started.DONE:
@@ -120,13 +114,15 @@ def wait(
             _summarise(run, task, TaskState.CANCELLED, tell)
         raise
     if line is not None:
-        for text in backend.logs(run, task.name, follow=True):
-            line(text)
+        with suppress(NotFoundError):  # it was cancelled before it wrote any
+            for text in backend.logs(run, task.name, follow=True):
+                line(text)
     state = backend.wait(run, task.name)
     if state.phase != Phase.SUCCEEDED:
-        gone = state.phase == Phase.ABSENT
-        _summarise(run, task, TaskState.CANCELLED if gone else state.phase.task_state, tell)
+        _summarise(run, task, ended_state(state.phase), tell)
         raise failure_of(run, task, state)
+    if not task.is_done():
+        raise unfinished(run, task)
     _summarise(run, task, TaskState.DONE, tell)
     return state
 
@@ -148,14 +144,18 @@ def active_tasks(backend: Backend, run: Run) -> list[str]:
         ConflictError: there is none here, and the run belongs to another namespace.
     """
     claim = run.read()
-    states = backend.snapshot([run])[run.name]
-    active = [name for name, state in states.items() if state.phase in ACTIVE]
+    active = _active(backend, run)
     if not active:
         check_namespace(claim, backend)
     return active
 
 
-def cancel(backend: Backend, run: Run, names: list[str], *, tell: Tell = _say_nothing) -> None:
+def _active(backend: Backend, run: Run) -> list[str]:
+    states = backend.snapshot([run])[run.name]
+    return [name for name, state in states.items() if state.phase in ACTIVE]
+
+
+def cancel(backend: Backend, run: Run, names: list[str], *, tell: Tell = say_nothing) -> None:
     """Stop tasks of a run, and note it in the run's summary; `tell` gets a line for each.
 
     Submitting again resumes from the last checkpoint.
@@ -164,6 +164,7 @@ def cancel(backend: Backend, run: Run, names: list[str], *, tell: Tell = _say_no
         HbsegError: one could not be stopped; the others were.
     """
     claim = run.read()
+    active = set(_active(backend, run))
     stopped: list[str] = []
     missed: HbsegError | None = None
     for name in names:
@@ -177,7 +178,11 @@ def cancel(backend: Backend, run: Run, names: list[str], *, tell: Tell = _say_no
     prefixes = [TaskName.parse(name).prefix for name in stopped]
     if claim.namespace == backend.namespace:
         # also what an execution that was lost has left in the summary
-        prefixes += [prefix for prefix, state in claim.steps.items() if state in AT_WORK]
+        prefixes += [
+            prefix
+            for prefix, state in claim.steps.items()
+            if state in AT_WORK and str(TaskName(prefix)) not in active.difference(stopped)
+        ]
     states = dict.fromkeys(prefixes, TaskState.CANCELLED.value)
     if states and (problem := summary_problem(run, states)):
         tell(problem)
@@ -212,8 +217,12 @@ def delete(backend: Backend, run: Run) -> None:
     """Delete a run with all its results (see `deletable`).
 
     Raises:
-        ConflictError: one of its tasks is running, or another pipeline holds the run.
+        ConflictError: as `deletable`; or one of its tasks is running, or another pipeline holds
+            the run.
     """
+    claim = run.read()
+    check_namespace(claim, backend)
+    _check_known(claim, backend.tasks(run))
     with backend.exclusive(run):
         backend.forget(run)
         # listed when nothing writes any more

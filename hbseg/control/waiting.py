@@ -7,11 +7,21 @@ from collections.abc import Callable
 from hbseg.errors import NotFinished
 from hbseg.runs.backend import Backend, JobState, Phase
 from hbseg.runs.run import Run
+from hbseg.runs.states import TaskState
 from hbseg.runs.task import Task
 
+Tell = Callable[[str], None]
+"""Gets a line for a person."""
 
-def _say_nothing(reason: str) -> None:
-    del reason
+
+def say_nothing(text: str) -> None:
+    """Drop a line for a person."""
+    del text
+
+
+def ended_state(phase: Phase) -> TaskState:
+    """Return the state of a task whose job ended otherwise than well; without a job: cancelled."""
+    return TaskState.CANCELLED if phase == Phase.ABSENT else phase.task_state
 
 
 def wait_for_start(
@@ -21,7 +31,7 @@ def wait_for_start(
     limit: float,
     *,
     joined: bool = False,
-    tell: Callable[[str], None] = _say_nothing,
+    tell: Tell = say_nothing,
 ) -> JobState:
     """Return the state when the task is no longer pending; `tell` gets each reason for waiting.
 
@@ -57,7 +67,7 @@ def wait_for_end(
     limit: float,
     *,
     joined: bool = False,
-    tell: Callable[[str], None] = _say_nothing,
+    tell: Tell = say_nothing,
 ) -> JobState:
     """Return the state when the task has ended. Raises NotFinished as `wait_for_start`."""
     wait_for_start(backend, run, task, limit, joined=joined, tell=tell)

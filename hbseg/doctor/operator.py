@@ -28,7 +28,7 @@ def running(subject: Subject) -> Iterator[Check]:
     """Whether the operator's Deployment, where it may be seen, is ready."""
     found = subject.cluster.list(DEPLOYMENT, fields=f"metadata.name={OPERATOR}")
     if not found:
-        yield unknown("operator", f"no Deployment {OPERATOR} in observer; the dry run tells more")
+        yield unknown("operator", f"no Deployment {OPERATOR} found; see the dry run")
         return
     place = found[0]["metadata"]["namespace"]
     ready = (found[0].get("status") or {}).get("readyReplicas") or 0

@@ -101,7 +101,7 @@ def _skew(skew: timedelta) -> Check:
 
 
 def s3_date(bucket: str, head: Callable[..., Any] | None = None) -> datetime | None:
-    """Return the time by the S3 server's clock; a api_error tells it too."""
+    """Return the time by the S3 server's clock; a refusal tells it, too."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     from hbseg.storage.s3 import s3_client

@@ -102,7 +102,7 @@ class Launch:
 
     def _pinned_hash(self) -> str | None:
         """Return the digest of a training's spec as the step pins it, where it had to."""
-        if not self.trains or not self.spec.is_file():
+        if self.step.row.spec is not TrainSpec or not self.spec.is_file():
             return None
         spec = TrainSpec.from_text(self.spec.read_bytes(), source=str(self.spec))
         if spec.dataset.version is not None:

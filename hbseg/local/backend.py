@@ -26,6 +26,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import Field
+
 from hbseg.config.placement import Placement
 from hbseg.documents import Document, load_yaml
 from hbseg.errors import ConflictError, DeniedError, HbsegError, UsageError
@@ -74,7 +76,7 @@ class Job(Document):
     pid: int
     birth: float
     """Start of the process, as `hbseg.system.processes` defines it."""
-    dies_with_parent: bool
+    dies_with_parent: bool = Field(alias="tied")
     """Whether it ends with the process that started it."""
     placement: Placement
     started: str

@@ -182,7 +182,7 @@ class _Training:
         self.checkpoints.clear_foreign()
         step = 0 if newest.checkpoint is None else newest.checkpoint.state.step
         if newest.damaged or step:
-            clauses = (*newest.damaged, f"going on from step {step} of {self.total_steps}")
+            clauses = (*newest.damaged, f"resuming from step {step} of {self.total_steps}")
             self.setting.say("; ".join(clauses))
         return newest.checkpoint
 

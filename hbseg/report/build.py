@@ -225,7 +225,7 @@ def as_jpeg(picture: NDArray[np.uint8], limit: int) -> tuple[bytes, tuple[int, i
 
 
 def _version(name: str, marker: Marker) -> StepVersion:
-    step = name if marker.step in (name, "prepare") else f"{name} ({marker.step})"
+    step = name if marker.step in (name, Step.PREPARE) else f"{name} ({marker.step})"
     return StepVersion(
         step, marker.finished, marker.code_version, marker.spec_hash[:SHORT], marker.digest[:SHORT]
     )

@@ -19,13 +19,14 @@ from hbseg.data.places import version_folder
 from hbseg.documents import canonical_digest
 from hbseg.errors import ConflictError, NotFoundError
 from hbseg.runs.chain_specs import ChainSpecs, chain_steps
-from hbseg.runs.engines import ENGINE_KINDS
+from hbseg.runs.engines import ENGINE_KINDS, compile_flags
 from hbseg.runs.run import Run
 from hbseg.runs.steps import (
+    ENGINE_FOLDER,
     IDENTITY,
     PICTURES,
     SHORT,
-    TRAINING,
+    TRAINING_STAGES,
     Folder,
     Step,
     StepInput,
@@ -65,7 +66,7 @@ def make_task(
         data: folder of the datasets.
         step: the step.
         spec: its spec; that of a training names the dataset's version (see `pinned`).
-        chosen: by input, the folder that serves; the other inputs are looked up in the run.
+        chosen: by input, the folder that serves; other inputs are looked up in the run.
         raw: raw set, for the step prepare.
         skip_bad: whether the step prepare leaves pictures with errors out.
 
@@ -115,7 +116,7 @@ def pictures_key(pictures: Store) -> str:
 
 
 def picture_keys(images: Store) -> list[str]:
-    """Return the keys of a folder's pictures, told by their names.
+    """Return the keys of a folder's pictures, recognised by name.
 
     Raises:
         NotFoundError: there is no picture in the folder, or no folder.
@@ -162,11 +163,12 @@ class _InputLookup:
                 f"run {self._run.name} has no finished {name}",
                 f"{hint}, or give --ckpt URL" if item.named_by else hint,
             )
-        self.engine = found.engine or self.engine
+        if name == ENGINE_FOLDER:
+            self.engine = found.engine
         return folder
 
     def _latest(self, item: StepInput, name: str) -> Chosen:
-        if item.match:
+        if name == ENGINE_FOLDER:
             wanted = {field: getattr(self._spec, field) for field in item.match}
             return find_engine(self._run, **wanted)
         return Chosen(latest_finished(self._run, name) or name)
@@ -192,12 +194,8 @@ def latest_finished(run: Run, name: str) -> str | None:
     return f"{name}/{max(found)[1]}" if found else None
 
 
-_ENGINE_FLAGS = {
-    "batch_size": ("--batch-size-eval", "batch size"),
-    "backend": ("--engine", "kind"),
-    "device": ("--tensorrt-device", "device"),
-}
-"""What an engine is chosen by, as `engine.json` has it: the flag of submit-compile, and words."""
+_ENGINE_WORDS = {"batch_size": "batch size", "backend": "kind", "device": "device"}
+"""What an engine is chosen by, as `engine.json` has it, and what messages call it."""
 
 
 def find_engine(
@@ -216,17 +214,17 @@ def find_engine(
     """
     asked = {"backend": kind, "device": device, "batch_size": batch_size}
     wanted = {name: value for name, value in asked.items() if value is not None}
-    flags = [word for name in wanted for word in (_ENGINE_FLAGS[name][0], str(wanted[name]))]
-    hint = f"{Step.COMPILE.start_hint(run.name)} {shlex.join(flags)}"
+    flags = shlex.join(compile_flags(batch_size, kind, device))
+    hint = f"{Step.COMPILE.start_hint(run.name)} {flags}"
     fitting = list(_engines(run))
     if not fitting:
         raise ConflictError(f"run {run.name} has no engine of its stage 2", hint)
     for name, value in wanted.items():
-        others = sorted({str(card.get(name)) for _, _, card in fitting})
+        others = sorted({card.get(name) for _, _, card in fitting}, key=_in_order)
         fitting = [found for found in fitting if found[2].get(name) == value]
         if not fitting:
             raise ConflictError(
-                f"engine was compiled for {_ENGINE_FLAGS[name][1]} {', '.join(others)}, "
+                f"engine was compiled for {_ENGINE_WORDS[name]} {', '.join(map(str, others))}, "
                 f"asked for {value}",
                 hint,
             )
@@ -234,11 +232,16 @@ def find_engine(
     made_for = card.get("backend")
     if made_for is not None and made_for not in ENGINE_KINDS:
         raise ConflictError(
-            f"engine/{key} of run {run.name} is of kind {made_for}, which this version does not "
-            "know",
+            f"{ENGINE_FOLDER}/{key} of run {run.name} is of kind {made_for}, which this version "
+            "does not know",
             hint,
         )
-    return Chosen(f"engine/{key}", made_for)
+    return Chosen(f"{ENGINE_FOLDER}/{key}", made_for)
+
+
+def _in_order(value: object) -> tuple[bool, object]:
+    """Return a key that sorts numbers by size and keeps them apart from other values."""
+    return (True, value) if isinstance(value, int) else (False, str(value))
 
 
 def _engines(run: Run) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -249,8 +252,8 @@ def _engines(run: Run) -> Iterator[tuple[str, str, dict[str, Any]]]:
             f"run {run.name} has no finished stage2", Step.STAGE2.start_hint(run.name)
         )
     checkpoint = read_marker(stage).digest
-    for key in run.folder.list_folders("engine"):
-        folder = run.folder.folder(f"engine/{key}")
+    for key in run.folder.list_folders(ENGINE_FOLDER):
+        folder = run.folder.folder(f"{ENGINE_FOLDER}/{key}")
         try:
             marker, card = read_marker(folder), json.loads(folder.get("engine.json"))
         except (NotFoundError, ValueError):
@@ -265,7 +268,7 @@ def dataset_version(run: Run) -> str:
     Raises:
         ConflictError: no stage is done.
     """
-    for stage in reversed(TRAINING):
+    for stage in reversed(TRAINING_STAGES):
         folder = run.folder.folder(stage)
         if folder.exists(MARKER):
             source = f"{folder.url}/spec.yaml"
@@ -273,7 +276,7 @@ def dataset_version(run: Run) -> str:
             if version is not None:
                 return version
     raise ConflictError(
-        f"run {run.name} has no finished training stage", TRAINING[0].start_hint(run.name)
+        f"run {run.name} has no finished training stage", TRAINING_STAGES[0].start_hint(run.name)
     )
 
 

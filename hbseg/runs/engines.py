@@ -5,7 +5,7 @@ How an engine is made and run is `hbseg.ml.engines`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,6 +26,15 @@ ENGINE_KINDS: Final[Mapping[str, EngineKind]] = {
     "onnx": EngineKind(ImageKind.TRAIN, gpu=False),
     "tensorrt": EngineKind(ImageKind.TENSORRT, gpu=True),
 }
+
+
+def compile_flags(batch_size: int, kind: str | None, device: str | None) -> Iterator[str]:
+    """Yield the flags that make `hbseg submit-compile` compile what was asked for."""
+    if kind is not None:
+        yield from ("--engine", kind)
+    if device not in (None, "cpu"):
+        yield from ("--tensorrt-device", str(device))
+    yield from ("--batch-size-eval", str(batch_size))
 
 
 def image_kind(step: Step, engine: str | None) -> ImageKind:

@@ -35,7 +35,7 @@ class Folder:
     """A folder of a run that a step writes to."""
 
     name: str
-    """First part of its path; letters only, so that a task's name leads back to it."""
+    """First part of its path; no `-`, so that a task's name leads back to it."""
     key: str | None = None
     """What names the folder below it: `IDENTITY`, `PICTURES`, or an input, whose own key it is;
     none: there is no folder below."""
@@ -54,7 +54,7 @@ class StepInput:
     folder: str | None = None
     """Name of a folder of the run; none: the dataset version."""
     match: tuple[str, ...] = ()
-    """Values of the spec that must be those of the input's spec; the chain makes one for each."""
+    """Of an engine: values of the spec that its own must equal; the chain makes one for each."""
     named_by: str | None = None
     """Value of the spec that names another folder instead, by its URL."""
     optional: bool = False
@@ -223,8 +223,8 @@ def _has(spec: Spec, values: Mapping[str, object]) -> bool:
     return all(found[name] == value for name, value in values.items())
 
 
-TRAINING: Final = tuple(step for step in Step if step.row.torchrun)
-"""Steps that torchrun starts, one process per GPU."""
+TRAINING_STAGES: Final = tuple(step for step in Step if step.row.stage is not None)
+ENGINE_FOLDER: Final = Step.COMPILE.row.folders[0].name
 
 
 def step_named(name: str) -> Step:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from hbseg.config.specs import Spec
 from hbseg.documents import canonical_digest
 from hbseg.runs.steps import Step, TaskName
-from hbseg.storage.markers import Marker, read_marker
+from hbseg.storage.markers import read_marker
 from hbseg.storage.store import Store
 
 
@@ -79,8 +79,3 @@ class Task:
 def identity(spec_hash: str, input_digests: dict[str, str]) -> str:
     """Return the digest of a spec's hash and its inputs' digests."""
     return canonical_digest({"spec": spec_hash, "inputs": input_digests})
-
-
-def marker_of(task: Task) -> Marker:
-    """Return the marker of a done task."""
-    return read_marker(task.folder)

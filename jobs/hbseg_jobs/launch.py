@@ -5,7 +5,8 @@ import signal
 import sys
 
 if __name__ == "__main__":
-    # Process 1 of a container is deaf to signals that nobody handles, while modules load too.
+    # Process 1 of a container is deaf to signals that nobody handles, while modules load too: so
+    # the handler comes before any import of ours, and 143 is `StepExit.TERMINATED`.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(143))
     from hbseg.launcher.main import main
 

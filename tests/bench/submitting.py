@@ -83,7 +83,7 @@ def seconds_to_start(
 ) -> float:
     """Start a run's job; return the seconds until its container is seen to run, and clean up.
 
-    Observation by a watch and on our own clock: Kubernetes tells of whole seconds only.
+    The start is seen by a watch, on our own clock: Kubernetes tells of whole seconds only.
     """
     with _pods(namespace) as lines:
         begin = time.perf_counter()

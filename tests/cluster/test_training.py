@@ -74,4 +74,4 @@ def test_a_pod_that_is_deleted_in_the_middle_changes_nothing_in_the_end(
     run = team.run("storm")
     assert_equal(run.folder.folder("stage1"), two_processes)
     assert run.folder.exists("attempts/stage1/2.json")
-    assert "going on from step" in team.hbseg("logs", "storm").stdout
+    assert "resuming from step" in team.hbseg("logs", "storm").stdout

@@ -53,7 +53,7 @@ def _killed(people: People, run: str) -> None:
             waiting.wait()
             people.hbseg("cancel", run, "-y")
     log = open_store(str(people.runs)).folder(run).get("logs/stage1/2/0.log")
-    assert b"going on from step" in log
+    assert b"resuming from step" in log
 
 
 def _step_of(run: str) -> psutil.Process:

@@ -5,12 +5,12 @@ A further kind is one more module here and one more entry of `KINDS`. All else a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from hbseg.cluster.kinds.batch_job import BatchJob
 from hbseg.cluster.kinds.job_kind import JobKind
 from hbseg.cluster.kinds.pytorch_job import PyTorchJob
+from hbseg.cluster.objects import Object
 from hbseg.runs.steps import Step, step_of
 
 _BATCH_JOB: Final = BatchJob()
@@ -24,7 +24,7 @@ def named_kind(name: str) -> JobKind | None:
     return next((kind for kind in KINDS if kind.resource.kind == name), None)
 
 
-def kind_of(job: Mapping[str, Any]) -> JobKind:
+def kind_of(job: Object) -> JobKind:
     """Return the kind of a job. Raises ValueError where it is none of ours."""
     kind = named_kind(job["kind"])
     if kind is None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
 
+from hbseg.cluster.objects import Object
 from hbseg.cluster.requests.api_errors import one_line
 
 _NODES = re.compile(r"^0/(\d+) nodes are available: (.*)$", re.S)
@@ -19,7 +18,7 @@ _SECURITY = re.compile(r'violates PodSecurity "(?P<level>[^"]*)": (?P<what>.*)$'
 _ACCOUNT = re.compile(r'serviceaccount "(?P<name>[^"]*)" not found')
 
 
-def unschedulable(pod: Mapping[str, Any], message: str) -> str:
+def unschedulable(pod: Object, message: str) -> str:
     """Return why no node takes a pod, from the message of its condition `PodScheduled`.
 
     For example: `needs 4 nvidia.com/gpu on one node, no node has that free (3 nodes: 2 too few
@@ -41,7 +40,7 @@ def unschedulable(pod: Mapping[str, Any], message: str) -> str:
     return f"{_headline(pod, [what for _, what in pieces])} {nodes}"
 
 
-def _headline(pod: Mapping[str, Any], what: list[str]) -> str:
+def _headline(pod: Object, what: list[str]) -> str:
     missing = [item.removeprefix("Insufficient ") for item in what if item.startswith("Ins")]
     if missing:
         asked = asks(pod)
@@ -70,7 +69,7 @@ def _shorter(what: str) -> str:
     return known.get(what, what.removeprefix("node(s) "))
 
 
-def _claim(pod: Mapping[str, Any], message: str) -> str:
+def _claim(pod: Object, message: str) -> str:
     if match := re.search(r'persistentvolumeclaim "([^"]*)" not found', message):
         return f"volume claim {match[1]} does not exist; create it, or correct cluster.volumes"
     if "unbound immediate PersistentVolumeClaims" in message:
@@ -79,13 +78,13 @@ def _claim(pod: Mapping[str, Any], message: str) -> str:
     return ""
 
 
-def _claims(pod: Mapping[str, Any]) -> list[str]:
+def _claims(pod: Object) -> list[str]:
     volumes = pod["spec"].get("volumes") or []
     claims = (volume.get("persistentVolumeClaim") for volume in volumes)
     return sorted(claim["claimName"] for claim in claims if claim)
 
 
-def asks(pod: Mapping[str, Any]) -> dict[str, str]:
+def asks(pod: Object) -> dict[str, str]:
     """Return what the pod's first container requests: resource, quantity."""
     resources = pod["spec"]["containers"][0].get("resources") or {}
     return {**(resources.get("limits") or {}), **(resources.get("requests") or {})}

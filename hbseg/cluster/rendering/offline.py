@@ -94,3 +94,11 @@ def _open(call: StepCall) -> Iterator[str]:
     if engines:
         folders = " and ".join(dict.fromkeys("/".join(url.split("/")[-2:]) for url in engines))
         yield f"keys are decided at submit, from what is in storage; open here: {folders}"
+    if any(item.match for item in call.step.row.inputs):
+        yield "image and GPU follow the kind of the engine; these manifests are for an ONNX engine"
+    optional = [item.name for item in call.step.row.inputs if item.optional]
+    if optional:
+        yield (
+            f"a submit names those of the inputs {', '.join(optional)} that are finished; these "
+            "manifests need all of them"
+        )

@@ -7,12 +7,11 @@ Requests go through a urllib3 pool. For a kubeconfig the official package sets i
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
-from hbseg.cluster.objects import Manifest
+from hbseg.cluster.objects import Manifest, Object
 from hbseg.cluster.requests.api_errors import Call, WatchExpired, api_error
 from hbseg.cluster.requests.resources import ACCESS_REVIEW, POD, Resource
 from hbseg.cluster.requests.transport import Answer, Transport
@@ -165,9 +164,7 @@ class Cluster:
                 )
             yield change
 
-    def create(
-        self, resource: Resource, item: Mapping[str, Any], *, dry_run: bool = False
-    ) -> Manifest:
+    def create(self, resource: Resource, item: Object, *, dry_run: bool = False) -> Manifest:
         """Create an object and return the server's version of it; `dry_run` only checks it.
 
         Raises:
@@ -184,7 +181,7 @@ class Cluster:
             body=item,
         )
 
-    def patch(self, resource: Resource, name: str, body: Mapping[str, Any]) -> Manifest:
+    def patch(self, resource: Resource, name: str, body: Object) -> Manifest:
         """Merge `body` into an object (a JSON merge patch) and return the result.
 
         Raises:

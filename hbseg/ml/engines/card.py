@@ -7,7 +7,6 @@ refused in one sentence that names both and the next step.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
 from typing import Annotated, Literal, Protocol
 
 import numpy as np
@@ -17,6 +16,7 @@ from pydantic import Field
 from hbseg.anatomy import BONES, NUM_BONES
 from hbseg.documents import Block, Count, Document
 from hbseg.errors import ContractError
+from hbseg.runs.engines import compile_flags
 from hbseg.runs.steps import SHORT
 
 CARD = "engine.json"
@@ -132,7 +132,7 @@ def check_card(
         if asked not in (None, found):
             raise ContractError(
                 f"engine was compiled for {what}{found}, asked for {asked}",
-                compile_again(*_options(batch_size, kind, device)),
+                compile_again(*compile_flags(batch_size, kind, device)),
             )
     if checkpoint_sha256 not in (None, card.checkpoint_sha256):
         raise ContractError(
@@ -163,15 +163,6 @@ def padded(images_bhw: Images, card: EngineCard) -> Logits:
 def compile_again(*options: str) -> str:
     """Return the hint to compile, with options of the command."""
     return f"run: {shlex.join(['hbseg', 'submit-compile', 'RUN', *options])}"
-
-
-def _options(batch_size: int, kind: str | None, device: str | None) -> Iterator[str]:
-    """Yield the options that make `submit-compile` compile what was asked for."""
-    if kind is not None:
-        yield from ("--engine", kind)
-    if device not in (None, CPU):
-        yield from ("--tensorrt-device", str(device))
-    yield from ("--batch-size-eval", str(batch_size))
 
 
 def _check_input(card: EngineCard) -> None:

@@ -13,14 +13,14 @@ from hbseg.config.specs import (
 )
 from hbseg.runs.chain_specs import ChainSpecs
 from hbseg.runs.run import Run
-from hbseg.runs.steps import TRAINING, Step
+from hbseg.runs.steps import Step
 from hbseg.runs.task import Task
 from hbseg.storage.store import Store
 from hbseg_jobs.entry import StepContext
 from tests.integration.fakes import fake_step
 
 MODULES = {
-    step: f"tests.integration.fakes.{'fake_train' if step in TRAINING else 'fake_step'}"
+    step: f"tests.integration.fakes.{'fake_train' if step.row.torchrun else 'fake_step'}"
     for step in Step
 }
 

@@ -22,7 +22,7 @@ def test_a_cluster_that_does_not_know_pytorchjobs_has_no_operator(cluster: FakeC
     assert (check.status, check.message) == (Status.FAILED, missing.message)
 
 
-def test_an_operator_is_ready_dead_or_out_of_observer(cluster: FakeCluster) -> None:
+def test_an_operator_is_ready_dead_or_out_of_sight(cluster: FakeCluster) -> None:
     assert one(operator.running, subject(cluster)).status == Status.UNKNOWN
     cluster.put("deployments", "training-operator", metadata={"namespace": "kubeflow"})
     dead = one(operator.running, subject(cluster))

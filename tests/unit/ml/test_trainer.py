@@ -203,7 +203,7 @@ def test_a_training_that_is_killed_in_a_validation_repeats_no_step(
     told: list[str] = []
     again = train(replace(given, say=told.append), ALONE)
 
-    assert "going on from step 3" in told[1]
+    assert "resuming from step 3" in told[1]
     assert again is not None
     assert whole(given, again) == undisturbed
 
@@ -270,7 +270,7 @@ def resumed(given: StageInputs) -> tuple[Trained, list[str]]:
     """Train what is left; return the result, and the lines that say where it started."""
     told: list[str] = []
     result = trained(replace(given, say=told.append))
-    return result, [line for line in told if "going on from" in line]
+    return result, [line for line in told if "resuming from" in line]
 
 
 @pytest.mark.parametrize(("name", "damage"), DAMAGED)
@@ -285,7 +285,7 @@ def test_a_training_with_a_damaged_newest_checkpoint_resumes_from_the_one_before
     result, told = resumed(cut_at_8)
 
     [line] = told
-    assert line.endswith("; going on from step 3 of 9")
+    assert line.endswith("; resuming from step 3 of 9")
     assert f"checkpoints/00000006/{name}" in line
     assert whole(cut_at_8, result) == undisturbed
 
@@ -299,7 +299,7 @@ def test_a_training_whose_checkpoints_are_all_damaged_starts_again(
     result, told = resumed(cut_at_8)
 
     [line] = told
-    assert line.endswith("going on from step 0 of 9")
+    assert line.endswith("resuming from step 0 of 9")
     assert "00000003" in line
     assert "00000006" in line
     assert whole(cut_at_8, result) == undisturbed
@@ -344,7 +344,7 @@ def test_a_training_that_lost_its_best_checkpoint_trains_it_again(
     result, told = resumed(best_at_3)
 
     [line] = told
-    assert line.endswith("going on from step 0 of 9")
+    assert line.endswith("resuming from step 0 of 9")
     assert "00000006 has lost its best checkpoint: " in line
     assert result.metrics["dice"] == pytest.approx(0.9)
     assert result.outputs[WEIGHTS] == sha256_of(expected)
@@ -357,7 +357,7 @@ def test_a_checkpoint_without_a_state_was_cut_and_is_no_damage(
 
     result, told = resumed(cut_at_8)
 
-    assert told == ["going on from step 3 of 9"]
+    assert told == ["resuming from step 3 of 9"]
     assert whole(cut_at_8, result) == undisturbed
 
 

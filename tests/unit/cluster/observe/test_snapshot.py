@@ -119,7 +119,7 @@ class Jobs:
         self.warning(self.job(run, ENGINE), "out of luck")
         self.job(run, "infer", condition="Failed")
         claim_attempt(run, Step.STAGE2, "stage2")
-        number = claim_attempt(run, Step.INFER, "infer")
+        number = claim_attempt(run, Step.INFER, "infer").number
         finished = "2026-01-01T00:00:00+00:00"
         result = AttemptResult(code=70, reason="a bug", attempt=number, finished=finished)
         record_result(run, Step.INFER, result)

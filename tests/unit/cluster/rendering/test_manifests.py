@@ -16,7 +16,6 @@ from hbseg.cluster.rendering.manifests import (
 )
 from hbseg.config.placement import Placement
 from hbseg.documents import dump_yaml
-from hbseg.runs.steps import TRAINING
 from tests.unit.cluster.rendering.cases import (
     BATCH,
     CASES,
@@ -232,6 +231,6 @@ def test_a_pod_runs_the_launcher_with_the_steps_arguments(name: str) -> None:
     assert flags["--grace"] == str(placement.cluster.termination_grace)
     assert int(flags["--grace"]) == pod_of(job(name))["terminationGracePeriodSeconds"]
     told = Placement.model_validate_json(flags["--placement"])
-    pods = told.nodes if of.step not in TRAINING else 1  # those of a training fail together
+    pods = told.nodes if not of.step.row.torchrun else 1  # those of a training fail together
     assert told.retries == placement.retries * pods
     assert told.processes_per_node == placement.processes_per_node

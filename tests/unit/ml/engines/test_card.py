@@ -51,7 +51,7 @@ def test_a_card_names_the_versions_of_any_libraries() -> None:
         ({"model": "_SUCCESS"}, "model: string should match pattern"),
         ({"model_sha256": "abc"}, "model_sha256: string should match pattern"),
         ({"kind": "Motor"}, "kind: input should be 'Engine', found 'Motor'"),
-        ({"cylinders": 6}, "unknown key cylinders; known here: agreement, api"),
+        ({"cylinders": 6}, "unknown key cylinders; expected one of agreement, api"),
     ],
 )
 def test_a_card_that_is_not_valid_is_refused(changes: dict[str, object], sentence: str) -> None:
