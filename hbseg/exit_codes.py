@@ -39,7 +39,7 @@ class StepExit(IntEnum):
     """A checkpoint or an engine does not fit."""
     SPEC = 78
     KILLED = 137
-    """SIGKILL, mostly for want of memory."""
+    """SIGKILL, usually out of memory."""
     TERMINATED = 143
     """SIGTERM: a cancel, or a machine that was taken away."""
     TRANSIENT = 170

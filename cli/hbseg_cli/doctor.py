@@ -42,6 +42,7 @@ def doctor(
     shape: options.Shape = None,
 ) -> Result:
     """Look at all that hbseg needs; exit 5 if anything fails, 4 if the cluster does not answer."""
+    from hbseg.doctor.check import Status
     from hbseg.errors import InvalidInput, UsageError
 
     backend = session.settings.need("backend")
@@ -58,13 +59,10 @@ def doctor(
         {"status": c.status.value, "check": c.name, "message": c.message, "fix": c.fix}
         for c in report.checks
     ]
-    counts = {status: sum(row["status"] == status for row in rows) for status in _STATUSES}
+    counts = {status: sum(row["status"] == status for row in rows) for status in Status}
     say(", ".join(f"{count} {status}" for status, count in counts.items() if count))
-    names = [check.name for check in report.checks if check.status == "failed"]
+    names = [check.name for check in report.checks if check.status == Status.FAILED]
     return Result(report.to_mapping(), rows, names, output, exit_code=report.exit_code)
-
-
-_STATUSES = ("ok", "warning", "failed", "unknown")
 
 
 def _folders(session: Session) -> dict[str, str]:

@@ -44,11 +44,15 @@ def logs(
     ] = None,
 ) -> None:
     """Print the log lines of a step, each with its time; several ranks with their rank."""
-    from hbseg.errors import NotFoundError
+    from hbseg.control.verbs import tasks_for_logs
+    from hbseg.errors import NotFoundError, UsageError
+    from hbseg.runs.steps import Step, step_named
 
+    if step is not None and step not in list(Step):
+        raise UsageError(f"--step {step}: expected one of {', '.join(Step)}")
     where, of = session.backend(), session.run(run)
     after = None if since is None else _time_of(since)
-    tasks = _tasks_for_logs(where, of, step)
+    tasks = tasks_for_logs(where, of, None if step is None else step_named(step))
     without: list[NotFoundError] = []
     for task in tasks:
         say(f"== {task}", level=1)
@@ -74,36 +78,6 @@ def _begin_of_tail(backend: Backend, run: Run, task: str, rank: int | None, tail
     with suppress(NotFoundError):  # it has not begun
         last.extend(backend.logs(run, task, rank=rank))
     return last[0].partition(" ")[0] if len(last) == tail else ""
-
-
-def _tasks_for_logs(backend: Backend, run: Run, step: str | None) -> list[str]:
-    """Return the names of the tasks whose logs are wanted."""
-    from hbseg.errors import NotFoundError, UsageError
-    from hbseg.runs.backend import Phase
-    from hbseg.runs.steps import Step, TaskName, is_step, step_of
-
-    if step is not None and step not in list(Step):
-        raise UsageError(f"--step {step}: expected one of {', '.join(Step)}")
-    claim = run.read()
-    names = dict.fromkeys(str(TaskName(prefix)) for prefix in claim.steps)
-    names |= dict.fromkeys(backend.tasks(run))
-    names = {name: None for name in names if is_step(name)}
-    if step is not None:
-        names = {name: None for name in names if step_of(name) == step}
-    if not names:
-        raise NotFoundError(
-            f"run {run.name} has no logs" + (f" of {step}" if step else ""),
-            f"see: hbseg status {run.name}",
-        )
-    if step is not None:
-        return list(names)
-    known = backend.snapshot([run])[run.name]
-    phases = {name: known[name].phase for name in names if name in known}
-    for phase in (Phase.RUNNING, Phase.PENDING, Phase.FAILED):
-        chosen = [name for name in names if phases.get(name) == phase]
-        if chosen:
-            return chosen[-1:]
-    return list(names)[-1:]
 
 
 def _print(lines: Iterator[str], after: str, tail: int | None) -> None:

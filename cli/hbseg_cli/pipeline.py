@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -85,16 +84,22 @@ def _prepare(
 ) -> Task | None:
     """Return the step that prepares a set in S3; a folder is prepared here and now."""
     from hbseg.config.specs import PrepareSpec
-    from hbseg.control.prepare import raw_store
-    from hbseg.runs.chain import make_task
+    from hbseg.control.prepare import prepare_first
     from hbseg.runs.steps import Step
+    from hbseg.runs.task import Task
 
     spec = SpecSource(preset=source.preset).spec(Step.PREPARE, PrepareSpec)
-    in_s3 = raw_store(raw, session.settings.need("backend"))
-    if in_s3 is not None:
-        return make_task(run, session.data(), Step.PREPARE, spec, raw=in_s3, skip_bad=skip_bad)
-    run.claim(data=session.data().url, namespace=session.backend().namespace)
-    prepared = prepare_folder(Path(raw), session, spec, skip_bad=skip_bad)
+    prepared = prepare_first(
+        session.backend(),
+        run,
+        session.data(),
+        raw,
+        spec,
+        skip_bad=skip_bad,
+        here=lambda folder: prepare_folder(folder, session, spec, skip_bad=skip_bad),
+    )
+    if isinstance(prepared, Task):
+        return prepared
     what = "unchanged" if prepared.unchanged else "done"
     say(f"{'prepare':<24} {what}  version {prepared.version}")
     return None
@@ -102,13 +107,15 @@ def _prepare(
 
 def tell(event: Event) -> None:
     """Tell a person what happens in a pipeline, a line for each thing."""
+    from hbseg.control.pipeline import Happening
+
     figures = ", ".join(f"{name} {value:.4g}" for name, value in sorted(event.metrics.items())[:4])
     words = {
-        "skipped": "skipped: done and up to date",
-        "started": "started",
-        "joined": "running already, waiting for it",
-        "pending": f"waits: {event.reason}",
-        "done": f"done in {event.seconds:.0f} s",
-        "failed": f"failed after {event.seconds:.0f} s: {event.reason}",
+        Happening.SKIPPED: "skipped: done and up to date",
+        Happening.STARTED: "started",
+        Happening.JOINED: "running already, waiting for it",
+        Happening.PENDING: f"waits: {event.reason}",
+        Happening.DONE: f"done in {event.seconds:.0f} s",
+        Happening.FAILED: f"failed after {event.seconds:.0f} s: {event.reason}",
     }[event.happening]
     say(f"{event.task.prefix:<24} {words}" + (f"  ({figures})" if figures else ""))

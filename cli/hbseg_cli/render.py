@@ -56,7 +56,8 @@ def render(
 ) -> Result:
     """Print the Kubernetes manifests of a step, for kubectl apply or for keeping.
 
-    They are what a submit with --dry-run prints. What only storage knows stays open, and is told.
+    They are what a submit with --dry-run prints. Values that only storage knows are left open and
+    listed on stderr.
     """
     from hbseg.control.rendering import offline_step, runner_manifests, step_manifests
     from hbseg.errors import UsageError

@@ -33,19 +33,13 @@ def status_result(
     backend: Backend, run: Run, output: Format, *, whole_chain: bool = False
 ) -> Result:
     """Return the state of a run's tasks; with `whole_chain` also of steps not met yet."""
-    from hbseg.control.status import TaskStatus, statuses
-    from hbseg.runs.chain_specs import chain_steps
-    from hbseg.runs.states import TaskState
+    from hbseg.control.status import not_met, statuses
 
     claim = run.read()
     found = statuses(backend, run, claim)
     rows = [_row(item) for item in found]
     if whole_chain:
-        met = {item.step for item in found}
-        later = [step for step in chain_steps() if step not in met]
-        rows += [
-            {**_row(TaskStatus("", step, TaskState.WAITING)), "prefix": None} for step in later
-        ]
+        rows += [{**_row(item), "prefix": None} for item in not_met(found)]
     content = document(
         "RunStatus",
         name=run.name,

@@ -198,6 +198,7 @@ class StepSubmitter:
         """
         if self._options.dry_run is not None:
             return self._dry_run(run, step, spec, raw=raw, skip_bad=skip_bad)
+        from hbseg.control.pipeline import Started
         from hbseg.control.verbs import held_claim, submit
         from hbseg.storage.opening import open_store
 
@@ -215,7 +216,12 @@ class StepSubmitter:
             skip_bad=skip_bad,
             tell=say,
         )
-        say(f"{submitted.task.prefix} of run {of.name}: {_WORDS[submitted.outcome]}")
+        words = {
+            Started.DONE: "unchanged, it is done",
+            Started.RUNNING: "it is running already",
+            Started.STARTED: "started",
+        }
+        say(f"{submitted.task.prefix} of run {of.name}: {words[submitted.outcome]}")
         return self._result(submitted, self._state(backend, submitted))
 
     def _state(self, backend: Backend, submitted: Submitted) -> JobState:
@@ -290,10 +296,3 @@ class StepSubmitter:
         )
         form = Format.YAML if self._format == Format.TABLE else self._format
         return Result(content, names=[step.value], format=form)
-
-
-_WORDS = {
-    "done": "unchanged, it is done",
-    "running": "it is running already",
-    "started": "started",
-}

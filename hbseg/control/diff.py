@@ -12,7 +12,7 @@ from hbseg.config.changes import spec_changes
 from hbseg.config.specs import Spec
 from hbseg.documents import load_yaml
 from hbseg.errors import ContractError, HbsegError, NotFoundError
-from hbseg.runs.backend import Backend, Phase
+from hbseg.runs.backend import ACTIVE, Backend, Phase
 from hbseg.runs.chain import reached
 from hbseg.runs.chain_specs import ChainSpecs, chain_steps
 from hbseg.runs.run import Run
@@ -74,7 +74,7 @@ def _of_task(backend: Backend, run: Run, task: Task, *, runs: bool) -> StepDiff:
 
     phase = backend.state(run, task.name).phase if runs else Phase.ABSENT
     last = backend.spec_of(run, task.name) if runs else None
-    if phase in (Phase.PENDING, Phase.RUNNING):
+    if phase in ACTIVE:
         changes = spec_changes(last or {}, task.spec.to_mapping()) if last else []
         if changes:
             return diff(Change.CHANGED, *changes, f"it is {phase} with the old values")

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING
 from hbseg.config.specs import PrepareSpec
 from hbseg.control.waiting import Tell, say_nothing
 from hbseg.errors import ConflictError, UsageError
+from hbseg.runs.backend import Backend
+from hbseg.runs.chain import make_task
 from hbseg.runs.run import Run
 from hbseg.runs.steps import Step
+from hbseg.runs.task import Task
 from hbseg.storage.opening import open_store
 from hbseg.storage.store import Store
 
@@ -37,6 +40,43 @@ def raw_store(source: str, backend: str) -> Store | None:
             "or prepare it here with --backend local",
         )
     return None
+
+
+def prepare_first(
+    backend: Backend,
+    run: Run,
+    data: Store,
+    raw: str,
+    spec: PrepareSpec,
+    *,
+    skip_bad: bool,
+    here: Callable[[Path], Prepared],
+) -> Task | Prepared:
+    """Prepare a raw set before a run's chain.
+
+    Args:
+        backend: where the chain runs.
+        run: the run.
+        data: folder of the datasets.
+        raw: a folder, or `s3://BUCKET/FOLDER`.
+        spec: spec of the step prepare.
+        skip_bad: whether pictures with errors are left out.
+        here: prepares a folder in this process (see `prepare_here`).
+
+    Returns:
+        For a set in S3 the task that prepares it, to be run first; for a folder, which is prepared
+        at once, what was made.
+
+    Raises:
+        UsageError: as `raw_store`.
+        InvalidInput: the folder's pictures have errors.
+        ConflictError: the run is somebody else's.
+    """
+    in_s3 = raw_store(raw, backend.name)
+    if in_s3 is not None:
+        return make_task(run, data, Step.PREPARE, spec, raw=in_s3, skip_bad=skip_bad)
+    run.claim(data=data.url, namespace=backend.namespace)
+    return here(Path(raw))
 
 
 def prepare_here(

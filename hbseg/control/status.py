@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from hbseg.errors import ContractError, HbsegError, NotFoundError, SpecError
 from hbseg.runs.attempts import latest_attempt, latest_record
 from hbseg.runs.backend import ENDED, Backend, JobState, Phase
+from hbseg.runs.chain_specs import chain_steps
 from hbseg.runs.progress import ProgressReport, read_progress
 from hbseg.runs.run import Run, RunClaim
 from hbseg.runs.states import TaskState
@@ -30,6 +31,12 @@ class TaskStatus:
     """One line: why it is pending, stalled or failed, or how far it is."""
     progress: ProgressReport | None = None
     """How far it is, while it runs and reports it."""
+
+
+def not_met(found: Sequence[TaskStatus]) -> list[TaskStatus]:
+    """Return the steps of a chain that have no task among those found; they wait."""
+    met = {item.step for item in found}
+    return [TaskStatus("", step, TaskState.WAITING) for step in chain_steps() if step not in met]
 
 
 def statuses(backend: Backend, run: Run, claim: RunClaim) -> list[TaskStatus]:

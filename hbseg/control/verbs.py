@@ -20,7 +20,7 @@ from hbseg.runs.chain import make_task
 from hbseg.runs.chain_specs import pinned
 from hbseg.runs.run import AT_WORK, CLAIM, Run, RunClaim
 from hbseg.runs.states import TaskState
-from hbseg.runs.steps import Step, TaskName
+from hbseg.runs.steps import Step, TaskName, is_step, step_of
 from hbseg.runs.task import Task
 from hbseg.storage.markers import MARKER
 from hbseg.storage.store import Store
@@ -188,6 +188,32 @@ def cancel(backend: Backend, run: Run, names: list[str], *, tell: Tell = say_not
         tell(problem)
     if missed is not None:
         raise missed
+
+
+def tasks_for_logs(backend: Backend, run: Run, step: Step | None = None) -> list[str]:
+    """Return the names of the tasks whose logs a person wants: of a step, all.
+
+    Without a step it is the one that runs, or is pending, or failed, or else the latest.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    claim = run.read()
+    found = dict.fromkeys([*map(str, map(TaskName, claim.steps)), *backend.tasks(run)])
+    names = [name for name in found if is_step(name) and step in (None, step_of(name))]
+    if not names:
+        raise NotFoundError(
+            f"run {run.name} has no logs" + (f" of {step}" if step else ""),
+            f"see: hbseg status {run.name}",
+        )
+    if step is not None:
+        return names
+    known = backend.snapshot([run])[run.name]
+    for phase in (Phase.RUNNING, Phase.PENDING, Phase.FAILED):
+        chosen = [name for name in names if name in known and known[name].phase == phase]
+        if chosen:
+            return chosen[-1:]
+    return names[-1:]
 
 
 @dataclass(frozen=True)

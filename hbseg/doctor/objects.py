@@ -8,7 +8,7 @@ from typing import Final
 
 from hbseg.cluster.objects import Object
 from hbseg.cluster.requests.resources import CLAIM, SECRET, SERVICE_ACCOUNT, Resource
-from hbseg.doctor.check import Check, failed, ok, warning
+from hbseg.doctor.check import Check, Status, failed, ok, warning
 from hbseg.doctor.subject import Subject
 from hbseg.errors import NotFoundError, UnreachableError
 
@@ -66,7 +66,7 @@ def service_accounts(subject: Subject) -> Iterator[Check]:
         fix = "create it, or correct cluster.service_account"
         yield _there(subject, "service account", SERVICE_ACCOUNT, steps, fix)
     found = _there(subject, "runner account", SERVICE_ACCOUNT, runner, "install the chart")
-    if found.status == "failed":
+    if found.status == Status.FAILED:
         found = warning(found.name, f"{found.message}: no pipeline run --detach", found.fix)
     yield found
 

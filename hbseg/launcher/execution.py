@@ -71,7 +71,7 @@ def claimed_attempt(launch: Launch, *, first: bool = False) -> Attempt:
 def execute_attempt(
     launch: Launch, attempt: Attempt, before: AttemptResults, stop: StopRequest
 ) -> AttemptResult:
-    """Run the step once, and return how it ended: of several nodes' words the most telling.
+    """Run the step once, and return how it ended: of all nodes' results the most informative.
 
     Args:
         launch: the step.
@@ -96,7 +96,7 @@ def execute_attempt(
     if result.peer_lost and result.final:
         await_root_cause(launch, attempt.number, stop)
     if launch.in_pod and result.code != 0:
-        # a second SIGTERM may cut the upload; what stands in storage then replaces this word
+        # a second SIGTERM may cut the upload; the result in storage then replaces this one
         write_termination_message(result)
     stands = upload.finish(
         result, LAST_UPLOAD_SECONDS_STOPPED if stop.is_set else LAST_UPLOAD_SECONDS
@@ -155,7 +155,7 @@ def _judged(
     if result.code != 0 and (stop.is_set or result.peer_lost):
         limit = MARKER_SECONDS_STOPPED if stop.is_set else MARKER_SECONDS
         if in_time(launch.is_done, limit):
-            say(f"attempt {result.attempt} had done all when it was ended")
+            say(f"attempt {result.attempt} had finished its work when it was stopped")
             return ended(0, "", result.attempt)
     given_up = stop.is_set and not launch.in_pod
     final = given_up or is_final(result, before, launch.placement.retries)

@@ -28,7 +28,7 @@ class LogUpload(threading.Thread):
         step: the step.
         number: of the attempt.
         logs: folder with the ranks' logs.
-        progress: folder with the ranks' heartbeats; none: another node tells how far the step is.
+        progress: folder with the ranks' heartbeats; none: another node reports the progress.
         stall_timeout: seconds of silence that the report names.
         gang: whether the step ends where another node has begun a newer attempt of it.
     """
@@ -51,7 +51,7 @@ class LogUpload(threading.Thread):
         self.is_outdated = False
         """Whether another node has begun a newer attempt: this one will never be whole again."""
         self._done = threading.Event()
-        self._ending: AttemptResult | None = None
+        self._result: AttemptResult | None = None
         self._stands: AttemptResult | None = None
         self._sizes: dict[str, int] = {}
 
@@ -68,17 +68,17 @@ class LogUpload(threading.Thread):
             if now - copied >= LOGS_SECONDS:
                 self._copy()
                 copied = time.monotonic()
-        if self._ending is not None:
-            self._record(self._ending)
+        if self._result is not None:
+            self._record(self._result)
         self._copy()
         self._note_progress()
 
     def finish(self, result: AttemptResult, limit: float) -> AttemptResult:
         """Write the result and the logs as they are now, within `limit` seconds.
 
-        Returns the result that stands in storage: another node may know the cause.
+        Returns the result that is in storage then: another node may know the cause.
         """
-        self._ending = result
+        self._result = result
         self._done.set()
         self.join(limit)
         if self.is_alive():

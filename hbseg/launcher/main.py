@@ -7,7 +7,7 @@ puts the step's state into the run's summary, where storage answers.
 
     <job>/logs/<attempt>/<rank>.log       lines as `<time> <text>`; torchrun's own in `torchrun.log`
     <job>/failures/<attempt>/<rank>.json  records of failed ranks, written by the step
-    <job>/progress/<attempt>/<rank>.json  beats of the ranks, written by the step
+    <job>/progress/<attempt>/<rank>.json  heartbeats of the ranks, written by the step
     <job>/torchrun/                       torchrun's own, mode 0700, removed after each attempt
     <job>/exit.json                       how it ended (`hbseg.runs.attempts.AttemptResult`)
 
@@ -180,7 +180,7 @@ def _refused(launch: Launch, number: int, before: AttemptResults) -> AttemptResu
     killed = sum(result is None for result in before)
     reason = (
         f"{killed} of the last {len(before)} attempts were killed together with their launcher, "
-        "perhaps for want of memory"
+        "perhaps out of memory"
     )
     result = ended(StepExit.KILLED, reason, number)
     try:

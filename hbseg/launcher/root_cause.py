@@ -125,7 +125,7 @@ def _signal_reason(what: str, signum: int) -> str:
         name = signal.Signals(signum).name
     except ValueError:
         name = f"signal {signum}"
-    cause = ", perhaps for want of memory" if signum == signal.SIGKILL else ""
+    cause = ", perhaps out of memory" if signum == signal.SIGKILL else ""
     return f"{what} was killed by {name}{cause}"
 
 

@@ -103,7 +103,7 @@ def step_environment(
         step: decides whether torchrun starts it.
         placement: numbers of nodes, processes and threads.
         failures: folder for records of failed ranks.
-        progress: folder for beats.
+        progress: folder for heartbeats.
         files: folder for torchrun's own files, this attempt's alone.
         rendezvous_id: what only the nodes of this attempt know. No flag, which other users of the
             machine could read.

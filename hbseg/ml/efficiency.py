@@ -96,7 +96,7 @@ def measure(
         pictures: grey levels, uint8 [height, width], at least one; repeated to fill a batch.
         open_engine: opens the engine; it is called first.
         load_model: loads the network; it is called when the engine is gone.
-        heartbeat: is told of each call, outside the time that is measured.
+        heartbeat: gets each call, outside the time that is measured.
 
     Raises:
         ContractError: the engine was compiled from other weights.

@@ -3,7 +3,7 @@
 Numbers are counted for each step of a run, over all its tasks, so that
 `logs/<step>/<attempt>/<rank>.log` and `failures/<step>/<attempt>.json` belong to one execution.
 An execution on several nodes is one attempt: whichever node comes first takes the number, the
-others join it. How it ended stands in it; of several nodes' words, the one that tells more.
+others join it. It keeps how it ended; of several nodes' results, the most specific one.
 
     attempts/<step>/<number>.json          the attempt, in the end with its result
     attempts/<step>/<number>/<node>.json   a node's part in it

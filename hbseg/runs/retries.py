@@ -4,7 +4,7 @@ A series is the attempts of one task with one spec since the last one that nothi
 that went well. In it
 - a code below 128 that a step gives (data, input, contract, spec, bug) ends all at once,
 - SIGTERM is no failure: a machine was taken away, or somebody cancelled,
-- SIGKILL (mostly for want of memory) and codes that nobody documented may happen once,
+- SIGKILL (usually out of memory) and codes that nobody documented may happen once,
 - every other failure as often as `Placement.retries` says.
 """
 

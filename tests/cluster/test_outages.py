@@ -35,7 +35,8 @@ def test_a_server_that_restarts_ends_neither_the_log_nor_the_wait(
     gated.hbseg(*TRAIN)
     commands = [("logs", "drill", "-f"), (*TRAIN, "--wait")]
     follower, waiter = (gated.start(*words) for words in commands)
-    assert follower.stdout is not None and waiter.stderr is not None
+    assert follower.stdout is not None
+    assert waiter.stderr is not None
     assert any("acts: key gate" in line for line in follower.stdout)
     assert any("running already" in line for line in waiter.stderr)  # submits are not repeated
     own_cluster.stop_component("kube-apiserver")

@@ -128,6 +128,27 @@ def test_an_eighth_step_is_rendered_and_shown_by_its_row_alone(hbseg: Hbseg) -> 
     assert (shown["kind"], shown["iterations"]) == ("EfficiencySpec", 30)
 
 
+@pytest.mark.parametrize(
+    ("columns", "kind", "fields"),
+    [
+        ("shared=True", "Job", {"completionMode": "Indexed", "completions": 2}),
+        ("torchrun=True, gpu=True", "PyTorchJob", {"nprocPerNode": "4"}),
+    ],
+)
+def test_the_row_decides_how_an_eighth_step_runs_in_pods(
+    hbseg: Hbseg, tree: Path, columns: str, kind: str, fields: dict[str, object]
+) -> None:
+    table, module = tree / "hbseg" / "runs" / "steps.py", 'module="hbseg_jobs.vote",'
+    table.write_text(table.read_text().replace(module, f"{module} {columns},"))
+    bucket = {"HBSEG_DATA": "s3://team/data", "HBSEG_RUNS": "s3://team/runs"}
+
+    _, job = yaml.safe_load_all(hbseg("render", "vote", "--run", "first", "-j", "2x4", **bucket))
+
+    assert job["kind"] == kind
+    assert {name: job["spec"][name] for name in fields} == fields
+    assert ('"nvidia.com/gpu": "4"' in json.dumps(job)) == ("gpu" in columns)
+
+
 def changes(hbseg: Hbseg, specs: Path) -> dict[str, str]:
     """What a submit would do with each step; steps with several folders by the last one."""
     content = json.loads(hbseg("diff", "first", "--config", str(specs), "-o", "json"))

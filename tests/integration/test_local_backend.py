@@ -192,6 +192,17 @@ def test_a_submit_of_a_running_task_changes_nothing(local: Local) -> None:
     local.backend.cancel(local.run, task.name)
 
 
+def test_the_file_of_a_job_keeps_the_names_that_other_versions_wrote(local: Local) -> None:
+    local.fake(compile=["wait"])
+    task = local.task()
+    local.submit(task)
+    local.until_log(task, "acts: wait")
+    path = local.job_folder(task) / "job.json"
+
+    assert "tied" in json.loads(path.read_text())
+    local.backend.cancel(local.run, task.name)
+
+
 def test_a_submit_with_another_spec_while_the_task_runs_is_refused(local: Local) -> None:
     local.fake(compile=["wait"])
     task = local.task()

@@ -91,7 +91,7 @@ def test_the_step_lists_the_engine_and_the_digests_that_it_read(chain: Chain) ->
 def test_the_step_refuses_the_spec_of_another_step(chain: Chain) -> None:
     context = chain.context(Step.COMPILE, CompileSpec(), "engine/other", work="other")
     wrong = replace(context, task=replace(context.task, spec=InferSpec()))
-    with pytest.raises(InvalidInput, match="step compile was given InferSpec, expected CompileSpec"):
+    with pytest.raises(InvalidInput, match="was given InferSpec, expected CompileSpec"):
         compile_job.work(wrong)
 
 

@@ -63,7 +63,7 @@ def pod_of(api: FakeApi, name: str = f"{NAME}-abcde", **state: Any) -> None:
     )
 
 
-def test_a_submit_makes_spec_anchor_and_a_job_that_they_are_tied_to(
+def test_a_submit_makes_a_spec_an_owner_and_a_job_that_they_belong_to(
     api: FakeApi, backend: KubernetesBackend, run: Run
 ) -> None:
     assert submit(backend, run) == Phase.PENDING

@@ -16,8 +16,9 @@ from hbseg.config.specs import (
     ReportSpec,
     TrainSpec,
 )
+from hbseg.data.places import version_folder
 from hbseg.errors import ConflictError, InvalidInput
-from hbseg.runs.chain import find_engine, make_task
+from hbseg.runs.chain import chain, find_engine, make_task
 from hbseg.runs.chain_specs import ChainSpecs
 from hbseg.runs.run import Run
 from hbseg.runs.steps import Step
@@ -128,7 +129,7 @@ def test_an_engine_is_found_by_batch_size_kind_and_device(run: Run) -> None:
     [
         (
             {"batch_size": 4},
-            "engine was compiled for batch size 1, 8, asked for 4",
+            "engine was compiled for batch size 1, 8, 16, asked for 4",
             "--batch-size-eval 4",
         ),
         (
@@ -147,7 +148,7 @@ def test_an_engine_of_another_make_is_refused_with_the_command_for_the_right_one
     run: Run, wanted: dict[str, object], message: str, flags: str
 ) -> None:
     checkpoint = done(run, "stage2").digest
-    for key, batch_size in (("a", 8), ("b", 1)):
+    for key, batch_size in (("a", 16), ("b", 8), ("c", 1)):
         card = {"batch_size": batch_size, "backend": "onnx", "device": "cpu"}
         add_engine(run, key, checkpoint=checkpoint, **card)
 
@@ -169,6 +170,35 @@ def test_an_engine_of_a_kind_that_this_version_does_not_know_is_refused(run: Run
         "engine/a of run main is of kind openvino, which this version does not know"
     )
     assert error.value.hint == "run: hbseg submit-compile main --batch-size-eval 8"
+
+
+def test_only_the_steps_that_make_or_run_an_engine_need_what_its_kind_needs(
+    run: Run, data: Store
+) -> None:
+    dataset = version_folder(data, VERSION)
+    write_marker(dataset, step="prepare", spec_hash="0", inputs={}, outputs={})
+    training = {"dataset": {"version": VERSION}}
+    stage1 = TrainSpec.from_mapping({"model": {}, **training}, source="x")
+    stage2 = TrainSpec.from_mapping({"stage": 2, **training}, source="x")
+    specs = ChainSpecs(
+        {
+            Step.STAGE1: stage1,
+            Step.STAGE2: stage2,
+            Step.COMPILE: CompileSpec(engine="tensorrt", device="NVIDIA L4"),
+            Step.INFER: InferSpec(),
+            Step.EFFICIENCY: EfficiencySpec(),
+            Step.REPORT: ReportSpec(),
+        }
+    )
+
+    kinds = {}
+    for task in chain(run, data, specs):
+        kinds[task.step] = task.engine
+        done(run, task.prefix)
+
+    of_engines = (Step.COMPILE, Step.INFER, Step.EFFICIENCY)
+    assert {step for step, kind in kinds.items() if kind == "tensorrt"} == set(of_engines)
+    assert {kind for step, kind in kinds.items() if step not in of_engines} == {None}
 
 
 def test_the_chain_makes_an_engine_for_each_batch_size_and_both_kinds_of_masks() -> None:
