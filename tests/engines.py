@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -34,6 +36,15 @@ def grey(seed: int, height: int = 80, width: int = 72) -> NDArray[np.uint8]:
     wave = np.sin(rows / rng.uniform(4, 20)) * np.cos(columns / rng.uniform(4, 20))
     pixels = 127 + 90 * wave + rng.uniform(-30, 30, (height, width))
     return np.asarray(pixels, dtype=np.uint8)
+
+
+def picture(folder: Path, name: str, seed: int, suffix: str = ".png") -> None:
+    """Write a picture of a size of its own into a folder."""
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    done, data = cv2.imencode(suffix, grey(seed, 60 + seed, 50))
+    assert done
+    path.write_bytes(data.tobytes())
 
 
 class LinearNetwork(nn.Module):

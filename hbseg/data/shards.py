@@ -20,7 +20,7 @@ from hbseg.errors import ContractError, SpecError
 
 FORMAT: Final = 1
 """Number of this format; part of every version's hash."""
-AGAIN: Final = "delete that version's folder and run: hbseg data prepare RAW URL"
+AGAIN: Final = "delete that version's folder and run: hbseg data prepare SRC"
 
 ShardKey = Annotated[str, Field(pattern=r"^shards/(train|test)-[0-9]{5,9}\.bin$")]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

@@ -20,7 +20,7 @@ from hbseg.storage.store import Store
 
 INDEX: Final = "index.json"
 DATASET: Final = "dataset.json"
-PREPARE: Final = "hbseg data prepare RAW URL"
+PREPARE: Final = "hbseg data prepare SRC"
 
 _TRIES: Final = 20
 """Tries to swap the index before somebody else's writes are taken for a fault."""

@@ -4,7 +4,6 @@ import csv
 import json
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
@@ -19,7 +18,7 @@ from hbseg.runs.steps import Step
 from hbseg.storage.markers import read_marker, sha256_of
 from hbseg.storage.store import Store
 from hbseg_jobs import infer as infer_job
-from tests.engines import BATCH, grey
+from tests.engines import BATCH, picture
 
 from .conftest import FOLD, VERSION, Chain
 
@@ -27,14 +26,6 @@ from .conftest import FOLD, VERSION, Chain
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(infer, "PART_IMAGES", 3)
-
-
-def picture(folder: Path, name: str, seed: int, suffix: str = ".png") -> None:
-    path = folder / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    done, data = cv2.imencode(suffix, grey(seed, 60 + seed, 50))
-    assert done
-    path.write_bytes(data.tobytes())
 
 
 def names_of(path: str | Path) -> list[str]:

@@ -34,7 +34,7 @@ def version_of(data: Path) -> Path:
 
 
 def test_no_dataset_is_not_found_and_says_how_to_make_one(tmp_path: Path) -> None:
-    with pytest.raises(NotFoundError, match="run: hbseg data prepare RAW URL"):
+    with pytest.raises(NotFoundError, match="run: hbseg data prepare SRC"):
         open_version(FolderStore(tmp_path), None)
 
 
@@ -84,7 +84,7 @@ def test_a_flipped_byte_in_a_shard_is_found(data: Path, where: str) -> None:
     content = bytearray(path.read_bytes())
     content[span.offset + span.length - 2] ^= 1
     path.write_bytes(content)
-    with pytest.raises(ContractError, match=r"train-00000.bin .*is damaged.*data prepare RAW"):
+    with pytest.raises(ContractError, match=r"train-00000.bin .*is damaged.*data prepare SRC"):
         getattr(dataset, where)(sample)
 
 

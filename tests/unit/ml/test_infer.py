@@ -4,7 +4,6 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import pytest
 
 from hbseg import submission
@@ -17,7 +16,7 @@ from hbseg.ml.predict import Source
 from hbseg.ml.sources import MAX_LINES, check_names, folder_sources
 from hbseg.storage.folder import FolderStore
 from hbseg.storage.markers import sha256_of
-from tests.engines import BrightnessEngine, grey
+from tests.engines import BrightnessEngine, grey, picture
 
 IDENTITY = "0123456789abcdef"
 
@@ -25,14 +24,6 @@ IDENTITY = "0123456789abcdef"
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(infer, "PART_IMAGES", 3)
-
-
-def picture(folder: Path, name: str, seed: int, suffix: str = ".png") -> None:
-    path = folder / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    done, data = cv2.imencode(suffix, grey(seed, 60 + seed, 50))
-    assert done
-    path.write_bytes(data.tobytes())
 
 
 def run(
