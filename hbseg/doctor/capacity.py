@@ -10,6 +10,7 @@ from hbseg.cluster.kinds import kind_of
 from hbseg.cluster.objects import Object
 from hbseg.cluster.pods.quantity import amount
 from hbseg.cluster.requests.resources import NODE, RESOURCE_QUOTA
+from hbseg.config.kubernetes_types import given
 from hbseg.doctor.check import Check, failed, ok, unknown, warning
 from hbseg.doctor.subject import Subject, pod_of
 
@@ -81,7 +82,7 @@ def nodes(subject: Subject) -> Iterator[Check]:
     template, pods = pod_of(subject.training("doctor"))
     asked = template["spec"]["containers"][0]["resources"]["requests"]
     needed = {name: amount(quantity) for name, quantity in asked.items()}
-    gpu = subject.profile.gpu_resource
+    gpu = subject.training_profile.gpu_resource
     usable = [_allocatable(node) for node in _suitable(subject)]
     fits = sum(_count(node, needed) for node in usable)
     largest = max((node.get(gpu, Fraction(0)) for node in usable), default=Fraction(0))
@@ -96,7 +97,7 @@ def nodes(subject: Subject) -> Iterator[Check]:
 
 
 def _suitable(subject: Subject) -> Iterator[Object]:
-    selector = subject.profile.node_selector.items()
+    selector = given(subject.training_profile.node_selector).items()
     for node in subject.cluster.list(NODE):
         labels = node["metadata"].get("labels") or {}
         if selector <= labels.items() and not _is_closed(subject, node):
@@ -115,7 +116,7 @@ def _tolerated(subject: Subject, taint: Mapping[str, str]) -> bool:
         toleration.effect in (None, taint.get("effect"))
         and toleration.key in (None, taint.get("key"))
         and (toleration.operator == "Exists" or (toleration.value or "") == taint.get("value", ""))
-        for toleration in subject.profile.tolerations
+        for toleration in subject.training_profile.tolerations
     )
 
 

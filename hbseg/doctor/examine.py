@@ -39,7 +39,11 @@ OF_THE_CLUSTER: Final[Mapping[str, Look]] = {
     "pull secret": objects.pull_secrets,
     "service account": objects.service_accounts,
     "priority class": objects.priority_class,
-    "volume": objects.claims,
+    "runtime class": objects.runtime_class,
+    "storage class": objects.storage_class,
+    "environment": objects.environment,
+    "certificates": objects.ca_bundle,
+    "volume": objects.volumes,
     "storage of pods": pods_storage,
 }
 """Checks of a cluster that answers, in the order in which they are made."""

@@ -22,9 +22,9 @@ def host_name_problems(host: str) -> Iterator[str]:
 def pod_problems(pod: Manifest, *, container: str) -> Iterator[str]:
     """Yield what is wrong with a pod's spec, whose container is called `container`."""
     names = [item.get("name") for item in pod.get("containers", ())]
-    if names != [container]:
-        yield f"containers are {names}, expected one called {container}"
-    for item in pod.get("containers", ()):
+    if names[:1] != [container] or names.count(container) != 1:
+        yield f"containers are {names}, expected the first to be called {container}"
+    for item in (*pod.get("initContainers", ()), *pod.get("containers", ())):
         if not (item.get("image") or "").strip():
             yield f"image of the container {item.get('name')} is empty"
         yield from _environment(item.get("env", ()))

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from hbseg.config.profile import Toleration
+from hbseg.config.pod_profile import Toleration
 from hbseg.doctor import capacity
 from hbseg.doctor.check import Status
 from tests.unit.doctor.fake_cluster import ROOM, FakeCluster, node, one, subject

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from hbseg.config.placement import Placement
-from hbseg.config.profile import ClusterProfile, Volume
+from hbseg.config.pod_profile import Volume
+from hbseg.config.profile import ClusterProfile
 from hbseg.doctor import machine
 from hbseg.doctor.check import Check, Status
 from hbseg.doctor.examine import OF_THE_CLUSTER, examine_cluster, examine_machine

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from hbseg.config.placement import Placement
-from hbseg.config.profile import ClusterProfile, Volume
+from hbseg.config.pod_profile import Volume
+from hbseg.config.profile import ClusterProfile
 from hbseg.doctor.check import Status
 from hbseg.doctor.pods_storage import pods_storage
 from hbseg.doctor.storage import s3_date, storage

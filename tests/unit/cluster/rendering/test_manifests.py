@@ -113,12 +113,14 @@ def test_the_pods_of_all_steps_have_one_shape() -> None:
 
 
 def shape_of(manifest: Manifest) -> Manifest:
-    """A pod without what makes a step another one: command line, number of pods, devices."""
+    """A pod without what makes a step another one: command line, number of pods, sizes, devices."""
     pod = pod_of(manifest)
     pod.pop("restartPolicy", None)  # the operator sets that of a PyTorchJob's pods
     container = container_of(manifest)
     for name in ("name", "args", "resources"):
         container.pop(name)
+    for volume in pod["volumes"]:
+        volume.get("emptyDir", {}).pop("sizeLimit", None)
     own = ("HBSEG_NODE", "HBSEG_NODES", "GLOO_SOCKET_IFNAME")
     container["env"] = [v for v in container["env"] if v["name"] not in own]
     return pod
@@ -187,6 +189,7 @@ def test_a_job_says_whose_it_is_and_of_what(name: str) -> None:
     metadata = manifest["metadata"]
 
     expected = {
+        "app.kubernetes.io/name": "hbseg",
         "app.kubernetes.io/part-of": "hbseg",
         "app.kubernetes.io/managed-by": "hbseg",
         "hbseg.io/run": "main",
