@@ -20,7 +20,7 @@ from typing import Annotated, Final, Literal
 from pydantic import Field, field_validator
 
 from hbseg import __version__
-from hbseg.config.secrets import is_secret_name
+from hbseg.config.secrets import is_secret
 from hbseg.documents import Block
 
 Quantity = Annotated[str, Field(pattern=r"^\d+(\.\d+)?(m|k|[MGTP]|[KMGTP]i)?$", max_length=20)]
@@ -133,13 +133,13 @@ class ClusterProfile(Block):
     @field_validator("environment")
     @classmethod
     def _without_secrets(cls, environment: dict[str, str]) -> dict[str, str]:
-        for name in environment:
+        for name, value in environment.items():
             if not _VARIABLE.fullmatch(name):
                 raise ValueError(f"{name!r:.60} is no name of an environment variable")
-            if is_secret_name(name):
+            if is_secret(name, value):
                 raise ValueError(
-                    f"{name} looks like a secret, and manifests are no place for one: put it into "
-                    "a Secret and name that in credentials_secret"
+                    f"{name} looks like a secret, and manifests show it: put it into a Secret, and "
+                    f"set cluster.secret_environment: {{{name}: {{secret: S, key: K}}}}"
                 )
         return environment
 

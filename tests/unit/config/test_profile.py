@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import ValidationError
 
 from hbseg.config.profile import ClusterProfile, Volume
-from hbseg.config.secrets import is_secret_name, is_secret_value
 
 PROFILE = ClusterProfile(volumes=(Volume(claim="hands", path="/pictures"),))
 
@@ -26,31 +26,11 @@ def test_pods_see_s3_and_what_lies_below_their_volumes(url: str, seen: bool) -> 
     assert ClusterProfile().sees(url) == url.startswith("s3://")
 
 
-@pytest.mark.parametrize(
-    ("name", "secret"),
-    [
-        ("DB_PASSWORD", True),
-        ("hf_token", True),
-        ("AWS_SECRET_ACCESS_KEY", True),
-        ("PRIVATEKEY", True),
-        ("TOKENIZERS_PARALLELISM", False),
-        ("AWS_WEB_IDENTITY_TOKEN_FILE", False),
-        ("NCCL_SOCKET_IFNAME", False),
-    ],
-)
-def test_a_secret_is_told_by_its_name_unless_it_is_in_a_file(name: str, secret: bool) -> None:
-    assert is_secret_name(name) == secret
+def test_a_secret_in_the_environment_is_refused_with_the_key_that_takes_it() -> None:
+    with pytest.raises(ValidationError, match=r"secret_environment: \{WANDB_API_KEY: \{secret: S"):
+        ClusterProfile(environment={"WANDB_API_KEY": "abcdef0123456789"})
+    with pytest.raises(ValidationError, match="NOTE looks like a secret") as refused:
+        ClusterProfile(environment={"NOTE": "ghp_" + "a1" * 18})
+    assert "a1a1" not in str(refused.value.errors()[0]["msg"])
 
-
-@pytest.mark.parametrize(
-    ("value", "secret"),
-    [
-        ("AKIA" + "Z" * 16, True),
-        ("https://me:x@host/", True),
-        ("-----BEGIN PRIVATE KEY-----", True),
-        ("https://host:443/", False),
-        ("AKIA", False),
-    ],
-)
-def test_a_secret_is_told_by_its_value(value: str, secret: bool) -> None:
-    assert is_secret_value(value) == secret
+    ClusterProfile(environment={"HF_TOKEN_PATH": "/etc/hf/token", "HF_HUB_DISABLE_TELEMETRY": "1"})
