@@ -1,4 +1,4 @@
-"""Checks of the objects that the profile names: Secret, service account, volumes, queue."""
+"""Checks of what the profile names: Secret, service account, volumes, queue, images."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Final
 
 from hbseg.cluster.objects import Object
 from hbseg.cluster.requests.resources import CLAIM, SECRET, SERVICE_ACCOUNT, Resource
+from hbseg.config.profile import ImageKind
 from hbseg.doctor.check import Check, Status, failed, ok, warning
 from hbseg.doctor.subject import Subject
 from hbseg.errors import NotFoundError, UnreachableError
@@ -99,6 +100,18 @@ def _claim(name: str, claim: Object) -> Check:
         text = f"claim {name} is {phase}: it may be bound when the first pod needs it"
         return warning("volume", text, f"kubectl describe persistentvolumeclaim {name}")
     return ok("volume", f"claim {name} is bound")
+
+
+def images(subject: Subject) -> Iterator[Check]:
+    """Whether each image is one that cannot change under its name, where nodes keep images."""
+    if subject.profile.image_pull_policy != "IfNotPresent":
+        return
+    named = dict.fromkeys(subject.profile.image_of(kind) for kind in ImageKind)
+    if tagged := [image for image in named if "@" not in image]:
+        text = f"{', '.join(tagged)}: by tag, so a node may keep an older image of that name"
+        yield warning("image", text, "pin a digest: cluster.image: NAME@sha256:...")
+    else:
+        yield ok("image", "all are given by digest")
 
 
 def queue(subject: Subject) -> Iterator[Check]:
