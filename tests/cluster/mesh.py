@@ -104,5 +104,6 @@ def _expression(namespace: TestNamespace, *, native: bool) -> str:
     if native:
         values["restartPolicy"] = json.dumps("Always")
     sidecar = f"{kind}{{{', '.join(f'{key}: {value}' for key, value in values.items())}}}"
-    place, value = (f"/spec/{path}", f"[{sidecar}]") if native else (f"/spec/{path}/0", sidecar)
-    return f'[JSONPatch{{op: "add", path: "{place}", value: {value}}}]'
+    added = f'JSONPatch{{op: "add", path: "/spec/{path}/0", value: {sidecar}}}'
+    none_yet = f'JSONPatch{{op: "add", path: "/spec/{path}", value: []}}'
+    return f"[{none_yet}, {added}]" if native else f"[{added}]"

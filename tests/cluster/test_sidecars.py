@@ -6,19 +6,21 @@ import pytest
 
 from hbseg.storage.opening import open_store
 from tests.cluster.cluster import STATE_SECONDS, until
-from tests.cluster.crew import PREPARE, TRAIN, fake, is_gone, row, until_row
+from tests.cluster.crew import PREPARE, TRAIN, fake, is_gone, row
 from tests.cluster.mesh import SIDECAR, mesh
 from tests.cluster.team import Team
 
 pytestmark = pytest.mark.own_node
 
 MISSING = "localhost/no-such:1"
-_STATES = "jsonpath={.items[*].status.containerStatuses[?(@.name=='%s')].state}"
 
 
-def sidecar_states(crew: Team, step: str) -> str:
+def sidecar_state(crew: Team, step: str, field: str, *, native: bool = False) -> str:
+    """Return a field of the sidecar's state in the pods of a step, as kubectl prints it."""
+    statuses = "initContainerStatuses" if native else "containerStatuses"
+    path = f"{{.items[*].status.{statuses}[?(@.name=='{SIDECAR}')].state.{field}}}"
     labels = f"hbseg.io/step={step}"
-    return crew.namespace.kubectl("get", "pods", "-l", labels, "-o", _STATES % SIDECAR)
+    return crew.namespace.kubectl("get", "pods", "-l", labels, "-o", f"jsonpath={path}")
 
 
 def test_beside_a_native_sidecar_the_step_alone_decides_how_a_job_ends(crew: Team) -> None:
@@ -28,10 +30,11 @@ def test_beside_a_native_sidecar_the_step_alone_decides_how_a_job_ends(crew: Tea
 
         line = faking.api_error(100, *TRAIN, "--wait")
 
-        until_row(crew, lambda item: item["state"] == "failed", "the training has failed")
         until(lambda: row(crew, "prepare")["state"] == "done", "prepare is done")
     assert "failed with code 65 in attempt 1: planned failure 65" in line
     assert SIDECAR not in line
+    assert sidecar_state(crew, "stage1", "terminated.exitCode", native=True) == "137"
+    assert SIDECAR not in str(row(crew)["reason"])
     assert row(crew, "prepare")["reason"] is None
 
 
@@ -47,6 +50,8 @@ def test_beside_a_plain_sidecar_that_never_ends_steps_end_and_their_jobs_are_rem
         assert any("acts: key gate" in line for line in follower.stdout)
         assert row(crew)["state"] == "running"
         waiter = faking.start(*TRAIN, "--wait")
+        assert waiter.stderr is not None
+        assert any("running already" in line for line in waiter.stderr)
         open_store(f"{crew.url}/data").put("gate", b"")
 
         _, told = waiter.communicate(timeout=STATE_SECONDS)
@@ -59,22 +64,25 @@ def test_beside_a_plain_sidecar_that_never_ends_steps_end_and_their_jobs_are_rem
         assert row(crew)["state"] == "done"
         assert is_gone(crew, "pytorchjobs")
         failed = row(crew, "prepare")
-        assert failed["state"] == "failed"
-        assert f"planned failure 65; the step has ended, but sidecar {SIDECAR}" in str(failed)
+        assert (failed["state"], failed["attempt"]) == ("failed", 1)
+        assert str(failed["reason"]).startswith("planned failure 65")
+        assert f"; the step has ended, but sidecar {SIDECAR} keeps pod" in str(failed["reason"])
         crew.hbseg("cancel", "drill", "-y")
         assert is_gone(crew, "pods,jobs")
     assert row(crew, "prepare")["state"] == "failed"
 
 
-@pytest.mark.parametrize("words", [TRAIN, PREPARE], ids=["stage1", "prepare"])
-def test_a_step_whose_image_is_missing_is_pending_beside_a_sidecar_that_runs(
-    crew: Team, words: tuple[str, ...]
-) -> None:
-    step = "stage1" if words == TRAIN else "prepare"
+def test_a_step_whose_image_is_missing_is_pending_beside_a_sidecar_that_runs(crew: Team) -> None:
     wrong = crew.with_profile(image=MISSING, image_pull_policy="IfNotPresent")
-    with mesh(crew.namespace, native=False):
-        wrong.hbseg(*words)
 
-        until(lambda: "running" in sidecar_states(crew, step), "the sidecar runs")
-        until(lambda: MISSING in str(row(crew, step)["reason"]), "the image is the reason")
-        assert row(crew, step)["state"] == "pending"
+    def is_told(step: str) -> bool:
+        told = row(crew, step)
+        return told["state"] == "pending" and MISSING in str(told["reason"])
+
+    with mesh(crew.namespace, native=False):
+        wrong.hbseg(*TRAIN)
+        wrong.hbseg(*PREPARE)
+        for step in ("stage1", "prepare"):
+            until(lambda step=step: is_told(step), f"{step}: its image is the reason")  # type: ignore[misc]
+            assert "startedAt" in sidecar_state(crew, step, "running")
+            assert is_told(step)
