@@ -32,6 +32,7 @@ from hbseg.storage.store import READERS
 
 if TYPE_CHECKING:
     from boto3.session import Session
+    from botocore.config import Config
     from botocore.loaders import Loader
     from botocore.session import Session as CoreSession
     from mypy_boto3_s3 import S3Client
@@ -100,7 +101,7 @@ def connect() -> Connection:
         ) from None
 
 
-def _config(core: CoreSession) -> Any:
+def _config(core: CoreSession) -> Config:
     from botocore.config import Config
 
     return Config(
@@ -162,7 +163,7 @@ def _ca_bundle(core: CoreSession) -> Path | None:
     return path
 
 
-@cache  # a bundle with all public authorities takes a few milliseconds
+@cache  # a bundle with all public authorities takes 24 ms
 def _check_bundle(source: str, path: Path) -> None:
     """Check that a file has certificates. Raises DeniedError."""
     try:
