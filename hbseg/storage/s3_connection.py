@@ -144,7 +144,7 @@ def _has_endpoint(core: CoreSession, profile: Mapping[str, Any]) -> bool:
 def _addressing() -> Mapping[str, Any]:
     value = os.environ.get(ADDRESSING) or "auto"
     if value not in _ADDRESSING:
-        raise UsageError(f"{ADDRESSING} is {value!r:.40}, expected {', '.join(_ADDRESSING)}")
+        raise UsageError(f"{ADDRESSING} is {value!r:.40}, expected auto, path or virtual")
     return {} if value == "auto" else {"s3": {"addressing_style": value}}
 
 
@@ -196,7 +196,7 @@ def distrust(error: Exception, endpoint: str) -> DeniedError | None:
 
 
 def _give_up_on_untrusted(caught_exception: Exception | None = None, **_: Any) -> None:
-    """Raise the error of a certificate that is not trusted: botocore would ask 6 times in 20 s."""
+    """Raise the error of a certificate that is not trusted: botocore would ask 6 times in up to 20 s."""
     if caught_exception is not None and distrust(caught_exception, ""):
         raise caught_exception
 
