@@ -196,7 +196,7 @@ def distrust(error: Exception, endpoint: str) -> DeniedError | None:
 
 
 def _give_up_on_untrusted(caught_exception: Exception | None = None, **_: Any) -> None:
-    """Raise the error of a certificate that is not trusted: botocore would ask 6 times in up to 20 s."""
+    """Raise the error of a certificate that is not trusted: botocore would ask 5 more times."""
     if caught_exception is not None and distrust(caught_exception, ""):
         raise caught_exception
 
