@@ -32,6 +32,7 @@ class Block(BaseModel):
         frozen=True,
         allow_inf_nan=False,
         validate_default=True,
+        defer_build=True,  # most commands check a few kinds of documents only
     )
 
 

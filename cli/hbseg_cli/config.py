@@ -1,7 +1,5 @@
 """`hbseg config`: which settings and defaults apply, and where they come from."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -49,7 +47,7 @@ def show(
     return Result(document("Settings", items=rows), rows, sorted(found), output)
 
 
-def _known(session: Session) -> Settings:
+def _known(session: Session) -> "Settings":
     """Return the settings, with those of the cluster's namespace where it can be asked."""
     from hbseg.errors import HbsegError
 

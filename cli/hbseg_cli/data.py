@@ -1,7 +1,5 @@
 """`hbseg data`: synthetic sets, checks, dataset versions."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -148,7 +146,7 @@ def prepare(
 def _prepared_here(
     raw: Path,
     session: Session,
-    spec: PrepareSpec,
+    spec: "PrepareSpec",
     output: Format,
     skip_bad: bool,
     workers: int | None,
@@ -160,7 +158,7 @@ def _prepared_here(
     return _result(PreparedRecord.of(prepared, raw=str(raw)), output)
 
 
-def _result(record: PreparedRecord, output: Format) -> Result:
+def _result(record: "PreparedRecord", output: Format) -> Result:
     counts = record.counts.model_dump()
     row = {"version": record.version, **counts, "unchanged": record.unchanged}
     return Result(record.to_mapping(), [row], [record.version], output)
@@ -169,11 +167,11 @@ def _result(record: PreparedRecord, output: Format) -> Result:
 def prepare_folder(
     raw: Path,
     session: Session,
-    spec: PrepareSpec,
+    spec: "PrepareSpec",
     *,
     skip_bad: bool,
     workers: int | None = None,
-) -> Prepared:
+) -> "Prepared":
     """Prepare a folder with a progress bar, and say which pictures are left out."""
     from hbseg.control.prepare import prepare_here
 

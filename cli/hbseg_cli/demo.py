@@ -1,7 +1,5 @@
 """`hbseg demo`: the whole chain on this machine."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

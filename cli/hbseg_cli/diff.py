@@ -1,7 +1,5 @@
 """`hbseg diff`: what a submit of a run would change."""
 
-from __future__ import annotations
-
 import typer
 
 from hbseg_cli import options

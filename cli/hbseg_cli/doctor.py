@@ -1,7 +1,5 @@
 """`hbseg doctor`: what works, what does not, and what to do."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -66,7 +64,7 @@ def doctor(
     return Result(report.to_mapping(), rows, names, output, exit_code=report.exit_code)
 
 
-def _settings(session: Session) -> Settings:
+def _settings(session: Session) -> "Settings":
     """Return the settings, those of the namespace too if it shows them; checks tell why not."""
     from hbseg.errors import HbsegError
 
@@ -76,13 +74,13 @@ def _settings(session: Session) -> Settings:
         return session.settings
 
 
-def _folders(settings: Settings) -> dict[str, str]:
+def _folders(settings: "Settings") -> dict[str, str]:
     """Return the URLs of runs and data, where they are set."""
     named = {name: settings.get(name) for name in ("runs", "data")}
     return {name: url for name, url in named.items() if url is not None}
 
 
-def _machine(session: Session) -> DoctorReport:
+def _machine(session: Session) -> "DoctorReport":
     from hbseg.doctor.examine import examine_machine
     from hbseg.local.backend import default_state
 
@@ -90,7 +88,7 @@ def _machine(session: Session) -> DoctorReport:
     return examine_machine(Path(state) if state else default_state(), _folders(session.settings))
 
 
-def _cluster(session: Session, shape: str | None, in_cluster: bool, limit: float) -> DoctorReport:
+def _cluster(session: Session, shape: str | None, in_cluster: bool, limit: float) -> "DoctorReport":
     from hbseg.cluster.requests.client import Cluster
     from hbseg.doctor.examine import examine_cluster
 
@@ -105,7 +103,7 @@ def _cluster(session: Session, shape: str | None, in_cluster: bool, limit: float
     )
 
 
-def _probe(limit: float) -> Callable[[Subject], Iterable[Check]]:
+def _probe(limit: float) -> "Callable[[Subject], Iterable[Check]]":
     from hbseg.doctor.pod_probe import probe
 
     return lambda subject: probe(subject, limit)

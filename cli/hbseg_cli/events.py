@@ -1,7 +1,5 @@
 """`hbseg events`: what happened to a run, in storage and on the cluster."""
 
-from __future__ import annotations
-
 import typer
 
 from hbseg_cli import options

@@ -1,7 +1,5 @@
 """`hbseg fetch-*`: results of a run into local files."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

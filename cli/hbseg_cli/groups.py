@@ -7,13 +7,10 @@ gives `status` the flags `--backend`, `--namespace`, `--context`, `--data` and `
 function the session that they describe.
 """
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from hbseg_cli import options
 from hbseg_cli.output import Format
@@ -29,8 +26,7 @@ Command = Callable[..., Any]
 Kind = TypeVar("Kind", bound="Spec")
 
 
-@dataclass(frozen=True)
-class Group:
+class Group(NamedTuple):
     """Flags, each with its annotation and default, and what they make together."""
 
     flags: Mapping[str, tuple[Any, Any]]
@@ -48,10 +44,9 @@ def grouped(**groups: Group) -> Callable[[Command], Command]:
             }
             return command(**values, **made)
 
-        parameters = _expanded(inspect.signature(command, eval_str=True), groups)
+        parameters = _expanded(inspect.signature(command), groups)
         call.__name__, call.__doc__ = command.__name__, command.__doc__
         call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        call.__annotations__ = {item.name: item.annotation for item in parameters}
         return call
 
     return decorate
@@ -71,15 +66,14 @@ def _expanded(signature: inspect.Signature, groups: Mapping[str, Group]) -> list
     return parameters
 
 
-@dataclass(frozen=True)
-class SpecSource:
+class SpecSource(NamedTuple):
     """Where a spec comes from: the preset's config, `--config` merged over it, then `--set`."""
 
     config: Path | None = None
     settings: list[str] | None = None
     preset: str | None = None
 
-    def spec(self, step: Step, kind: type[Kind], **flags: Any) -> Kind:
+    def spec(self, step: "Step", kind: type[Kind], **flags: Any) -> Kind:
         """Return a step's spec with a command's own flags put in last.
 
         Raises:
@@ -97,7 +91,7 @@ class SpecSource:
             variant=preset_folder(self.preset),
         )
 
-    def chain(self) -> ChainSpecs:
+    def chain(self) -> "ChainSpecs":
         """Return the specs of a whole chain. Raises as `spec`."""
         from hbseg.control.specs import chain_specs, preset_folder
 
@@ -108,8 +102,7 @@ class SpecSource:
         )
 
 
-@dataclass(frozen=True)
-class SubmitOptions:
+class SubmitOptions(NamedTuple):
     """How a step is started, and what is done while it runs."""
 
     shape: str | None = None
@@ -120,7 +113,7 @@ class SubmitOptions:
     wait: bool = False
     follow: bool = False
 
-    def placement(self, session: Session) -> Placement:
+    def placement(self, session: Session) -> "Placement":
         """Return the placement, with the cluster's part from the session's settings.
 
         Raises:

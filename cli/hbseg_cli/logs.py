@@ -1,7 +1,5 @@
 """`hbseg logs`: the lines of a step's ranks, also of what runs no longer."""
 
-from __future__ import annotations
-
 import re
 import sys
 from collections import deque
@@ -68,7 +66,7 @@ def logs(
         say(str(missing))
 
 
-def _begin_of_tail(backend: Backend, run: Run, task: str, rank: int | None, tail: int) -> str:
+def _begin_of_tail(backend: "Backend", run: "Run", task: str, rank: int | None, tail: int) -> str:
     """Return the time from which on a task's last lines are followed; empty: from the first."""
     from hbseg.errors import NotFoundError
 

@@ -4,8 +4,6 @@ Every start builds all commands. What makes a start quick is that the modules of
 Typer and flags alone at their top; a command imports the library when it runs.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from typing import Annotated, Final, NoReturn

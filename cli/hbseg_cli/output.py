@@ -6,14 +6,12 @@ is imported here: `hbseg --help` loads this module.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from unicodedata import bidirectional, category
 
 if TYPE_CHECKING:
@@ -33,8 +31,7 @@ class Format(StrEnum):
     NAME = "name"
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(NamedTuple):
     """What a command returns."""
 
     document: Mapping[str, Any]
@@ -49,11 +46,10 @@ class Result:
     """For YAML: documents one after the other, instead of `document`."""
 
 
-@dataclass
 class Verbosity:
     """How much is told on stderr: -1 errors only, 0 as usual, 1 more."""
 
-    level: int = field(default=0)
+    level: int = 0
 
 
 verbosity = Verbosity()
@@ -68,6 +64,8 @@ def render(result: Result) -> str:
     """Return the result's text in its form, with a final line end unless it is empty."""
     match result.format:
         case Format.JSON:
+            import json
+
             text = json.dumps(result.document, indent=2, ensure_ascii=False, allow_nan=False)
         case Format.YAML:
             from hbseg.documents import dump_yaml
@@ -139,6 +137,8 @@ def say(text: str, *, level: int = 0) -> None:
 
 def error_document(code: int, message: str, hint: str | None) -> str:
     """Return the JSON of an error."""
+    import json
+
     content = document("Error", code=code, message=message, hint=hint)
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 

@@ -1,7 +1,5 @@
 """`hbseg pipeline`: the whole chain of a run."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -80,8 +78,8 @@ def status(run: options.RunName, session: Session, output: Format) -> Result:
 
 
 def _prepare(
-    raw: str, run: Run, session: Session, source: SpecSource, *, skip_bad: bool
-) -> Task | None:
+    raw: str, run: "Run", session: Session, source: SpecSource, *, skip_bad: bool
+) -> "Task | None":
     """Return the step that prepares a set in S3; a folder is prepared here and now."""
     from hbseg.config.specs import PrepareSpec
     from hbseg.control.prepare import prepare_first
@@ -105,7 +103,7 @@ def _prepare(
     return None
 
 
-def tell(event: Event) -> None:
+def tell(event: "Event") -> None:
     """Tell a person what happens in a pipeline, a line for each thing."""
     from hbseg.control.pipeline import Happening
 

@@ -1,7 +1,5 @@
 """`hbseg render`: the manifests of a step, and how a dry run prints them."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -78,7 +76,7 @@ def render(
     return manifest_result(step_manifests(place.settings, found, placement), output)
 
 
-def _step(name: str) -> Step | None:
+def _step(name: str) -> "Step | None":
     """Return a step by its name, none for the pipeline. Raises UsageError."""
     from hbseg.documents import nearest
     from hbseg.errors import UsageError
@@ -90,13 +88,13 @@ def _step(name: str) -> Step | None:
     return None if name == PIPELINE else step_named(name)
 
 
-def say_open(found: OfflineCall) -> None:
+def say_open(found: "OfflineCall") -> None:
     """Say what in a step's call only storage knows."""
     for sentence in found.open:
         say(f"note: {sentence}")
 
 
-def say_profile(placement: Placement, step: Step) -> None:
+def say_profile(placement: "Placement", step: "Step") -> None:
     """Say what a person should know of the profile that a step's pods have."""
     from hbseg.control.rendering import profile_notes
 
@@ -104,14 +102,14 @@ def say_profile(placement: Placement, step: Step) -> None:
         say(f"note: {sentence}")
 
 
-def object_name(manifest: Manifest) -> str:
+def object_name(manifest: "Manifest") -> str:
     """Return an object's name as kubectl says it, e.g. `pytorchjob.kubeflow.org/main-stage1`."""
     group, name = manifest["apiVersion"].rpartition("/")[0], manifest["metadata"]["name"]
     kind = manifest["kind"].lower()
     return f"{kind}.{group}/{name}" if group else f"{kind}/{name}"
 
 
-def manifest_result(objects: list[Manifest], form: Format) -> Result:
+def manifest_result(objects: "list[Manifest]", form: Format) -> Result:
     """Return manifests as a YAML stream, as a list in JSON, or as names."""
     listed = {"apiVersion": "v1", "kind": "List", "items": objects}
     names = [object_name(manifest) for manifest in objects]

@@ -1,7 +1,5 @@
 """The runs as a whole: `list`, `cancel`, `delete`."""
 
-from __future__ import annotations
-
 import sys
 
 import typer

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from hbseg.storage.store import Store
 
 
-@dataclass
 class Globals:
     """The flags that stand before the command."""
 
@@ -27,13 +25,13 @@ class Globals:
 globals_ = Globals()
 
 
-@dataclass(frozen=True)
 class Session:
     """The settings of one command, and what they lead to."""
 
-    flags: dict[str, str | None] = field(default_factory=dict)
-    offline: bool = False
-    """Whether the command asks no cluster."""
+    def __init__(self, flags: dict[str, str | None], *, offline: bool = False) -> None:
+        self.flags = flags
+        self.offline = offline
+        """Whether the command asks no cluster."""
 
     @cached_property
     def settings(self) -> Settings:

@@ -1,7 +1,5 @@
 """`hbseg status`: the state of a run's steps, each with one line that says why."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -30,7 +28,7 @@ def status(run: options.RunName, session: Session, output: Format) -> Result:
 
 
 def status_result(
-    backend: Backend, run: Run, output: Format, *, whole_chain: bool = False
+    backend: "Backend", run: "Run", output: Format, *, whole_chain: bool = False
 ) -> Result:
     """Return the state of a run's tasks; with `whole_chain` also of steps not met yet."""
     from hbseg.control.status import not_met, statuses
@@ -61,7 +59,7 @@ def status_result(
     return Result(content, table, [str(row["prefix"] or row["step"]) for row in rows], output)
 
 
-def _row(status: TaskStatus) -> dict[str, Any]:
+def _row(status: "TaskStatus") -> dict[str, Any]:
     return {
         "step": status.step.value,
         "prefix": status.prefix,
@@ -72,7 +70,7 @@ def _row(status: TaskStatus) -> dict[str, Any]:
     }
 
 
-def _progress(report: ProgressReport) -> dict[str, Any]:
+def _progress(report: "ProgressReport") -> dict[str, Any]:
     fields = report.to_mapping()
     left = report.seconds_left
     return {

@@ -1,7 +1,5 @@
 """The verbs that start one step: `submit-train`, `submit-compile` and the others."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -150,7 +148,7 @@ def submit_report(
 
 
 def _submit_default(
-    step: Step,
+    step: "Step",
     run: str,
     submit_options: SubmitOptions,
     source: SpecSource,
@@ -179,8 +177,8 @@ class StepSubmitter:
     def run(
         self,
         run: str | None,
-        step: Step,
-        spec: Spec,
+        step: "Step",
+        spec: "Spec",
         *,
         first: bool = False,
         raw: str | None = None,
@@ -224,7 +222,7 @@ class StepSubmitter:
         say(f"{submitted.task.prefix} of run {of.name}: {words[submitted.outcome]}")
         return self._result(submitted, self._state(backend, submitted))
 
-    def _state(self, backend: Backend, submitted: Submitted) -> JobState:
+    def _state(self, backend: "Backend", submitted: "Submitted") -> "JobState":
         """Return the state at the end of what was waited for."""
         from hbseg.control.pipeline import Started
         from hbseg.control.verbs import wait
@@ -241,7 +239,7 @@ class StepSubmitter:
             say(f"{task.prefix} keeps running; come back: {logs}, stop it: hbseg cancel {run.name}")
             raise
 
-    def _result(self, submitted: Submitted, state: JobState) -> Result:
+    def _result(self, submitted: "Submitted", state: "JobState") -> Result:
         content: dict[str, Any] = {
             "run": submitted.run.name,
             "step": submitted.task.step.value,
@@ -253,7 +251,7 @@ class StepSubmitter:
         return Result(document("Submitted", **content), [content], names, self._format)
 
     def _dry_run(
-        self, run: str | None, step: Step, spec: Spec, *, raw: str | None, skip_bad: bool
+        self, run: str | None, step: "Step", spec: "Spec", *, raw: str | None, skip_bad: bool
     ) -> Result:
         """Return what would be started; needs no storage: what that would tell stays open."""
         from hbseg.errors import UsageError
@@ -278,9 +276,9 @@ class StepSubmitter:
             say(f"{object_name(manifest)} accepted by the server")
         return manifest_result(objects, self._format)
 
-    def _local_job(self, run: str | None, step: Step, spec: Spec, *, on_server: bool) -> Result:
+    def _local_job(self, run: str | None, step: "Step", spec: "Spec", *, on_server: bool) -> Result:
         from hbseg.errors import UsageError
-        from hbseg.runs.run import checked_run_name
+        from hbseg.runs.run_name import checked_run_name
 
         settings = self._session.settings
         name = checked_run_name(run or settings.need("run"))

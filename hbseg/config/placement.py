@@ -1,9 +1,7 @@
 """Where and with what a step runs. Never hashed: the same run may move without another result."""
 
-from __future__ import annotations
-
 import re
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import Field
 
@@ -36,7 +34,7 @@ class Placement(Block):
         """Return as JSON what the launcher of a step needs."""
         return self.model_dump_json(exclude={"cluster"})
 
-    def with_shape(self, shape: str | None) -> Placement:
+    def with_shape(self, shape: str | None) -> Self:
         """Return the placement with `NODESxGPUS` put in.
 
         Raises:

@@ -1,8 +1,6 @@
 """What the pods of a step are given: image, resources, place, environment, volumes."""
 
-from __future__ import annotations
-
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -51,7 +49,7 @@ class Volume(Block):
     read_only: bool = True
 
     @model_validator(mode="after")
-    def _one_source(self) -> Volume:
+    def _one_source(self) -> Self:
         _check_one(claim=self.claim, config_map=self.config_map, secret=self.secret)
         return self
 
@@ -73,7 +71,7 @@ class CaBundle(Block):
     key: DataKey = "ca.crt"
 
     @model_validator(mode="after")
-    def _one_source(self) -> CaBundle:
+    def _one_source(self) -> Self:
         _check_one(config_map=self.config_map, secret=self.secret)
         return self
 

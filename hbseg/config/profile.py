@@ -13,8 +13,6 @@ A team's profile stands under `cluster:` in `hbseg.yaml`:
 Profiles are laid over each other: blocks and mappings key by key, all else as a whole.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from enum import StrEnum
@@ -124,7 +122,7 @@ class ClusterProfile(PodProfile):
         }
         return images[kind]
 
-    def for_pods(self, group: PodGroup, step: str | None = None) -> ClusterProfile:
+    def for_pods(self, group: PodGroup, step: str | None = None) -> "ClusterProfile":
         """Return the profile of some pods: what is set for all, then for their group, their step.
 
         Devices are for trainings alone, and the runner takes neither place nor resources of the

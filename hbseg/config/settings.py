@@ -14,14 +14,12 @@ Blocks and mappings below `cluster:` are merged key by key (`hbseg.config.profil
 value replaces another as a whole. `HBSEG_IMAGE` comes before `cluster.image`.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from pydantic import ValidationError
 
@@ -68,16 +66,14 @@ class SettingsFile(Document, SettingsBlock):
     """Named sets of settings, for `--profile` or `HBSEG_PROFILE`."""
 
 
-@dataclass(frozen=True)
-class Setting:
+class Setting(NamedTuple):
     """A value and its source, for people to read."""
 
     value: str
     source: str
 
 
-@dataclass(frozen=True)
-class SharedSettings:
+class SharedSettings(NamedTuple):
     """What the namespace of a cluster says for all who work in it."""
 
     block: SettingsBlock

@@ -4,9 +4,7 @@ A spec is hashed; the hash is part of the marker that says a step is done. Where
 step runs is its placement (`hbseg.config.placement`) and is never hashed.
 """
 
-from __future__ import annotations
-
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -157,7 +155,7 @@ class TrainSpec(Spec):
     optim: OptimBlock = OptimBlock()
 
     @model_validator(mode="after")
-    def _stage_fits(self) -> TrainSpec:
+    def _stage_fits(self) -> Self:
         if self.stage == 1 and self.model is None:
             raise ValueError("stage 1 needs a model block")
         if self.stage == 1 and self.init_from is not None:
@@ -198,7 +196,7 @@ class InferSpec(Spec):
     """Whether only the largest connected part of each bone is kept, and its holes filled."""
 
     @model_validator(mode="after")
-    def _images_fit(self) -> InferSpec:
+    def _images_fit(self) -> Self:
         if (self.mode == "images") != (self.images is not None):
             raise ValueError("images goes with the mode images")
         return self

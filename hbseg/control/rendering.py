@@ -18,9 +18,10 @@ from hbseg.config.settings import Settings
 from hbseg.config.specs import Spec
 from hbseg.documents import API_VERSION
 from hbseg.runs.chain_specs import ChainSpecs
-from hbseg.runs.run import checked_run_name, current_user
+from hbseg.runs.run_name import checked_run_name
 from hbseg.runs.steps import Step
 from hbseg.storage.opening import canonical_url
+from hbseg.system.user import current_user
 
 
 def offline_step(

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from hbseg.config.specs import Spec, TrainSpec
 from hbseg.runs.steps import Folder, Step
@@ -13,8 +12,7 @@ from hbseg.storage.store import Store
 Kind = TypeVar("Kind", bound=Spec)
 
 
-@dataclass(frozen=True)
-class ChainSpecs:
+class ChainSpecs(NamedTuple):
     """The specs of a whole run, by step.
 
     Where later steps need an engine of their own batch size, those sizes replace the one of the

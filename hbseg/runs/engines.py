@@ -6,15 +6,13 @@ How an engine is made and run is `hbseg.ml.engines`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from hbseg.config.profile import ImageKind
 from hbseg.runs.steps import Step
 
 
-@dataclass(frozen=True)
-class EngineKind:
+class EngineKind(NamedTuple):
     """What the pods of the steps that make or run an engine need."""
 
     image: ImageKind

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import getpass
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
 from hbseg.documents import Document
 from hbseg.errors import BucketMissing, ConflictError, InvalidInput, NotFoundError
+from hbseg.runs.run_name import checked_run_name, is_run_name
 from hbseg.runs.states import TaskState
 from hbseg.storage.documents import update
 from hbseg.storage.store import Store
 from hbseg.system.clock import now
+from hbseg.system.user import current_user
 
 CLAIM = "run.json"
-MAX_NAME = 40
-"""Characters of a run's name: pods and services add to it, and end at 63."""
 
 AT_WORK = (TaskState.PENDING, TaskState.RUNNING)
 """States of a step, in a summary, in which a backend may be at work on it."""
 SUMMARY_TRIES = 5
 """Tries to write a summary: it is for listings alone, so no step waits for it for long."""
-
-_NAME = re.compile(r"[a-z](?:[-a-z0-9]*[a-z0-9])?")
 
 
 class RunClaim(Document):
@@ -139,7 +135,7 @@ def _check_claim(held: RunClaim, wanted: RunClaim) -> None:
 
 def list_runs(runs: Store) -> Iterator[RunClaim]:
     """Yield the claims of all runs by name; a folder without a claim is no run."""
-    names = [name for name in runs.list_folders() if _is_run_name(name)]
+    names = [name for name in runs.list_folders() if is_run_name(name)]
     for name, content in zip(names, runs.get_many(map(_claim_key, names)), strict=True):
         if content is None:
             continue
@@ -152,29 +148,3 @@ def list_runs(runs: Store) -> Iterator[RunClaim]:
 
 def _claim_key(name: str) -> str:
     return f"{name}/{CLAIM}"
-
-
-def _is_run_name(name: str) -> bool:
-    return _NAME.fullmatch(name) is not None and len(name) <= MAX_NAME
-
-
-def checked_run_name(name: str) -> str:
-    """Return `name` if a run may be called so.
-
-    Raises:
-        InvalidInput: not lower-case letters, digits and `-`, or too long.
-    """
-    if not _is_run_name(name):
-        raise InvalidInput(
-            f"run name {name[:60]!r} is not valid",
-            f"use a letter, then up to {MAX_NAME - 1} of a-z, 0-9 and -",
-        )
-    return name
-
-
-def current_user() -> str:
-    """Return the user's name, or `unknown` where the system knows none."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return "unknown"

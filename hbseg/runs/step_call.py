@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from hbseg.config.specs import Spec
 from hbseg.runs.steps import Step, TaskName
@@ -14,8 +13,7 @@ if TYPE_CHECKING:
     from hbseg.runs.task import Task
 
 
-@dataclass(frozen=True)
-class StepCall:
+class StepCall(NamedTuple):
     """One step of one run, as its entry point is told of it: names and URLs, nothing opened."""
 
     run: str
@@ -28,7 +26,7 @@ class StepCall:
     """URL of the runs."""
     data: str
     """URL of the datasets."""
-    inputs: Mapping[str, str] = field(default_factory=dict)
+    inputs: Mapping[str, str] = {}
     """Name of each input: URL of its folder."""
     raw: str | None = None
     """URL of the raw set, for the step prepare."""

@@ -7,9 +7,8 @@ and the launcher. A further step is one more row here and the module that the ro
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from hbseg.config.profile import ImageKind
 from hbseg.config.specs import (
@@ -30,8 +29,7 @@ PICTURES: Final = "pictures"
 """Key of a folder: a digest of the pictures that the spec names."""
 
 
-@dataclass(frozen=True)
-class Folder:
+class Folder(NamedTuple):
     """A folder of a run that a step writes to."""
 
     name: str
@@ -39,14 +37,13 @@ class Folder:
     key: str | None = None
     """What names the folder below it: `IDENTITY`, `PICTURES`, or an input, whose own key it is;
     none: there is no folder below."""
-    when: Mapping[str, object] = field(default_factory=dict)
+    when: Mapping[str, object] = {}
     """Values of the spec with which the step writes here; empty: whatever the spec says."""
     in_chain: bool = True
     """Whether the chain of a run makes it."""
 
 
-@dataclass(frozen=True)
-class StepInput:
+class StepInput(NamedTuple):
     """What a step reads: a folder with a marker."""
 
     name: str
@@ -61,8 +58,7 @@ class StepInput:
     """Whether the step does without it where it is not there."""
 
 
-@dataclass(frozen=True)
-class StepRow:
+class StepRow(NamedTuple):
     """One row of the table."""
 
     spec: type[Spec]
@@ -263,8 +259,7 @@ def folder_named(name: str) -> Folder:
     raise ValueError(f"no step writes to {name}")
 
 
-@dataclass(frozen=True)
-class TaskName:
+class TaskName(NamedTuple):
     """The name of a task: by the folder that it makes in its run."""
 
     prefix: str

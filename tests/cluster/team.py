@@ -19,11 +19,10 @@ from tests.cluster.namespace import TestNamespace
 
 FAKE_STEPS = """
 import sys
-from dataclasses import replace
 from hbseg.runs.steps import Step
 for step in Step:
     fake = "fake_train" if step.row.torchrun else "fake_step"
-    step.row = replace(step.row, module=f"tests.integration.fakes.{fake}")
+    step.row = step.row._replace(module=f"tests.integration.fakes.{fake}")
 from hbseg_cli.main import main
 main(sys.argv[1:])
 """

@@ -79,10 +79,9 @@ def test_status_and_cancel_see_what_runs(local: Local) -> None:
 
 WAIT = """
 import sys
-from dataclasses import replace
 from hbseg.runs.steps import Step
 for step in Step:
-    step.row = replace(step.row, module="tests.integration.fakes.fake_step")
+    step.row = step.row._replace(module="tests.integration.fakes.fake_step")
 from hbseg_cli.main import main
 main(sys.argv[1:])
 """

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import re
+from typing import Literal
 
 import pytest
 import yaml
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from hbseg.config.specs import CompileSpec, InferSpec, TrainSpec
 from hbseg.documents import (
+    Document,
     canonical_digest,
     dump_yaml,
     load_yaml,
@@ -49,6 +51,16 @@ def test_what_is_written_is_read_back_alike(data: dict[str, object]) -> None:
 def test_texts_that_look_like_something_else_are_quoted(text: str) -> None:
     assert f"'{text}'" in dump_yaml({"key": text})
     assert yaml.safe_load(dump_yaml({"key": text})) == {"key": text}
+
+
+def test_a_document_is_built_when_the_first_one_is_read() -> None:
+    class Note(Document):
+        kind: Literal["Note"] = "Note"
+        text: str
+
+    assert not Note.__pydantic_complete__
+    assert Note.from_text("text: a", source="n.yaml").text == "a"
+    assert Note.__pydantic_complete__
 
 
 def test_a_key_that_stands_twice_is_refused() -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from hbseg.cluster.objects import Manifest, Object
-from hbseg.cluster.pods.states import Failure
 from hbseg.cluster.requests.resources import Resource
 from hbseg.config.placement import Placement
 from hbseg.runs.step_call import StepCall
 from hbseg.runs.steps import Step
+
+if TYPE_CHECKING:
+    from hbseg.cluster.pods.states import Failure
 
 
 class JobKind(ABC):

@@ -5,22 +5,23 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from hbseg.cluster.base_manifest import load_manifest
 from hbseg.cluster.kinds.job_kind import JobKind
 from hbseg.cluster.names import MAIN_CONTAINERS
 from hbseg.cluster.objects import Manifest, Object
 from hbseg.cluster.pods.rules import host_name_problems, pod_problems
-from hbseg.cluster.pods.states import Failure, of_result, result_in
 from hbseg.cluster.pods.template import complete_step, step_profile
-from hbseg.cluster.requests.api_errors import one_line
 from hbseg.cluster.requests.resources import PYTORCH_JOB
 from hbseg.config.kubernetes_types import given
 from hbseg.config.placement import Placement
 from hbseg.config.pod_profile import Gang
 from hbseg.runs.step_call import StepCall
 from hbseg.runs.steps import Step
+
+if TYPE_CHECKING:
+    from hbseg.cluster.pods.states import Failure
 
 _RESTART: Final = ("Always", "OnFailure", "Never", "ExitCode")
 _CLEAN: Final = ("Running", "All")
@@ -109,6 +110,9 @@ class PyTorchJob(JobKind):
 
         It tells of sidecars, too, whose ends do not count.
         """
+        from hbseg.cluster.pods.states import Failure, of_result, result_in
+        from hbseg.cluster.requests.api_errors import one_line
+
         match = _POD_ERROR.match(str(event.get("message") or ""))
         if match is None or match["container"] not in MAIN_CONTAINERS:
             return None

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from hbseg.cluster.names import RUN, TASK, labels, spec_name
 from hbseg.cluster.objects import Manifest
@@ -43,8 +42,7 @@ def check_profile(profile: ClusterProfile) -> None:
             raise SpecError(f"unknown step cluster.steps.{name}; {nearest(name, known)}")
 
 
-@dataclass(frozen=True)
-class PodShape:
+class PodShape(NamedTuple):
     """How much of a node a pod takes."""
 
     processes: int

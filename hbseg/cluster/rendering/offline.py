@@ -8,7 +8,7 @@ is called `unresolved` here.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from hbseg.config.specs import CompileSpec, Spec, TrainSpec
 from hbseg.data.places import version_key
@@ -20,8 +20,7 @@ UNRESOLVED = "unresolved"
 """Name of a folder whose key is decided at submit."""
 
 
-@dataclass(frozen=True)
-class OfflineCall:
+class OfflineCall(NamedTuple):
     """A call, and what in it is open."""
 
     call: StepCall

@@ -1,9 +1,15 @@
 """What the command costs before it does anything."""
 
+import inspect
 import subprocess
 import sys
+from collections.abc import Iterator
 
-HEAVY = ("torch", "numpy", "cv2", "boto3", "botocore", "pydantic", "yaml", "rich", "psutil")
+import typer
+
+from hbseg_cli.main import app
+
+HEAVY = ("torch", "numpy", "cv2", "boto3", "botocore", "pydantic", "yaml", "json", "rich", "psutil")
 
 
 def loaded(arguments: list[str], modules: tuple[str, ...]) -> list[str]:
@@ -23,7 +29,7 @@ def loaded(arguments: list[str], modules: tuple[str, ...]) -> list[str]:
 def test_help_and_version_import_nothing_heavy() -> None:
     for arguments in (["--help"], ["--version"]):
         assert loaded(arguments, HEAVY) == []
-    light = tuple(name for name in HEAVY if name != "pydantic")  # Typer's own, for some types
+    light = tuple(name for name in HEAVY if name not in ("pydantic", "json"))  # Typer's own
     for arguments in (["data", "--help"], ["submit-train", "--help"]):
         assert loaded(arguments, light) == []
 
@@ -46,6 +52,56 @@ def test_manifests_need_no_library_of_the_cluster_or_of_storage() -> None:
     for verb in (["submit-train", "--stage", "1"], pictures):
         assert loaded([*verb, "--dry-run", *MANIFESTS], heavy) == []
     assert loaded(["render", "pipeline", *MANIFESTS[2:]], heavy) == []
+
+
+NOT_FOR_MANIFESTS = (
+    "hbseg.cluster.backend",
+    "hbseg.cluster.observe",
+    "hbseg.cluster.pods.states",
+    "hbseg.cluster.requests.api_errors",
+    "hbseg.cluster.requests.client",
+    "hbseg.control.backends",
+    "hbseg.control.pipeline",
+    "hbseg.control.verbs",
+    "hbseg.doctor",
+    "hbseg.launcher",
+    "hbseg.local",
+    "hbseg.ml",
+    "hbseg.report",
+    "hbseg.runs.chain",
+    "hbseg.runs.run",
+    "hbseg.storage.folder",
+    "hbseg.storage.s3",
+    "concurrent.futures",
+    "getpass",
+    "logging",
+    "ssl",
+)
+
+
+def test_a_dry_run_loads_no_module_that_asks_a_cluster_or_storage() -> None:
+    dry_run = ["submit-train", "--stage", "1", "--dry-run", *MANIFESTS]
+
+    assert loaded(dry_run, NOT_FOR_MANIFESTS) == []
+
+
+def commands(of: typer.Typer) -> Iterator[inspect.Signature]:
+    """Yield the parameters of every command as Typer reads them."""
+    for command in of.registered_commands:
+        assert command.callback is not None
+        yield inspect.signature(command.callback)
+    for group in of.registered_groups:
+        assert group.typer_instance is not None
+        yield from commands(group.typer_instance)
+
+
+def test_no_start_compiles_annotations_of_commands() -> None:
+    found = list(commands(app))
+
+    assert len(found) > 20
+    for parameters in found:
+        for parameter in parameters.parameters.values():
+            assert not isinstance(parameter.annotation, str), f"{parameter} of a command"
 
 
 def test_a_listing_never_imports_torch(tmp_path: object) -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hbseg.cluster.kinds.job_names import job_name
 from hbseg.cluster.names import labels, run_owner_name, spec_name
 from hbseg.config.specs import ReportSpec
-from hbseg.runs.run import MAX_NAME, checked_run_name
+from hbseg.runs.run_name import MAX_NAME, checked_run_name
 
 NAMES = st.from_regex(rf"[a-z]([-a-z0-9]{{0,{MAX_NAME - 2}}}[a-z0-9])?", fullmatch=True)
 KEYS = st.from_regex(r"[0-9a-f]{12}", fullmatch=True)

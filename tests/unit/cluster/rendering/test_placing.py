@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -58,7 +57,7 @@ def test_nodes_wait_for_each_other_as_long_as_they_may_be_pending() -> None:
 @pytest.mark.parametrize("of", [COMPILE, INFER, EFFICIENCY], ids=lambda of: of.step)
 def test_image_and_gpu_follow_the_kind_of_engine(of: StepCall) -> None:
     def pod(kind: str, **profile: Any) -> tuple[str, bool]:
-        objects = job_objects(replace(of, engine=kind), placed(**profile))
+        objects = job_objects(of._replace(engine=kind), placed(**profile))
         container = container_of(objects[1])
         return container["image"], "nvidia.com/gpu" in container["resources"]["limits"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import yaml
 from hypothesis import given, settings
@@ -60,5 +59,5 @@ def test_every_run_name_makes_manifests_without_problems(run: str, key: str) -> 
     for of, placement in (TRAININGS | BATCH).values():
         head, slash, _ = of.prefix.partition("/")
         prefix = f"{head}/{key}" if slash else head
-        renamed = replace(of, run=run, prefix=prefix)
+        renamed = of._replace(run=run, prefix=prefix)
         assert len(job_objects(renamed, placement)) == 2
