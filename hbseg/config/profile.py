@@ -23,7 +23,7 @@ from pydantic import Field, field_validator
 
 from hbseg import __version__
 from hbseg.config.kubernetes_types import Image, ObjectName
-from hbseg.config.pod_profile import CaBundle, PodProfile, Scratch
+from hbseg.config.pod_profile import CaBundle, PodProfile
 from hbseg.documents import Block
 
 UNSEEN_FOLDER_HINT: Final = "give s3://BUCKET/FOLDER, or a folder below a volume of cluster.volumes"
@@ -56,16 +56,13 @@ class PodGroup(StrEnum):
     """That of a chain's runner."""
 
 
-_BUILT_IN: Final[Mapping[PodGroup, PodProfile]] = {
-    PodGroup.TRAINING: PodProfile(),
-    PodGroup.OTHERS: PodProfile(
-        memory_per_process="8Gi", shared_memory="1Gi", scratch=Scratch(size="20Gi")
-    ),
+_BUILT_IN: Final[Mapping[PodGroup, Mapping[str, Any]]] = {
+    PodGroup.TRAINING: {},
+    PodGroup.OTHERS: {"memory_per_process": "8Gi", "shared_memory": "1Gi", "scratch": "20Gi"},
     # It mostly waits for watches; its memory is that of the libraries.
-    PodGroup.RUNNER: PodProfile(
-        cpu_per_process="100m", memory_per_process="512Mi", scratch=Scratch(size="1Gi")
-    ),
+    PodGroup.RUNNER: {"cpu_per_process": "100m", "memory_per_process": "512Mi", "scratch": "1Gi"},
 }
+"""What a group is given where the profile says nothing."""
 _OF_TRAININGS: Final = frozenset({"devices", "rdma_resource"})
 _INHERITED_BY_RUNNER: Final = frozenset(
     {
@@ -134,7 +131,7 @@ class ClusterProfile(PodProfile):
             of_all = {name for name in of_all if name in _INHERITED_BY_RUNNER or name not in own}
         elif group == PodGroup.OTHERS:
             of_all -= _OF_TRAININGS
-        profile = _laid(laid(ClusterProfile(), _BUILT_IN[group]), self, of_all)
+        profile = _laid(ClusterProfile.model_validate(_BUILT_IN[group]), self, of_all)
         for name in (group.value, step):
             if name is not None and name in self.steps:
                 profile = _with_overlay(profile, self.steps[name])
