@@ -9,6 +9,9 @@ import pytest
 
 from hbseg.cluster.backend import KubernetesBackend
 from hbseg.cluster.observe.events import is_about
+from hbseg.cluster.observe.follow import TICK_SECONDS
+from hbseg.cluster.observe.job_state import SIDECAR_SECONDS
+from hbseg.cluster.requests.informer import Informer
 from hbseg.config.placement import Placement
 from hbseg.config.profile import ClusterProfile
 from hbseg.config.specs import CompileSpec, ModelBlock, ReportSpec, TrainSpec
@@ -488,15 +491,23 @@ def test_a_second_wait_has_the_same_end_though_the_first_has_deleted_the_job(
     assert phases == [Phase.RUNNING, phase]
 
 
-def test_a_wait_ends_though_no_object_changes_after_the_step_has_ended(
+def test_a_wait_looks_again_by_itself_while_only_sidecars_are_left(
     api: FakeApi, backend: KubernetesBackend, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hbseg.cluster.backend.TICK_SECONDS", 0.05)
-    monkeypatch.setattr("hbseg.cluster.observe.job_state.SIDECAR_SECONDS", 1.5)
     submit(backend, run)
     meshed_pod_of(api, 0, z_time(datetime.now(UTC)))
+    asked: list[float | None] = []
 
-    assert backend.wait(run, task(run).name, 30).phase == Phase.SUCCEEDED
+    def pass_by(_: Informer, timeout: float | None = None) -> bool:
+        asked.append(timeout)
+        api.seconds_ahead += 2 * SIDECAR_SECONDS
+        backend.state(run, task(run).name)  # the answer has the server's time
+        return False
+
+    monkeypatch.setattr(Informer, "wait", pass_by)
+
+    assert backend.wait(run, task(run).name).phase == Phase.SUCCEEDED
+    assert asked == [TICK_SECONDS]
 
 
 def test_a_job_that_may_not_be_deleted_ends_the_wait_all_the_same(

@@ -176,9 +176,7 @@ def test_what_the_pod_found_is_told_though_a_sidecar_runs_on(
     report = DoctorReport(backend="pod", checks=(ok("image", "hbseg"),))
     meshed = ended(report.for_termination().decode())
     add_sidecar(meshed, RUNS, native=native)
-    starting = pod(**container(waiting={"reason": "PodInitializing"}))
-    add_sidecar(starting, ended_state(1), native=native)
-    cluster.changes = [starting, meshed]
+    cluster.changes = [meshed]
 
     assert [check.name for check in probe(of(cluster), 60)] == ["pod", "pod: image"]
 
@@ -193,18 +191,24 @@ def test_a_native_sidecar_that_will_never_start_is_not_waited_for(cluster: FakeC
     assert check.message == "sidecar istio-proxy: image proxy:1 cannot be pulled: because"
 
 
-def test_a_plain_sidecar_that_will_never_start_keeps_nobody_from_looking(
-    cluster: FakeCluster,
+@pytest.mark.parametrize(
+    ("state", "native", "why"),
+    [
+        ({"waiting": {"reason": "Starting"}}, False, "its container is being created"),
+        ({"running": {}}, True, "it runs"),
+    ],
+    ids=["plain", "native"],
+)
+def test_a_sidecar_that_does_not_hold_the_look_up_is_not_the_reason(
+    cluster: FakeCluster, state: dict[str, Any], native: bool, why: str
 ) -> None:
-    report = DoctorReport(backend="pod", checks=(ok("image", "hbseg"),))
-    running = pod(**container(running={}))
-    creating = pod(**container(waiting={"reason": "ContainerCreating"}))
-    over = ended(report.for_termination().decode())
-    for one in (creating, running, over):
-        add_sidecar(one, PULL)
-    cluster.changes = [creating, running, over]
+    stuck = pod(**container(**state))
+    add_sidecar(stuck, PULL, native=native)
+    cluster.objects["pods"] = {"p": stuck}
 
-    assert [check.name for check in probe(of(cluster), 60)] == ["pod", "pod: image"]
+    (check,) = probe(of(cluster), 0.05)
+
+    assert check.message == f"it did not end within 0.05 s: {why}"
 
 
 def test_an_init_container_that_fails_ends_the_look(cluster: FakeCluster) -> None:

@@ -89,6 +89,17 @@ def test_a_job_that_failed_beside_a_sidecar_that_does_not_end_has_failed(name: s
     assert "ended with exit code 170: bad; the step has ended, but sidecar" in state.reason
 
 
+def test_of_a_deleted_job_only_pods_whose_main_containers_work_are_being_stopped() -> None:
+    observation = beside("two", 0, RUNS)
+    for pod in observation.pods:
+        pod["metadata"]["deletionTimestamp"] = END
+    gone = Observation(None, observation.pods, observation.now)
+
+    assert job_state(gone) == JobState(Phase.ABSENT)
+    set_main(observation.pods[1], RUNS)
+    assert job_state(gone).reason == "it is being stopped"
+
+
 def test_a_sidecar_that_ends_by_itself_leaves_the_job_to_its_controller() -> None:
     failed = beside("running", 170, ended(0))
 
