@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from hbseg.config.secrets import is_secret_name
+from hbseg.config.secrets import is_secret
 
 MAX_LABEL: Final = 63
 """Characters of a label's value, and of a host name."""
@@ -141,11 +141,11 @@ def _variables(names: dict[str, Any]) -> dict[str, Any]:
 
 
 def _without_secrets(environment: dict[str, str | None]) -> dict[str, str | None]:
-    for name in environment:
-        if is_secret_name(name):
+    for name, value in environment.items():
+        if value is not None and is_secret(name, value):
             raise ValueError(
-                f"{name} looks like a secret, and manifests are no place for one: put it into a "
-                f"Secret, and name that in secret_environment: {{{name}: {{secret: S, key: K}}}}"
+                f"{name} looks like a secret, and manifests show it: put it into a Secret, and "
+                f"set cluster.secret_environment: {{{name}: {{secret: S, key: K}}}}"
             )
     return environment
 

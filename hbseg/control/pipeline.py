@@ -16,6 +16,7 @@ from hbseg.errors import (
     HbsegError,
     NotFinished,
     StepFailed,
+    UnreachableError,
 )
 from hbseg.runs.attempts import summary_problem
 from hbseg.runs.backend import ACTIVE, Backend, JobState, Phase
@@ -67,6 +68,8 @@ def start_task(
     before = run.begin(task.prefix, namespace=backend.namespace)
     try:
         return Started.STARTED, backend.submit(run, task, placement, data=data.url)
+    except UnreachableError:
+        raise  # it may have been started all the same
     except HbsegError:
         if before not in AT_WORK:
             with suppress(HbsegError):  # the error that is raised says more
@@ -194,6 +197,8 @@ class Pipeline:
             happening = Happening.JOINED if outcome == Started.RUNNING else Happening.STARTED
             self._tell(happening, task, began, state=TaskState.RUNNING)
             state = self._wait(task, began, joined=outcome == Started.RUNNING)
+            if state.is_kept_alive and state.phase == Phase.SUCCEEDED:
+                self._warn(f"warning: {task.prefix}: {state.reason}")
             if outcome == Started.STARTED and state.phase != Phase.SUCCEEDED:
                 self._tell(
                     Happening.FAILED,

@@ -123,6 +123,8 @@ def wait(
     if not task.is_done():
         raise unfinished(run, task)
     _summarise(run, task, TaskState.DONE, tell)
+    if state.is_kept_alive:
+        tell(f"warning: {task.prefix}: {state.reason}")
     return state
 
 
@@ -137,7 +139,7 @@ def held_claim(run: Run) -> RunClaim | None:
 
 
 def active_tasks(backend: Backend, run: Run, *, owner: str | None = None) -> list[str]:
-    """Return the names of a run's tasks that may be stopped: they are pending or running.
+    """Return the names of a run's tasks that may be stopped: pending, running, or kept alive.
 
     `owner` is whose run it is; none: the user's.
 
@@ -154,9 +156,12 @@ def active_tasks(backend: Backend, run: Run, *, owner: str | None = None) -> lis
 
 
 def _active(backend: Backend, run: Run) -> list[str]:
-    states = backend.snapshot([run])[run.name]
-    may_be_active = (*ACTIVE, Phase.UNKNOWN)
-    return [name for name, state in states.items() if state.phase in may_be_active]
+    return [name for name, state in backend.snapshot([run])[run.name].items() if _is_active(state)]
+
+
+def _is_active(state: JobState) -> bool:
+    """Return whether a task is at work, or may be as far as this version can tell."""
+    return state.phase in (*ACTIVE, Phase.UNKNOWN) or state.is_kept_alive
 
 
 def cancel(
@@ -177,7 +182,8 @@ def cancel(
     """
     claim = run.read()
     check_owner(claim, owner)
-    active = set(_active(backend, run))
+    known = backend.snapshot([run])[run.name]
+    active = {name for name, state in known.items() if _is_active(state)}
     stopped: list[str] = []
     missed: HbsegError | None = None
     for name in names:
@@ -185,6 +191,8 @@ def cancel(
             if backend.cancel(run, name):
                 stopped.append(name)
                 tell(f"{name} cancelled")
+            elif name in known and known[name].is_kept_alive:
+                tell(f"{name} had ended already; its job is deleted")
         except HbsegError as error:
             tell(f"{name} not cancelled: {error}")
             missed = missed or error

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from fractions import Fraction
+from typing import Final
 
 from hbseg.cluster.kinds import kind_of
 from hbseg.cluster.objects import Object
@@ -13,6 +14,15 @@ from hbseg.cluster.requests.resources import NODE, RESOURCE_QUOTA
 from hbseg.config.kubernetes_types import given
 from hbseg.doctor.check import Check, failed, ok, unknown, warning
 from hbseg.doctor.subject import Subject, pod_of
+
+REFUSED_WITHOUT: Final = frozenset(("limits.cpu", "limits.memory"))
+"""Limits that a pod must have where a quota counts them; without any other it counts as 0
+(Kubernetes, pkg/quota/v1/evaluator/core/pods.go)."""
+SETTABLE: Final = {
+    "limits.cpu": "cluster.limits.cpu",
+    "limits.ephemeral-storage": "cluster.limits.ephemeral_storage",
+}
+"""Keys of the profile by the limits that they set."""
 
 Amounts = dict[str, Fraction]
 """Cores, bytes or pieces by the name of the resource."""
@@ -25,7 +35,7 @@ def quota(subject: Subject) -> Iterator[Check]:
         yield ok("quota", "the namespace has none")
     needed = _needed(subject)
     for item in found:
-        yield _quota(item, needed)
+        yield from _quota(item, needed)
 
 
 def _needed(subject: Subject) -> Amounts:
@@ -41,15 +51,30 @@ def _needed(subject: Subject) -> Amounts:
     return needed | short
 
 
-def _quota(item: Object, needed: Amounts) -> Check:
+def _quota(item: Object, needed: Amounts) -> Iterator[Check]:
     name = item["metadata"]["name"]
     spec, status = item.get("spec") or {}, item.get("status") or {}
     if spec.get("scopes") or spec.get("scopeSelector"):
-        return unknown("quota", f"{name} is for some pods only: not compared")
+        yield unknown("quota", f"{name} is for some pods only: not compared")
+        return
     hard, used = status.get("hard") or spec.get("hard") or {}, status.get("used") or {}
-    if "limits.cpu" in hard:
-        text = f"{name} counts limits.cpu, which our pods leave out: it refuses them"
-        return failed("quota", text, "have a LimitRange set a default, or take limits.cpu out")
+    yield from _limits(name, sorted(n for n in hard if n.startswith("limits.") and n not in needed))
+    yield _room(name, needed, hard, used)
+
+
+def _limits(name: str, missing: list[str]) -> Iterator[Check]:
+    """Yield what comes of limits that a quota counts and our pods do not have."""
+    for limit in missing:
+        text = f"{name} counts {limit}, and our pods have no such limit"
+        key = SETTABLE.get(limit)
+        fix = f"set {key}" if key else f"ask for a quota without {limit}"
+        if limit in REFUSED_WITHOUT:
+            yield failed("quota", f"{text}: it refuses them", fix)
+        else:
+            yield warning("quota", f"{text}: it lets them in and counts nothing", fix)
+
+
+def _room(name: str, needed: Amounts, hard: Mapping[str, str], used: Mapping[str, str]) -> Check:
     never = _short(needed, hard, {})
     if never:
         return failed(

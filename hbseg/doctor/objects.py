@@ -1,4 +1,4 @@
-"""Checks of the objects that the profile names: Secret, service account, volumes, queue."""
+"""Checks of what the profile names: Secret, service account, volumes, queue, images."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from hbseg.cluster.requests.resources import (
     SERVICE_ACCOUNT,
     Resource,
 )
+from hbseg.config.profile import IMAGE_HINT, ImageKind, PodGroup
 from hbseg.doctor.check import Check, Status, failed, ok, warning
 from hbseg.doctor.subject import Subject
 from hbseg.errors import NotFoundError, UnreachableError
@@ -167,6 +168,25 @@ def _claim(name: str, claim: Object) -> Check:
         text = f"claim {name} is {phase}: it may be bound when the first pod needs it"
         return warning("volume", text, f"kubectl describe persistentvolumeclaim {name}")
     return ok("volume", f"claim {name} is bound")
+
+
+def images(subject: Subject) -> Iterator[Check]:
+    """Whether images are named, and cannot change under their names where nodes keep them."""
+    profiles = (*subject.profiles, subject.profile.for_pods(PodGroup.RUNNER))
+    if any(profile.image is None for profile in subject.profiles):
+        yield failed("image", "no image for the pods of steps", IMAGE_HINT)
+        return
+    named = _named(
+        profile.image_of(kind)
+        for profile in profiles
+        if profile.image_pull_policy == "IfNotPresent"
+        for kind in ImageKind
+    )
+    if tagged := [image for image in named if "@" not in image]:
+        text = f"{', '.join(tagged)}: by tag, so a node may keep an older image of that name"
+        yield warning("image", text, "pin a digest: cluster.image: NAME@sha256:...")
+    elif named:
+        yield ok("image", "all are given by digest")
 
 
 def queue(subject: Subject) -> Iterator[Check]:

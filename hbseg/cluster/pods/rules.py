@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from hbseg.cluster.objects import Manifest
 from hbseg.cluster.pods.quantity import amount
-from hbseg.config.secrets import is_secret_name, is_secret_value
+from hbseg.config.secrets import is_secret
 
 MAX_LABEL: Final = 63
 """Characters of a Service's or a pod's host name, and of a label's value."""
@@ -43,7 +43,7 @@ def _environment(variables: Any) -> Iterator[str]:
             continue
         if not isinstance(value, str):
             yield f"environment variable {name} is {value!r:.40}, expected text in quotes"
-        elif is_secret_name(name) or is_secret_value(value):
+        elif is_secret(name, value):
             yield f"environment variable {name} looks like a secret, expected a secretKeyRef"
 
 

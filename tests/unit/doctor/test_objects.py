@@ -79,3 +79,17 @@ def test_a_claim_that_is_not_bound(cluster: FakeCluster, phase: str, status: str
     of = subject(cluster, volumes=(Volume(claim="cache", path="/cache"),))
 
     assert one(objects.volumes, of).status == status
+
+
+def test_an_image_that_may_change_under_its_name_is_odd(cluster: FakeCluster) -> None:
+    digest = "team/train@sha256:" + "0" * 64
+    tagged = subject(cluster, image="team/train:1", control_image=digest)
+    pinned = subject(cluster, image=digest, control_image=digest)
+    always = subject(cluster, image="team/train:1", image_pull_policy="Always")
+
+    check = one(objects.images, tagged)
+
+    assert (check.status, "sha256" in check.fix) == (Status.WARNING, True)
+    assert check.message.startswith("team/train:1: by tag")
+    assert one(objects.images, pinned).status == Status.OK
+    assert list(objects.images(always)) == []
