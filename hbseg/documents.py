@@ -1,7 +1,8 @@
 """Strict, typed documents: YAML or JSON in, validated model out, canonical digest.
 
-Every document that hbseg reads or writes carries `apiVersion: hbseg/v1` and `kind`. A key that is
-not known is refused with the nearest one that is.
+Every document that hbseg reads or writes carries `apiVersion: hbseg/v1` and `kind`. A document of a
+newer version is refused (`VersionError`), and so is a key that is not known: in a document that
+people write with the nearest known one, in one that hbseg writes as a newer version's.
 """
 
 from __future__ import annotations
@@ -9,16 +10,28 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, Self, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from hbseg.errors import SpecError
+from hbseg import __version__
+from hbseg.errors import SpecError, VersionError
 
 API_VERSION: Final = "hbseg/v1"
+UPGRADE: Final = "upgrade hbseg: pip install --upgrade hbseg"
+"""What to do where a newer hbseg wrote a document."""
+
+OLDER_VERSIONS: Final[dict[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]]] = {}
+"""How older documents are read: by their `apiVersion`, what makes one of today's version of it.
+
+There is no older version yet.
+"""
+
+_VERSION = re.compile(r"hbseg/v([1-9][0-9]{0,5})[a-z0-9]{0,20}")
 
 Count = Annotated[int, Field(ge=1)]
 """A number of things, at least one."""
@@ -41,6 +54,9 @@ class Document(Block):
 
     model_config = ConfigDict(populate_by_name=True)
 
+    by_people: ClassVar[bool] = False
+    """Whether people write it: an unknown key is then a slip, and no sign of a newer hbseg."""
+
     api_version: Literal["hbseg/v1"] = Field(default=API_VERSION, alias="apiVersion")
     """Version of the document's format."""
 
@@ -50,13 +66,21 @@ class Document(Block):
 
         Raises:
             SpecError: a key is unknown, a value is missing or of the wrong type or range.
+            VersionError: a newer hbseg wrote it.
         """
         if not isinstance(data, Mapping):
             raise SpecError(f"{source}: expected keys and values, found {type(data).__name__}")
+        current = in_this_version(data, source=source)
         try:
-            return cls.model_validate(dict(data))
+            return cls.model_validate(current)
         except ValidationError as error:
             problem = error
+        if not cls.by_people and (key := _unknown_key(problem)):
+            raise VersionError(
+                f"{source} has the key {key:.80}, which hbseg {__version__} does not know: a newer "
+                "hbseg wrote it",
+                UPGRADE,
+            )
         try:
             reason = _first_problem(cls, problem)
         except RecursionError:  # to show a value of a thousand levels
@@ -69,6 +93,7 @@ class Document(Block):
 
         Raises:
             SpecError: as `from_mapping`, or the text is not YAML.
+            VersionError: as `from_mapping`.
         """
         return cls.from_mapping(_loaded(text, source), source=source)
 
@@ -88,6 +113,31 @@ class Document(Block):
     def digest(self) -> str:
         """Return the sha256 (hex) of the canonical JSON; equal documents have equal digests."""
         return canonical_digest(self.to_mapping())
+
+
+def in_this_version(data: Mapping[str, Any], *, source: str) -> dict[str, Any]:
+    """Return the content of a document as this version of hbseg has it; `source` names it.
+
+    What is no version at all is left to the checks of the document.
+
+    Raises:
+        VersionError: a newer hbseg wrote it.
+    """
+    version = str(data.get("apiVersion", API_VERSION))
+    if version in OLDER_VERSIONS:
+        return dict(OLDER_VERSIONS[version](data))
+    if _number(version) > _number(API_VERSION):
+        raise VersionError(
+            f"{source} was written as {version} by a newer hbseg, here is {API_VERSION} "
+            f"({__version__})",
+            UPGRADE,
+        )
+    return dict(data)
+
+
+def _number(version: str) -> int:
+    found = _VERSION.fullmatch(version)
+    return int(found[1]) if found else 0
 
 
 def _loaded(text: str | bytes, source: str) -> Any:
@@ -279,6 +329,14 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
+def _unknown_key(error: ValidationError) -> str | None:
+    """Return the path of the first unknown key, or none."""
+    for problem in error.errors(include_url=False, include_context=False, include_input=False):
+        if problem["type"] == "extra_forbidden":
+            return ".".join(map(str, problem["loc"]))
+    return None
+
+
 def _first_problem(model: type[BaseModel], error: ValidationError) -> str:
     problems = error.errors(include_url=False, include_context=False)
     unknown = [p for p in problems if p["type"] == "extra_forbidden"]
@@ -314,11 +372,14 @@ def _known_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list
 
 __all__ = [
     "API_VERSION",
+    "OLDER_VERSIONS",
+    "UPGRADE",
     "Block",
     "Count",
     "Document",
     "canonical_digest",
     "dump_yaml",
+    "in_this_version",
     "load_yaml",
     "merged",
     "nearest",

@@ -83,6 +83,12 @@ class ContractError(InvalidInput):
     step_exit_code = StepExit.CONTRACT
 
 
+class VersionError(InvalidInput):
+    """A newer version of hbseg wrote a document that this one does not know how to read."""
+
+    step_exit_code = StepExit.CONTRACT
+
+
 class ConflictError(InvalidInput):
     """Somebody else owns the name or is at work on it."""
 

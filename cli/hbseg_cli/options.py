@@ -72,6 +72,10 @@ Shape = Annotated[
         "-j", metavar="NODESxGPUS", help="Nodes, and GPUs of each; infer takes nodes only."
     ),
 ]
+Owner = Annotated[
+    str | None,
+    typer.Option("--owner", metavar="USER", help="Whose run it is, if it is another user's."),
+]
 Yes = Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")]
 BatchSize = Annotated[
     int | None, typer.Option("--batch-size-eval", metavar="B", min=1, help="Images of one call.")

@@ -1,6 +1,7 @@
 """The runs as a whole: `list`, `cancel`, `delete`."""
 
 import sys
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -8,6 +9,9 @@ from hbseg_cli import options
 from hbseg_cli.groups import OUTPUT, SESSION, STORAGE, grouped
 from hbseg_cli.output import Format, Result, document, say
 from hbseg_cli.session import Session
+
+if TYPE_CHECKING:
+    from hbseg.runs.run import RunClaim, UnreadRun
 
 
 def add_to(parent: typer.Typer) -> None:
@@ -22,51 +26,62 @@ def list_all(session: Session, output: Format) -> Result:
     """List the runs."""
     from hbseg.runs.run import list_runs
 
-    claims = list(list_runs(session.runs()))
-    if not claims:
+    items = [_item(found) for found in list_runs(session.runs())]
+    if not items:
         say("no runs yet")
-    rows = [
-        {
-            "name": claim.name,
-            "owner": claim.owner,
-            "namespace": claim.namespace,
-            "created": claim.created,
-            "steps": _summary(claim.steps),
-            "dice": claim.dice,
-        }
-        for claim in claims
-    ]
-    items = [claim.to_mapping() for claim in claims]
-    return Result(document("RunList", items=items), rows, [claim.name for claim in claims], output)
+    for item in items:
+        if item["problem"]:
+            say(f"warning: run {item['name']} is not known: {item['problem']}")
+    columns = ("name", "owner", "namespace", "created", "steps", "dice")
+    rows = [{column: item[column] for column in columns} for item in items]
+    for row, item in zip(rows, items, strict=True):
+        row["steps"] = "unknown" if item["problem"] else _summary(item["steps"])
+    names = [item["name"] for item in items]
+    return Result(document("RunList", items=items), rows, names, output)
+
+
+def _item(found: "RunClaim | UnreadRun") -> dict[str, Any]:
+    """Return a run of the list, with the problem of one that this version cannot read."""
+    from hbseg.runs.run import UnreadRun
+
+    if not isinstance(found, UnreadRun):
+        return {**found.to_mapping(), "problem": None}
+    unknown = dict.fromkeys(("owner", "namespace", "data", "created"))
+    known: dict[str, Any] = {"steps": {}, "dice": None, "problem": found.problem}
+    return document("Run", name=found.name, **unknown, **known)
 
 
 @grouped(session=SESSION)
-def cancel(run: options.RunName, session: Session, yes: options.Yes = False) -> None:
+def cancel(
+    run: options.RunName, session: Session, owner: options.Owner = None, yes: options.Yes = False
+) -> None:
     """Stop a run's active steps. Submitting again resumes from the last checkpoint."""
     from hbseg.control import verbs
 
     backend, of = session.backend(), session.run(run)
-    active = verbs.active_tasks(backend, of)
+    active = verbs.active_tasks(backend, of, owner=owner)
     if active:
         _confirm(f"stop {', '.join(active)} of run {run}?", yes)
     else:
         say(f"nothing of run {run} is running")
-    verbs.cancel(backend, of, active, tell=say)
+    verbs.cancel(backend, of, active, owner=owner, tell=say)
 
 
 @grouped(session=SESSION)
-def delete(run: options.RunName, session: Session, yes: options.Yes = False) -> None:
+def delete(
+    run: options.RunName, session: Session, owner: options.Owner = None, yes: options.Yes = False
+) -> None:
     """Delete a run with all its results; refused while one of its steps is running."""
     from hbseg.control import verbs
 
     backend, of = session.backend(), session.run(run)
-    found = verbs.deletable(backend, of)
+    found = verbs.deletable(backend, of, owner=owner)
     say(
         f"run {run} of {found.claim.owner}: {found.objects} objects, "
         f"{found.bytes / 1e6:.1f} MB in {of.folder.url}"
     )
     _confirm(f"delete run {run} with all its results?", yes)
-    verbs.delete(backend, of)
+    verbs.delete(backend, of, owner=owner)
     say(f"run {run} deleted")
 
 

@@ -61,6 +61,8 @@ _FOLDERS: Final = ("data", "runs", "state")
 class SettingsFile(Document, SettingsBlock):
     """`hbseg.yaml`."""
 
+    by_people = True
+
     kind: Literal["Settings"] = "Settings"
     profiles: dict[str, SettingsBlock] = {}
     """Named sets of settings, for `--profile` or `HBSEG_PROFILE`."""

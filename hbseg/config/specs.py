@@ -18,6 +18,8 @@ ImageSize = Annotated[int, Field(ge=64, le=4096, multiple_of=32)]
 class Spec(Document):
     """What determines the result of a step; each kind of step has its own (`hbseg.runs.steps`)."""
 
+    by_people = True
+
 
 class PrepareSpec(Spec):
     """How a raw folder becomes a dataset version."""

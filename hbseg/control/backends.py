@@ -7,6 +7,7 @@ from pathlib import Path
 from hbseg.control.waiting import Tell, say_nothing
 from hbseg.errors import InvalidInput
 from hbseg.runs.backend import Backend
+from hbseg.runs.run import LOCAL
 
 BACKENDS = ("kubernetes", "local")
 
@@ -26,7 +27,7 @@ def open_backend(
     gets why a task waits while its logs are followed, are for the cluster.
 
     Raises:
-        InvalidInput: there is no such backend.
+        InvalidInput: there is no such backend, or the namespace is called as this machine is.
         UsageError: the kubeconfig cannot be used, or has no such context.
         UnreachableError: there is no kubeconfig.
     """
@@ -40,6 +41,11 @@ def open_backend(
             from hbseg.cluster.requests.client import Cluster
 
             cluster = Cluster.connect(namespace=namespace, context=context)
+            if cluster.namespace == LOCAL:
+                raise InvalidInput(
+                    f"namespace {LOCAL} cannot be used: in a run's claim it means this machine",
+                    "give another one: -n NAMESPACE",
+                )
             return KubernetesBackend(cluster, tell=tell)
         case _:
             raise InvalidInput(

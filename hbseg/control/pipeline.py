@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -12,14 +13,16 @@ from hbseg.control.waiting import Tell, ended_state, say_nothing, wait_for_end
 from hbseg.errors import (
     Cancelled,
     ConflictError,
+    HbsegError,
     NotFinished,
     StepFailed,
+    UnreachableError,
 )
 from hbseg.runs.attempts import summary_problem
 from hbseg.runs.backend import ACTIVE, Backend, JobState, Phase
 from hbseg.runs.chain import chain
 from hbseg.runs.chain_specs import ChainSpecs
-from hbseg.runs.run import Run
+from hbseg.runs.run import AT_WORK, Run
 from hbseg.runs.states import TaskState
 from hbseg.runs.steps import TRAINING_STAGES
 from hbseg.runs.task import Task
@@ -48,7 +51,8 @@ def start_task(
     A task that repeats is started though it is done.
 
     Raises:
-        ConflictError: an input is not done, or the task runs with another spec.
+        ConflictError: an input is not done, the task runs with another spec, or the run has moved
+            to another place.
     """
     if task.is_done() and not task.step.row.repeats:
         return Started.DONE, JobState(Phase.SUCCEEDED)
@@ -59,9 +63,18 @@ def start_task(
                 "finished",
                 f"see: hbseg pipeline status {run.name}",
             )
-    running = _is_running(backend, run, task)
-    state = backend.submit(run, task, placement, data=data.url)
-    return Started.RUNNING if running else Started.STARTED, state
+    if _is_running(backend, run, task):
+        return Started.RUNNING, backend.submit(run, task, placement, data=data.url)
+    before = run.begin(task.prefix, namespace=backend.namespace)
+    try:
+        return Started.STARTED, backend.submit(run, task, placement, data=data.url)
+    except UnreachableError:
+        raise  # it may have been started all the same
+    except HbsegError:
+        if before not in AT_WORK:
+            with suppress(HbsegError):  # the error that is raised says more
+                run.summarise(steps={task.prefix: before or TaskState.WAITING})
+        raise
 
 
 def _is_running(backend: Backend, run: Run, task: Task) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from hbseg.errors import ContractError, HbsegError, NotFoundError, SpecError
+from hbseg.errors import ContractError, HbsegError, NotFoundError, SpecError, VersionError
 from hbseg.runs.attempts import latest_attempt, latest_record
 from hbseg.runs.backend import ENDED, Backend, JobState, Phase
 from hbseg.runs.chain_specs import chain_steps
@@ -96,12 +96,22 @@ def _status(
     state = state or JobState(Phase.ABSENT)
     step = TaskName(prefix).step
     status = TaskStatus(prefix, step, state.phase.task_state, state.attempt, state.reason)
+    try:
+        return _with_results(run, results, status, state, summary)
+    except VersionError as error:
+        return replace(status, state=TaskState.UNKNOWN, reason=str(error))
+
+
+def _with_results(
+    run: Run, results: _Results, status: TaskStatus, state: JobState, summary: str
+) -> TaskStatus:
+    """Return the status with what storage has of the task. Raises VersionError."""
     if state.phase == Phase.PENDING:
         return status
     if state.phase == Phase.RUNNING:
         return _running(run, status)
-    if results.marker(prefix) is not None:
-        done = TaskState.DONE if results.is_current(prefix) else TaskState.STALE
+    if results.marker(status.prefix) is not None:
+        done = TaskState.DONE if results.is_current(status.prefix) else TaskState.STALE
         kept = state.reason if state.is_kept_alive and state.phase == Phase.SUCCEEDED else ""
         return replace(status, state=done, reason=kept)
     if state.phase in (Phase.ABSENT, Phase.SUCCEEDED):
@@ -178,11 +188,16 @@ class _Results:
         self._markers: dict[str, Marker | None] = {}
 
     def marker(self, prefix: str) -> Marker | None:
-        """Return the marker of a folder; none where it is missing or unreadable."""
+        """Return the marker of a folder; none where it is missing or damaged.
+
+        Raises:
+            VersionError: a newer hbseg wrote it.
+        """
         if prefix not in self._markers:
-            self._markers[prefix] = None
+            marker = None
             with suppress(NotFoundError, ContractError):
-                self._markers[prefix] = read_marker(self._run.folder.folder(prefix))
+                marker = read_marker(self._run.folder.folder(prefix))
+            self._markers[prefix] = marker
         return self._markers[prefix]
 
     def is_current(self, prefix: str) -> bool:

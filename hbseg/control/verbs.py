@@ -6,6 +6,7 @@ a line for a person where there is something to say before the end.
 
 from __future__ import annotations
 
+import shlex
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -18,12 +19,13 @@ from hbseg.runs.attempts import summary_problem
 from hbseg.runs.backend import ACTIVE, Backend, JobState, Phase
 from hbseg.runs.chain import make_task
 from hbseg.runs.chain_specs import pinned
-from hbseg.runs.run import AT_WORK, CLAIM, Run, RunClaim
+from hbseg.runs.run import AT_WORK, CLAIM, Run, RunClaim, place_flags
 from hbseg.runs.states import TaskState
 from hbseg.runs.steps import Step, TaskName, is_step, step_of
 from hbseg.runs.task import Task
 from hbseg.storage.markers import MARKER
 from hbseg.storage.store import Store
+from hbseg.system.user import current_user
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,6 @@ def submit(
     outcome, state = start_task(backend, run, task, placement, data=data)
     if outcome == Started.DONE:
         _summarise(run, task, TaskState.DONE, tell)
-    elif outcome == Started.STARTED and state.phase == Phase.PENDING:
-        _summarise(run, task, state.phase.task_state, tell)  # its launcher says more once it runs
     return Submitted(run, task, outcome, state, placement)
 
 
@@ -139,13 +139,17 @@ def held_claim(run: Run) -> RunClaim | None:
     return run.read() if run.folder.exists(CLAIM) else None
 
 
-def active_tasks(backend: Backend, run: Run) -> list[str]:
-    """Return the names of a run's tasks that are pending, running, or kept alive.
+def active_tasks(backend: Backend, run: Run, *, owner: str | None = None) -> list[str]:
+    """Return the names of a run's tasks that may be stopped: pending, running, or kept alive.
+
+    `owner` is whose run it is; none: the user's.
 
     Raises:
-        ConflictError: there is none here, and the run belongs to another namespace.
+        ConflictError: the run is somebody else's; or nothing of it is at work here, and it belongs
+            to another namespace.
     """
     claim = run.read()
+    check_owner(claim, owner)
     active = _active(backend, run)
     if not active:
         check_namespace(claim, backend)
@@ -157,18 +161,28 @@ def _active(backend: Backend, run: Run) -> list[str]:
 
 
 def _is_active(state: JobState) -> bool:
-    return state.phase in ACTIVE or state.is_kept_alive
+    """Return whether a task is at work, or may be as far as this version can tell."""
+    return state.phase in (*ACTIVE, Phase.UNKNOWN) or state.is_kept_alive
 
 
-def cancel(backend: Backend, run: Run, names: list[str], *, tell: Tell = say_nothing) -> None:
+def cancel(
+    backend: Backend,
+    run: Run,
+    names: list[str],
+    *,
+    owner: str | None = None,
+    tell: Tell = say_nothing,
+) -> None:
     """Stop tasks of a run, and note it in the run's summary; `tell` gets a line for each.
 
-    Submitting again resumes from the last checkpoint.
+    Submitting again resumes from the last checkpoint. `owner` is whose run it is; none: the user's.
 
     Raises:
-        HbsegError: one could not be stopped; the others were.
+        ConflictError: the run is somebody else's.
+        HbsegError: a task could not be stopped; the others were.
     """
     claim = run.read()
+    check_owner(claim, owner)
     known = backend.snapshot([run])[run.name]
     active = {name for name, state in known.items() if _is_active(state)}
     stopped: list[str] = []
@@ -233,21 +247,24 @@ class Holdings:
     bytes: int
 
 
-def deletable(backend: Backend, run: Run) -> Holdings:
+def deletable(backend: Backend, run: Run, *, owner: str | None = None) -> Holdings:
     """Return what a deletion of a run would remove from storage.
 
+    `owner` is whose run it is; none: the user's.
+
     Raises:
-        ConflictError: the run belongs to another namespace, or is recorded as active and this
-            cluster does not know its job.
+        ConflictError: the run is somebody else's or belongs to another namespace, or is recorded as
+            active and this cluster does not know its job.
     """
     claim = run.read()
+    check_owner(claim, owner)
     check_namespace(claim, backend)
     _check_known(claim, backend.tasks(run))
     sizes = [entry.size for entry in run.folder.list()]
     return Holdings(claim, len(sizes), sum(sizes))
 
 
-def delete(backend: Backend, run: Run) -> None:
+def delete(backend: Backend, run: Run, *, owner: str | None = None) -> None:
     """Delete a run with all its results (see `deletable`).
 
     Raises:
@@ -255,6 +272,7 @@ def delete(backend: Backend, run: Run) -> None:
             the run.
     """
     claim = run.read()
+    check_owner(claim, owner)
     check_namespace(claim, backend)
     _check_known(claim, backend.tasks(run))
     with backend.exclusive(run):
@@ -270,15 +288,29 @@ def delete(backend: Backend, run: Run) -> None:
             run.folder.delete(key)
 
 
+def check_owner(claim: RunClaim, owner: str | None = None) -> None:
+    """Refuse to stop or delete another user's run, unless `owner` names that user.
+
+    Raises:
+        ConflictError: the run is somebody else's.
+    """
+    user = owner or current_user()
+    if claim.owner != user:
+        raise ConflictError(
+            f"run {claim.name} belongs to {claim.owner}, not to {user}",
+            f"to do it all the same, give --owner {shlex.quote(claim.owner)}",
+        )
+
+
 def check_namespace(claim: RunClaim, backend: Backend) -> None:
     """Refuse to act on a run from another namespace than its own. Raises ConflictError."""
     if claim.namespace == backend.namespace:
         return
-    flag = "--backend local" if claim.namespace == "local" else f"-n {claim.namespace}"
+    flags = place_flags(claim.namespace, here=backend.namespace)
     raise ConflictError(
         f"run {claim.name} belongs to namespace {claim.namespace}; you are using "
         f"{backend.namespace}",
-        f"give {flag}",
+        f"give {flags}",
     )
 
 

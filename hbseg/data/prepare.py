@@ -23,13 +23,13 @@ from hbseg.data.raw import RawImage, scan
 from hbseg.data.splits import assign_folds
 from hbseg.data.versions import (
     DATASET,
-    INDEX,
     Counts,
     DatasetRecord,
     FoldRecord,
     ShardRecord,
     VersionEntry,
     publish,
+    read_index,
     version_hash,
 )
 from hbseg.data.workers import Progress, parallel_map
@@ -118,9 +118,9 @@ def _check_test_names(images: Iterable[RawImage]) -> None:
 
 
 def _reach(data: Store) -> None:
-    """Have storage that cannot be used say so before the long work."""
+    """Have storage, or an index, that cannot be used say so before the long work."""
     try:
-        data.get(INDEX)
+        read_index(data)
     except BucketMissing:
         raise
     except NotFoundError:

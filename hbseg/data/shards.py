@@ -97,6 +97,7 @@ def read_document(kind: type[Doc], data: bytes, *, source: str) -> Doc:
 
     Raises:
         ContractError: it is damaged or of another format.
+        VersionError: a newer hbseg wrote it.
     """
     with damage_told(source):
         return kind.from_text(data, source=source)

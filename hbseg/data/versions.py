@@ -113,6 +113,7 @@ def read_index(data: Store) -> DatasetIndex:
     Raises:
         NotFoundError: there is none.
         ContractError: it is damaged.
+        VersionError: a newer hbseg wrote it.
     """
     try:
         content = data.get(INDEX)

@@ -29,7 +29,7 @@ from hbseg.config.profile import ImageKind, PodGroup, stand_in_image
 from hbseg.doctor.check import Check, failed, ok
 from hbseg.doctor.report import DoctorReport
 from hbseg.doctor.subject import Subject
-from hbseg.errors import HbsegError, SpecError
+from hbseg.errors import HbsegError, SpecError, VersionError
 
 HOPELESS: Final = (
     "ImagePullBackOff",
@@ -130,6 +130,9 @@ def _findings(pod: Object, seconds: float) -> Iterator[Check]:
     message = str(ended.get("message") or "")
     try:
         report = DoctorReport.from_text(message, source="the pod's report")
+    except VersionError as error:
+        yield failed("pod", error.message, "use an image with this version of hbseg: cluster.image")
+        return
     except SpecError:
         text = f"it ended with code {ended.get('exitCode')}: {message.strip()[-300:] or 'no word'}"
         yield failed("pod", text, "use an image with this version of hbseg: cluster.image")

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import json
 import os
 import shutil
 import signal
@@ -30,7 +29,14 @@ from pydantic import Field
 
 from hbseg.config.placement import Placement
 from hbseg.documents import Document, load_yaml
-from hbseg.errors import ConflictError, DeniedError, HbsegError, UsageError
+from hbseg.errors import (
+    ConflictError,
+    DeniedError,
+    HbsegError,
+    SpecError,
+    UsageError,
+    VersionError,
+)
 from hbseg.exit_codes import StepExit
 from hbseg.launcher.main import STOP_SECONDS
 from hbseg.runs.attempts import AttemptResult
@@ -44,7 +50,7 @@ from hbseg.runs.logs import (
     new_lines,
     stored_logs,
 )
-from hbseg.runs.run import Run
+from hbseg.runs.run import LOCAL, Run
 from hbseg.runs.step_call import StepCall, runs_url
 from hbseg.runs.steps import SHORT, Step
 from hbseg.runs.task import Task
@@ -96,7 +102,7 @@ class LocalBackend:
     """
 
     name = "local"
-    namespace = "local"
+    namespace = LOCAL
 
     def __init__(
         self,
@@ -121,6 +127,7 @@ class LocalBackend:
             UsageError: the placement has more than one node.
             DeniedError: the state folder cannot be written.
             ConflictError: the task runs with another spec.
+            VersionError: a newer hbseg started the task last.
         """
         if placement.nodes > 1:
             raise UsageError(
@@ -141,8 +148,11 @@ class LocalBackend:
     def state(self, run: Run, task_name: str) -> JobState:
         """Return the state of a task."""
         job = self._job(run, task_name)
-        if _read_job(job) is None:
-            return JobState(Phase.ABSENT)
+        try:
+            if _read_job(job) is None:
+                return JobState(Phase.ABSENT)
+        except VersionError as error:
+            return JobState(Phase.UNKNOWN, reason=str(error))
         attempt = max(attempts_here(job), default=0)
         if self._is_running(job):
             return JobState(Phase.RUNNING, attempt)
@@ -226,7 +236,7 @@ class LocalBackend:
         folder = self._run(run)
         if not folder.is_dir():
             return []
-        return sorted(path.name for path in folder.iterdir() if _read_job(path) is not None)
+        return sorted(path.name for path in folder.iterdir() if _is_known(path))
 
     def folder(self, run: Run) -> Path:
         """Return the folder with what this machine keeps of a run: logs, specs, states."""
@@ -403,16 +413,23 @@ def _state_file(path: Path) -> Iterator[int]:
 
 
 def _read_job(job: Path) -> Job | None:
-    with suppress(OSError, HbsegError):
-        return Job.from_mapping(json.loads((job / "job.json").read_bytes()), source=str(job))
+    """Return who executes a task; none where it is missing or damaged. Raises VersionError."""
+    with suppress(OSError, SpecError):
+        return Job.from_text((job / "job.json").read_bytes(), source=str(job / "job.json"))
     return None
 
 
+def _is_known(job: Path) -> bool:
+    """Return whether a task was started here, be it by a newer hbseg."""
+    try:
+        return _read_job(job) is not None
+    except VersionError:
+        return True
+
+
 def _read_result(job: Path) -> AttemptResult | None:
-    with suppress(OSError, ValueError, HbsegError):
-        return AttemptResult.from_mapping(
-            json.loads((job / "exit.json").read_bytes()), source=str(job)
-        )
+    with suppress(OSError, HbsegError):
+        return AttemptResult.from_text((job / "exit.json").read_bytes(), source=str(job))
     return None
 
 

@@ -26,7 +26,7 @@ from torch import Tensor
 from hbseg.anatomy import BONES
 from hbseg.config.specs import ModelBlock
 from hbseg.documents import Document
-from hbseg.errors import ContractError, InvalidInput, NotFoundError
+from hbseg.errors import ContractError, NotFoundError, SpecError
 from hbseg.ml.model import Segmenter
 from hbseg.storage.files import write_error
 from hbseg.storage.markers import check_outputs, read_marker, sha256_of, sha256_of_file, verified
@@ -130,7 +130,7 @@ def load_weights(stage: Store) -> tuple[ModelCard, dict[str, Tensor]]:
     card_bytes = verified(stage.get(CARD), marker.outputs[CARD], source=f"{stage.url}/{CARD}")
     try:
         card = ModelCard.from_text(card_bytes, source=f"{stage.url}/{CARD}")
-    except InvalidInput as error:
+    except SpecError as error:
         raise ContractError(error.message) from None
     if card.classes != BONES:
         raise ContractError(f"{stage.url} was trained for other classes than the 29 bones")
@@ -274,14 +274,15 @@ class CheckpointFolder:
         """Return a checkpoint's state; none where it was not written any more.
 
         Raises:
-            ContractError: it is damaged, or another version's.
+            ContractError: it is damaged.
+            VersionError: a newer hbseg wrote it.
         """
         key = f"{_folder(step)}/{STATE}"
         try:
-            return TrainingState.from_text(self._stage.get(key), source=key)
+            return TrainingState.from_text(self._stage.get(key), source=f"{self._stage.url}/{key}")
         except NotFoundError:
             return None
-        except (InvalidInput, ValidationError):
+        except (SpecError, ValidationError):
             raise ContractError(f"{self._stage.url}/{key} is not readable") from None
 
     def _state_or_none(self, step: int) -> TrainingState | None:

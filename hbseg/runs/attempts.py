@@ -142,7 +142,11 @@ def latest_attempt(run: Run, step: Step, task_name: str) -> int:
 
 
 def read_attempt(run: Run, step: Step, number: int) -> Attempt | None:
-    """Return an attempt; none where it is missing or of another version."""
+    """Return an attempt; none where it is missing or damaged.
+
+    Raises:
+        VersionError: a newer hbseg made it.
+    """
     key = attempt_key(step, number)
     try:
         return Attempt.from_text(run.folder.get(key), source=f"{run.folder.url}/{key}")

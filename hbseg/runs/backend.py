@@ -29,6 +29,8 @@ class Phase(StrEnum):
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
+    UNKNOWN = "unknown"
+    """Another version of hbseg started it, and the backend cannot read what that one wrote."""
 
     @property
     def task_state(self) -> TaskState:
@@ -47,6 +49,7 @@ _TASK_STATES: Mapping[Phase, TaskState] = {
     Phase.SUCCEEDED: TaskState.WAITING,
     Phase.FAILED: TaskState.FAILED,
     Phase.CANCELLED: TaskState.CANCELLED,
+    Phase.UNKNOWN: TaskState.UNKNOWN,
 }
 
 ENDED = (Phase.SUCCEEDED, Phase.FAILED, Phase.CANCELLED)

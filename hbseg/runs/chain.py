@@ -16,7 +16,7 @@ from typing import Any
 
 from hbseg.config.specs import CompileSpec, Spec, TrainSpec
 from hbseg.data.places import version_folder
-from hbseg.documents import canonical_digest
+from hbseg.documents import canonical_digest, in_this_version
 from hbseg.errors import ConflictError, NotFoundError
 from hbseg.runs.chain_specs import ChainSpecs, chain_steps
 from hbseg.runs.engines import ENGINE_KINDS, compile_flags
@@ -259,7 +259,7 @@ def _engines(run: Run) -> Iterator[tuple[str, str, dict[str, Any]]]:
         except (NotFoundError, ValueError):
             continue
         if marker.inputs.get("checkpoint") == checkpoint and isinstance(card, dict):
-            yield marker.finished, key, card
+            yield marker.finished, key, in_this_version(card, source=f"{folder.url}/engine.json")
 
 
 def dataset_version(run: Run) -> str:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Literal
 
 from hbseg.documents import Document
-from hbseg.errors import HbsegError, NotFoundError, SpecError
+from hbseg.errors import HbsegError, InvalidInput, NotFoundError
 from hbseg.runs.run import Run
 from hbseg.runs.steps import Step
 from hbseg.storage.files import write_atomically
@@ -68,11 +68,15 @@ def progress_key(step: Step, attempt: int) -> str:
 
 
 def read_progress(run: Run, step: Step, attempt: int) -> ProgressReport | None:
-    """Return how far an attempt is; none where it has told nothing. Raises UnreachableError."""
+    """Return how far an attempt is; none where it has told nothing that this version can read.
+
+    Raises:
+        UnreachableError: storage does not answer.
+    """
     key = progress_key(step, attempt)
     try:
         return ProgressReport.from_text(run.folder.get(key), source=f"{run.folder.url}/{key}")
-    except (NotFoundError, SpecError):
+    except (NotFoundError, InvalidInput):
         return None
 
 

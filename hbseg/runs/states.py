@@ -25,3 +25,5 @@ class TaskState(StrEnum):
     """Its outputs are complete, but were made from other inputs."""
     FAILED = "failed"
     CANCELLED = "cancelled"
+    UNKNOWN = "unknown"
+    """Another version of hbseg wrote what would tell it."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from hbseg.documents import Block, Document
-from hbseg.errors import SpecError
+from hbseg.errors import InvalidInput
 from hbseg.storage.files import write_atomically
 
 
@@ -49,5 +49,5 @@ def read_torchrun_report(path: Path) -> TorchrunReport:
     """Return the report in `path`; an empty one where torchrun was killed before it wrote any."""
     try:
         return TorchrunReport.from_text(path.read_bytes(), source=str(path))
-    except (OSError, SpecError):
+    except (OSError, InvalidInput):
         return TorchrunReport()

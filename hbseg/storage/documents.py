@@ -32,6 +32,7 @@ def update(
     Raises:
         NotFoundError: there is no document, and no `initial`.
         SpecError: the document is not a valid `kind`.
+        VersionError: a newer hbseg wrote it.
         ConflictError: others changed the document at each of `tries` tries.
     """
     source = f"{folder.url}/{key}"

@@ -53,6 +53,7 @@ def read_marker(folder: Store) -> Marker:
     Raises:
         NotFoundError: there is none.
         ContractError: it cannot be read.
+        VersionError: a newer hbseg wrote it.
     """
     data = folder.get(MARKER)
     try:

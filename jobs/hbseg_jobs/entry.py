@@ -25,7 +25,7 @@ from typing import NoReturn, TypeVar
 from hbseg.config.specs import Spec, TrainSpec
 from hbseg.data.places import version_folder
 from hbseg.documents import load_yaml
-from hbseg.errors import HbsegError, PeerLost, SpecError, Terminated
+from hbseg.errors import HbsegError, PeerLost, SpecError, Terminated, VersionError
 from hbseg.exit_codes import StepExit
 from hbseg.runs.chain_specs import pinned
 from hbseg.runs.progress import Heartbeat
@@ -40,6 +40,8 @@ from hbseg.system.parent_death import die_with
 from hbseg.system.startup import gc_paused, skip_gc_at_exit
 
 Kind = TypeVar("Kind", bound=Spec)
+
+SAME_VERSION = "submit with the same hbseg version as the image's"
 
 _SPECS: Mapping[str, type[Spec]] = {step.row.spec.__name__: step.row.spec for step in Step}
 """The specs of the table, by their kind."""
@@ -208,11 +210,14 @@ def read_spec(path: Path, expected_hash: str) -> Spec:
     kind = data.get("kind") if isinstance(data, dict) else None
     if not isinstance(kind, str) or kind not in _SPECS:
         raise SpecError(f"{path}: kind is {kind!r}, expected one of {', '.join(_SPECS)}")
-    spec = _SPECS[kind].from_mapping(data, source=str(path))
+    try:
+        spec = _SPECS[kind].from_mapping(data, source=str(path))
+    except (SpecError, VersionError) as error:
+        raise SpecError(error.message, SAME_VERSION) from None
     if spec.digest() != expected_hash:
         raise SpecError(
             f"spec {path} has digest {spec.digest()[:12]}, submitted was {expected_hash[:12]}",
-            "submit with the same hbseg version as the image's",
+            SAME_VERSION,
         )
     return spec
 

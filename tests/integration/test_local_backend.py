@@ -16,7 +16,8 @@ import pytest
 from hbseg.config.placement import Placement
 from hbseg.config.specs import CompileSpec
 from hbseg.control.pipeline import start_task
-from hbseg.errors import ConflictError, DeniedError, NotFoundError, UsageError
+from hbseg.control.verbs import delete
+from hbseg.errors import ConflictError, DeniedError, NotFoundError, UsageError, VersionError
 from hbseg.local.backend import LocalBackend, default_state
 from hbseg.runs.attempts import Attempt, AttemptResult
 from hbseg.runs.backend import Phase
@@ -200,6 +201,32 @@ def test_the_file_of_a_job_keeps_the_names_that_other_versions_wrote(local: Loca
     path = local.job_folder(task) / "job.json"
 
     assert "tied" in json.loads(path.read_text())
+    local.backend.cancel(local.run, task.name)
+
+
+def test_a_job_of_a_newer_version_is_unknown_and_left_alone(local: Local) -> None:
+    local.fake(compile=["wait"])
+    task = local.task()
+    local.submit(task)
+    local.until_log(task, "acts: wait")
+    job = local.job_folder(task) / "job.json"
+    ours = job.read_text()
+    job.write_text(ours.replace('"hbseg/v1"', '"hbseg/v2"'))
+
+    state = local.backend.snapshot([local.run])[local.run.name][task.name]
+    assert state.phase == Phase.UNKNOWN
+    assert f"{job} was written as hbseg/v2 by a newer hbseg" in state.reason
+    for change in (
+        lambda: local.submit(task),
+        lambda: local.backend.cancel(local.run, task.name),
+        lambda: local.backend.forget(local.run),
+        lambda: delete(local.backend, local.run),
+    ):
+        with pytest.raises(VersionError):
+            change()
+
+    job.write_text(ours)
+    assert local.backend.state(local.run, task.name).phase == Phase.RUNNING
     local.backend.cancel(local.run, task.name)
 
 

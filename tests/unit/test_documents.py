@@ -2,15 +2,19 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hbseg.config.specs import CompileSpec, InferSpec, TrainSpec
+from hbseg import __version__
+from hbseg.config.settings import SettingsFile
+from hbseg.config.specs import CompileSpec, InferSpec, Spec, TrainSpec
 from hbseg.documents import (
+    OLDER_VERSIONS,
     Document,
     canonical_digest,
     dump_yaml,
@@ -19,7 +23,10 @@ from hbseg.documents import (
     nearest,
     with_settings,
 )
-from hbseg.errors import SpecError
+from hbseg.errors import SpecError, VersionError
+from hbseg.runs.attempts import AttemptPart
+from hbseg.runs.run import RunClaim
+from hbseg.storage.markers import Marker
 
 PLAIN = st.recursive(
     st.none()
@@ -109,7 +116,9 @@ def test_what_is_no_plain_yaml_is_refused_in_one_line(text: str) -> None:
         ({"optim": {"lr": math.inf}}, "optim.lr: input should be a finite number"),
         ({"dataset": {"image_size": 100}}, "dataset.image_size: input should be a multiple of 32"),
         ({"kind": "CompileSpec"}, "kind: input should be 'TrainSpec'"),
-        ({"apiVersion": "hbseg/v9"}, "apiVersion: input should be 'hbseg/v1'"),
+        ({"apiVersion": "hbseg/v0"}, "apiVersion: input should be 'hbseg/v1', found 'hbseg/v0'"),
+        ({"apiVersion": "apps/v2"}, "apiVersion: input should be 'hbseg/v1', found 'apps/v2'"),
+        ({"apiVersion": ["hbseg/v2"]}, "apiVersion: input should be 'hbseg/v1'"),
         ({"stage": 1}, "stage 1 needs a model block"),
         ({"stage": 1, "model": {}, "init_from": "x"}, "init_from is for stage 2"),
         ([1], "expected keys and values, found list"),
@@ -194,3 +203,59 @@ def test_the_nearest_name_is_suggested_as_it_is_written_whatever_its_case(
 def test_where_none_is_near_all_are_listed_in_their_order(name: str) -> None:
     assert nearest(name, KNOWN) == "expected one of stage1, infer, Report"
     assert nearest(name, KNOWN, otherwise="expected a step") == "expected a step"
+
+
+@pytest.mark.parametrize("kind", [RunClaim, Marker, TrainSpec, SettingsFile])
+@pytest.mark.parametrize("version", ["hbseg/v2", "hbseg/v10", "hbseg/v2beta1"])
+def test_a_document_of_a_newer_version_names_both_versions_and_the_way_out(
+    kind: type[Document], version: str
+) -> None:
+    with pytest.raises(VersionError) as caught:
+        kind.from_mapping({"apiVersion": version, "other": 1}, source="s3://b/runs/a/run.json")
+    assert str(caught.value) == (
+        f"s3://b/runs/a/run.json was written as {version} by a newer hbseg, here is hbseg/v1 "
+        f"({__version__}); upgrade hbseg: pip install --upgrade hbseg"
+    )
+    assert (caught.value.exit_code, caught.value.step_exit_code) == (5, 76)
+
+
+def test_an_unknown_key_in_what_hbseg_writes_is_a_newer_versions() -> None:
+    with pytest.raises(VersionError) as caught:
+        AttemptPart.from_mapping({"node": 0, "host": "a", "zone": "b"}, source="1/0.json")
+    assert str(caught.value) == (
+        f"1/0.json has the key zone, which hbseg {__version__} does not know: a newer hbseg wrote "
+        "it; upgrade hbseg: pip install --upgrade hbseg"
+    )
+
+
+def test_only_what_people_write_is_searched_for_slips() -> None:
+    import hbseg_jobs.entry  # noqa: F401 - with it all kinds of documents are there
+
+    by_people = {kind.__name__ for kind in subclasses(Document) if kind.by_people}
+    assert by_people == {"Spec", "SettingsFile"} | {kind.__name__ for kind in subclasses(Spec)}
+
+
+def subclasses(kind: type[Document]) -> set[type[Document]]:
+    found = set(kind.__subclasses__())
+    return found.union(*(subclasses(one) for one in found))
+
+
+def test_every_document_names_its_kind_and_its_version() -> None:
+    for kind in subclasses(Document) - {Spec}:
+        default = kind.model_fields["kind"].default
+        assert isinstance(default, str)
+        assert kind.model_fields["api_version"].default == "hbseg/v1"
+
+
+def test_a_reader_of_an_older_version_makes_a_document_of_today(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def read(old: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {"node": old["number"], "host": old["host"], "started": old["started"]}
+
+    monkeypatch.setitem(OLDER_VERSIONS, "hbseg/v0", read)
+    old = {"apiVersion": "hbseg/v0", "number": 3, "host": "a", "started": "2026-01-01"}
+
+    part = AttemptPart.from_mapping(old, source="x")
+
+    assert part == AttemptPart(node=3, host="a", started="2026-01-01")

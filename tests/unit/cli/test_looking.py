@@ -145,8 +145,73 @@ def test_a_run_is_not_stopped_or_deleted_from_elsewhere(
     outcome = cli(verb, "first", "-y")
 
     assert outcome.code == 5
-    assert "run first belongs to namespace hands; you are using local; give -n hands" in outcome.err
+    way = "you are using local; give --backend kubernetes -n hands"
+    assert f"run first belongs to namespace hands; {way}" in outcome.err
     assert run.read().steps == {"stage1": "running"}
+
+
+@pytest.mark.parametrize("verb", ["cancel", "delete"])
+def test_another_users_run_is_stopped_or_deleted_by_naming_the_owner(
+    cli: Cli, run: Run, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    owner = run.read().owner
+    monkeypatch.setenv("LOGNAME", "bob")
+
+    outcome = cli(verb, "first", "-y")
+
+    assert outcome.code == 5
+    assert f"run first belongs to {owner}, not to bob" in outcome.err
+    assert f"give --owner {owner}" in outcome.err
+    assert run.folder.exists("run.json")
+    assert cli(verb, "first", "-y", "--owner", owner).code == 0
+
+
+def test_a_run_of_a_newer_version_is_unknown_and_hides_no_other(
+    cli: Cli, run: Run, tmp_path: Path
+) -> None:
+    newer = tmp_path / "runs" / "later" / "run.json"
+    newer.parent.mkdir()
+    newer.write_text('{"apiVersion": "hbseg/v2", "kind": "Run"}')
+    sentence = f"{newer} was written as hbseg/v2 by a newer hbseg, here is hbseg/v1"
+
+    listed = cli("list")
+    first, later = cli("list", "-o", "json").json()["items"]
+
+    assert listed.code == 0
+    assert [line.split()[0] for line in listed.out.splitlines()[1:]] == ["first", "later"]
+    assert "unknown" in listed.out.splitlines()[2]
+    assert f"warning: run later is not known: {sentence}" in listed.err
+    assert (first["problem"], later["owner"]) == (None, None)
+    assert sentence in later["problem"]
+    for words in (("status",), ("cancel", "-y"), ("delete", "-y"), ("logs",), ("events",)):
+        refused = cli(*words, "later")
+        assert (refused.code, refused.out) == (5, "")
+        assert sentence in refused.err
+        assert refused.err.count("\n") == 1
+    assert cli("status", "first").code == 0
+    assert "ok" in cli("doctor").out
+    assert cli("delete", "first", "-y").code == 0
+
+
+def test_a_step_of_a_newer_version_is_unknown_and_so_is_what_was_made_of_it(
+    cli: Cli, run: Run
+) -> None:
+    run.summarise(steps={"stage1": "done", "stage2": "done", "prepare": "failed"})
+    made_of = {"checkpoint": "0" * 64}
+    write_marker(
+        run.folder.folder("stage2"), step="stage2", spec_hash="0", inputs=made_of, outputs={}
+    )
+    run.folder.put("stage1/_SUCCESS", b'{"apiVersion": "hbseg/v2", "kind": "Marker"}')
+
+    rows = cli("status", "first", "-o", "json").json()["tasks"]
+
+    assert [(row["prefix"], row["state"]) for row in rows] == [
+        ("prepare", "waiting"),
+        ("stage1", "unknown"),
+        ("stage2", "unknown"),
+    ]
+    for row in rows[1:]:
+        assert "stage1/_SUCCESS was written as hbseg/v2 by a newer hbseg" in row["reason"]
 
 
 def test_a_run_of_which_something_may_run_in_another_cluster_is_not_deleted(

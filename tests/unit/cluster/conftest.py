@@ -26,10 +26,12 @@ def api() -> Iterator[FakeApi]:
         yield server
 
 
-def connect(url: str, *, retry_timeout: float = 2.0, token: str = "token") -> Cluster:
+def connect(
+    url: str, *, retry_timeout: float = 2.0, token: str = "token", namespace: str = "team"
+) -> Cluster:
     pool = urllib3.PoolManager(maxsize=8)
     headers = {"Authorization": f"Bearer {token}"}
-    return Cluster(Transport(pool, url, lambda: headers, retry_timeout=retry_timeout), "team")
+    return Cluster(Transport(pool, url, lambda: headers, retry_timeout=retry_timeout), namespace)
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from hbseg.errors import (
     Cancelled,
     ConflictError,
     HbsegError,
+    InvalidInput,
     NotFinished,
     NotFoundError,
     StepFailed,
@@ -273,14 +274,71 @@ def test_a_submit_claims_the_run_and_notes_that_the_task_is_pending(
     assert backend.journal == ["submit stage1"]
 
 
-def test_of_a_task_that_starts_at_once_its_launcher_writes_the_summary(
-    backend: FakeBackend, run: Run, data: Store
+def test_a_start_is_noted_before_the_backend_is_told(
+    backend: FakeBackend, run: Run, data: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    backend.first = RUNNING
+    seen: list[dict[str, str]] = []
+
+    def look(*_: object, **__: object) -> JobState:
+        seen.append(run.read().steps)
+        return RUNNING
+
+    monkeypatch.setattr(backend, "submit", look)
 
     assert submit(backend, run, data).state == RUNNING
+    assert seen == [{"stage1": "pending"}]
 
-    assert run.read().steps == {}
+
+def test_a_start_that_is_refused_leaves_the_summary_as_it_was(
+    backend: FakeBackend, run: Run, data: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> JobState:
+        raise InvalidInput("the webhook refuses it")
+
+    monkeypatch.setattr(backend, "submit", refuse)
+    run.claim(data=data.url)
+    for before, after in ((None, "waiting"), ("failed", "failed"), ("running", "running")):
+        if before:
+            run.summarise(steps={"stage1": before})
+
+        with pytest.raises(InvalidInput, match="the webhook refuses it"):
+            submit(backend, run, data)
+
+        assert run.read().steps == {"stage1": after}
+
+
+def test_a_start_that_may_have_happened_stays_noted(
+    backend: FakeBackend, run: Run, data: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose_the_answer(*_: object, **__: object) -> JobState:
+        raise UnreachableError("no answer")
+
+    monkeypatch.setattr(backend, "submit", lose_the_answer)
+
+    with pytest.raises(UnreachableError):
+        submit(backend, run, data)
+
+    assert run.read().steps == {"stage1": "pending"}
+
+
+def test_of_two_namespaces_that_submit_a_run_at_once_one_starts_it(
+    run: Run, data: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = FakeBackend([], namespace="one"), FakeBackend([], namespace="other")
+    begin = Run.begin
+
+    def rival_first(of: Run, prefix: str, *, namespace: str) -> str | None:
+        monkeypatch.setattr(Run, "begin", begin)
+        submit(other, run, data)  # between the claim and the start of the one
+        return begin(of, prefix, namespace=namespace)
+
+    monkeypatch.setattr(Run, "begin", rival_first)
+
+    with pytest.raises(ConflictError, match=r"run main has moved from one to other; .* -n other"):
+        submit(one, run, data)
+
+    assert (one.journal, other.journal) == ([], ["submit stage1"])
+    assert (run.read().namespace, run.read().steps) == ("other", {"stage1": "pending"})
 
 
 def test_a_run_of_another_user_is_refused_before_anything_starts(
@@ -319,15 +377,27 @@ def test_an_input_that_is_not_finished_is_refused_before_anything_starts(
     assert backend.journal == []
 
 
+def test_a_start_that_cannot_be_noted_does_not_happen(
+    backend: FakeBackend, data: Store, tmp_path: Path
+) -> None:
+    run = Run(ContendedStore(tmp_path / "contended"), "main")
+
+    with pytest.raises(ConflictError, match=r"run\.json was changed by others .* try again"):
+        submit(backend, run, data)
+
+    assert backend.journal == []
+
+
 def test_a_summary_that_cannot_be_written_is_told_and_changes_nothing_else(
     backend: FakeBackend, data: Store, tmp_path: Path
 ) -> None:
     run = Run(ContendedStore(tmp_path / "contended"), "main")
+    finish(run, data)
     told: list[str] = []
 
     found = verbs.submit(backend, run, data, Step.STAGE1, SPEC, Placement(), tell=told.append)
 
-    assert found.outcome == Started.STARTED
+    assert found.outcome == Started.DONE
     (line,) = told
     assert line.startswith("warning: the listing of run main is out of date: ")
 
@@ -593,7 +663,11 @@ def test_only_tasks_that_are_pending_running_or_kept_alive_are_active(
 
 @pytest.mark.parametrize(
     ("owns", "asks", "flag"),
-    [("team", "local", "-n team"), ("local", "team", "--backend local")],
+    [
+        ("team", "local", "--backend kubernetes -n team"),
+        ("team", "other", "-n team"),
+        ("local", "team", "--backend local"),
+    ],
 )
 def test_a_run_of_another_namespace_without_active_tasks_is_refused_with_the_flag_to_give(
     run: Run, owns: str, asks: str, flag: str
@@ -608,6 +682,33 @@ def test_a_run_of_another_namespace_without_active_tasks_is_refused_with_the_fla
     assert error.value.hint == f"give {flag}"
     backend.known = {"stage1": RUNNING}
     assert verbs.active_tasks(backend, run) == ["stage1"]  # so that it can be stopped
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        verbs.active_tasks,
+        lambda backend, run, **owner: verbs.cancel(backend, run, ["stage1"], **owner),
+        verbs.deletable,
+        verbs.delete,
+    ],
+    ids=["active_tasks", "cancel", "deletable", "delete"],
+)
+def test_another_users_run_is_stopped_and_deleted_only_in_that_users_name(
+    backend: FakeBackend, run: Run, verb: Callable[..., object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run.claim(data="/data", owner="ann lee")
+    before = run.read()
+    monkeypatch.setenv("LOGNAME", "bob")
+
+    for owner, user in ((None, "bob"), ("eve", "eve")):
+        with pytest.raises(ConflictError) as error:
+            verb(backend, run, owner=owner)
+        assert error.value.message == f"run main belongs to ann lee, not to {user}"
+        assert error.value.hint == "to do it all the same, give --owner 'ann lee'"
+
+    assert (run.read(), backend.journal) == (before, [])
+    verb(backend, run, owner="ann lee")
 
 
 # delete
@@ -634,7 +735,8 @@ def test_a_run_of_another_namespace_is_not_deleted(
 ) -> None:
     run.claim(data="/data", namespace="team")
 
-    with pytest.raises(ConflictError, match=r"main belongs to namespace team; .*; give -n team"):
+    place = "--backend kubernetes -n team"
+    with pytest.raises(ConflictError, match=rf"main belongs to namespace team; .*; give {place}"):
         verb(backend, run)
 
     assert keys(run) == ["run.json"]

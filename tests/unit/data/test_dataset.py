@@ -13,7 +13,14 @@ from hbseg.config.specs import PrepareSpec
 from hbseg.data.dataset import Dataset, open_version
 from hbseg.data.prepare import prepare
 from hbseg.data.versions import Counts, VersionEntry, publish, version_hash
-from hbseg.errors import ConflictError, ContractError, InvalidInput, NotFoundError, SpecError
+from hbseg.errors import (
+    ConflictError,
+    ContractError,
+    InvalidInput,
+    NotFoundError,
+    SpecError,
+    VersionError,
+)
 from hbseg.storage.folder import FolderStore
 
 
@@ -111,12 +118,23 @@ def test_a_changed_document_is_found_by_its_digest(data: Path, key: str) -> None
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{", b"[]", b"null", b"[" * 100_000, b'{"kind": "DatasetIndex", "x": 1}']
+    "content", [b"", b"{", b"[]", b"null", b"[" * 100_000, b'{"kind": "DatasetIndex"}']
 )
 def test_a_broken_index_is_refused(data: Path, content: bytes) -> None:
     (data / "index.json").write_bytes(content)
     with pytest.raises(ContractError, match=r"index\.json is damaged"):
         open_version(FolderStore(data))
+
+
+def test_an_index_of_a_newer_version_is_refused_and_kept(data: Path) -> None:
+    newer = b'{"apiVersion": "hbseg/v2", "kind": "DatasetIndex"}'
+    (data / "index.json").write_bytes(newer)
+    store = FolderStore(data)
+    with pytest.raises(VersionError, match=r"index\.json was written as hbseg/v2"):
+        open_version(store)
+    with pytest.raises(VersionError, match=r"index\.json was written as hbseg/v2"):
+        publish(store, entry("d"))
+    assert store.get("index.json") == newer
 
 
 def test_an_index_that_points_elsewhere_is_refused(data: Path) -> None:

@@ -21,7 +21,7 @@ from hbseg.data import annotation
 from hbseg.data.dataset import open_version
 from hbseg.data.prepare import Prepared, prepare
 from hbseg.data.raw import scan
-from hbseg.errors import BucketMissing, DiskFullError, InvalidInput, NotFoundError
+from hbseg.errors import BucketMissing, DiskFullError, InvalidInput, NotFoundError, VersionError
 from hbseg.storage.folder import FolderStore
 from hbseg.storage.markers import read_marker, sha256_of_file
 
@@ -347,6 +347,17 @@ def test_storage_is_reached_before_the_set_is_read(raw_set: Path, tmp_path: Path
         prepare(
             raw_set, NoBucket(tmp_path), SPEC, progress=lambda what, done, total: seen.append(done)
         )
+    assert not seen
+
+
+def test_an_index_of_a_newer_version_is_refused_before_the_set_is_read(
+    raw_set: Path, tmp_path: Path
+) -> None:
+    data = FolderStore(tmp_path)
+    data.put("index.json", b'{"apiVersion": "hbseg/v2"}')
+    seen: list[int] = []
+    with pytest.raises(VersionError, match="written as hbseg/v2 by a newer hbseg"):
+        prepare(raw_set, data, SPEC, progress=lambda what, done, total: seen.append(done))
     assert not seen
 
 

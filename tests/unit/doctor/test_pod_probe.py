@@ -166,6 +166,18 @@ def test_an_image_without_hbseg_is_found_out_by_the_end_of_its_log(cluster: Fake
     assert check.message == "it ended with code 1: No module named hbseg_jobs.probe"
 
 
+def test_an_image_with_a_newer_hbseg_names_both_versions(cluster: FakeCluster) -> None:
+    cluster.changes = [ended('{"apiVersion": "hbseg/v2", "kind": "DoctorReport"}')]
+
+    (check,) = probe(of(cluster), 60)
+
+    assert check.status == Status.FAILED
+    assert check.message.startswith(
+        "the pod's report was written as hbseg/v2 by a newer hbseg, here is hbseg/v1"
+    )
+    assert check.fix == "use an image with this version of hbseg: cluster.image"
+
+
 PULL = {"waiting": {"reason": "ImagePullBackOff", "message": "because"}}
 
 

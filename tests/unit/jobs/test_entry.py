@@ -19,7 +19,7 @@ from hbseg.data.versions import (
     VersionEntry,
     publish,
 )
-from hbseg.errors import NotFoundError
+from hbseg.errors import NotFoundError, SpecError
 from hbseg.launcher.options import Launch
 from hbseg.runs.run import Run
 from hbseg.runs.step_call import StepCall
@@ -27,7 +27,7 @@ from hbseg.runs.steps import Step
 from hbseg.storage.markers import sha256_of, write_marker
 from hbseg.storage.opening import open_store
 from hbseg.storage.store import Store
-from hbseg_jobs.entry import StepContext, context_of
+from hbseg_jobs.entry import StepContext, context_of, read_spec
 
 VERSION = "0123456789abcdef"
 SPEC = TrainSpec(model=ModelBlock())
@@ -81,6 +81,27 @@ def test_a_spec_without_a_version_gets_the_current_one(tmp_path: Path) -> None:
     assert found.task.spec.dataset.version == VERSION
     assert found.input("dataset").url == folder.url
     assert found.task.input_digests().keys() == {"dataset"}
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("apiVersion: hbseg/v2\nkind: TrainSpec\n", "was written as hbseg/v2 by a newer hbseg"),
+        ("kind: TrainSpec\nmodel: {depth: 9}\n", "unknown key model.depth"),
+    ],
+)
+def test_a_spec_of_a_newer_version_than_the_images_is_refused_with_what_to_do(
+    tmp_path: Path, text: str, reason: str
+) -> None:
+    path = tmp_path / "spec.yaml"
+    path.write_text(text)
+
+    with pytest.raises(SpecError) as error:
+        read_spec(path, "0")
+
+    assert reason in error.value.message
+    assert error.value.hint == "submit with the same hbseg version as the image's"
+    assert error.value.step_exit_code == 78
 
 
 def test_a_spec_with_a_version_stays_as_it_is(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import torch
 from safetensors import SafetensorError
 
 from hbseg.config.specs import ModelBlock
-from hbseg.errors import DiskFullError
+from hbseg.errors import DiskFullError, VersionError
 from hbseg.ml.checkpoint import CheckpointFolder
 from hbseg.storage.folder import FolderStore
 
@@ -30,3 +30,13 @@ def test_a_full_disk_is_named_with_its_free_bytes(
         folder.finish({"w": torch.zeros(1)}, ModelBlock(), 64)
     assert error.value.step_exit_code == 70
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_checkpoint_of_a_newer_version_is_refused_and_no_older_one_taken(tmp_path: Path) -> None:
+    stage = FolderStore(tmp_path / "stage")
+    stage.put("checkpoints/00000002/state.json", b'{"apiVersion": "hbseg/v2"}')
+    stage.put("checkpoints/00000001/state.json", b"{")
+    folder = CheckpointFolder(stage, "0" * 64, tmp_path / "work")
+    with pytest.raises(VersionError, match=r"0+2/state\.json was written as hbseg/v2") as error:
+        folder.newest_whole()
+    assert error.value.step_exit_code == 76

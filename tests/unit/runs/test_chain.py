@@ -17,7 +17,7 @@ from hbseg.config.specs import (
     TrainSpec,
 )
 from hbseg.data.places import version_folder
-from hbseg.errors import ConflictError, InvalidInput
+from hbseg.errors import ConflictError, InvalidInput, VersionError
 from hbseg.runs.chain import chain, find_engine, make_task
 from hbseg.runs.chain_specs import ChainSpecs
 from hbseg.runs.run import Run
@@ -170,6 +170,15 @@ def test_an_engine_of_a_kind_that_this_version_does_not_know_is_refused(run: Run
         "engine/a of run main is of kind openvino, which this version does not know"
     )
     assert error.value.hint == "run: hbseg submit-compile main --batch-size-eval 8"
+
+
+@pytest.mark.parametrize("name", ["engine.json", "_SUCCESS"])
+def test_an_engine_of_a_newer_version_is_told_and_not_passed_over(run: Run, name: str) -> None:
+    add_engine(run, "a", checkpoint=done(run, "stage2").digest, batch_size=8)
+    run.folder.put(f"engine/a/{name}", b'{"apiVersion": "hbseg/v2"}')
+
+    with pytest.raises(VersionError, match=f"engine/a/{name} was written as hbseg/v2"):
+        find_engine(run, 8)
 
 
 def test_only_the_steps_that_make_or_run_an_engine_need_what_its_kind_needs(

@@ -10,9 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from hbseg.errors import NotFoundError
+from hbseg.errors import NotFoundError, VersionError
 from hbseg.exit_codes import PERMANENT
-from hbseg.runs.attempts import Attempt, AttemptResult, attempt_key, read_attempt
+from hbseg.runs.attempts import (
+    Attempt,
+    AttemptResult,
+    attempt_key,
+    claim_attempt,
+    read_attempt,
+)
 from hbseg.runs.retries import end_series, is_final, series_before, used_up
 from hbseg.runs.run import Run
 from hbseg.runs.steps import Step
@@ -185,11 +191,22 @@ def test_later_attempts_are_not_before_and_a_missing_one_has_no_series(run: Run)
     assert codes_before(run, 9) == []
 
 
-def test_an_attempt_of_another_version_is_passed_over(run: Run) -> None:
+def test_an_attempt_that_is_damaged_is_passed_over(run: Run) -> None:
     last = store(run, AGAIN, AGAIN, OPEN)
-    run.folder.put(attempt_key(STAGE, 2), b'{"apiVersion": "hbseg/v9"}')
+    run.folder.put(attempt_key(STAGE, 2), b'{"apiVersion": "hbseg/v1"}')
 
     assert codes_before(run, last) == [170]
+
+
+def test_an_attempt_of_a_newer_version_is_neither_counted_nor_joined(run: Run) -> None:
+    last = store(run, AGAIN, AGAIN, OPEN)
+    run.folder.put(attempt_key(STAGE, 2), b'{"apiVersion": "hbseg/v9"}')
+    with pytest.raises(VersionError, match=r"attempts/stage1/2\.json was written as hbseg/v9"):
+        codes_before(run, last)
+
+    run.folder.put(attempt_key(STAGE, last), b'{"apiVersion": "hbseg/v9"}')
+    with pytest.raises(VersionError):
+        claim_attempt(run, STAGE, "stage1")
 
 
 @pytest.mark.parametrize(

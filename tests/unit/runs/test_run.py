@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -7,9 +8,16 @@ import pytest
 
 from hbseg.config.placement import Placement
 from hbseg.data.versions import read_index
-from hbseg.errors import BucketMissing, ConflictError, InvalidInput, NotFoundError, UsageError
+from hbseg.errors import (
+    BucketMissing,
+    ConflictError,
+    InvalidInput,
+    NotFoundError,
+    UsageError,
+    VersionError,
+)
 from hbseg.runs.attempts import summary_problem
-from hbseg.runs.run import Run, list_runs
+from hbseg.runs.run import Run, UnreadRun, list_runs
 from hbseg.storage.folder import FolderStore
 
 
@@ -37,7 +45,8 @@ def test_its_owner_may_move_a_run_to_a_cluster_and_back(tmp_path: Path) -> None:
     run.summarise(steps={"stage2": "running"})
     assert run.claim(data="/data", namespace="team", owner="ann").steps["stage2"] == "running"
     with pytest.raises(
-        ConflictError, match=r"at work in team \(stage2\), not in local; .* -n team"
+        ConflictError,
+        match=r"at work in team \(stage2\), not in local; .* --backend kubernetes -n team",
     ):
         run.claim(data="/data", owner="ann")
     run.summarise(steps={"stage2": "cancelled"})
@@ -95,6 +104,39 @@ def test_runs_are_listed_by_name_and_other_folders_are_not(tmp_path: Path) -> No
     (tmp_path / "Not A Run").mkdir()
     (tmp_path / "empty").mkdir()
     assert [claim.name for claim in list_runs(runs)] == ["a", "b"]
+
+
+def test_a_claim_that_cannot_be_read_is_listed_with_its_problem(tmp_path: Path) -> None:
+    runs = FolderStore(tmp_path)
+    mine = Run(runs, "b").claim(data="/data")
+    runs.put("a/run.json", b'{"apiVersion": "hbseg/v2"}')
+    runs.put("c/run.json", b"{")
+
+    newer, readable, damaged = list_runs(runs)
+
+    assert readable == mine
+    assert isinstance(newer, UnreadRun)
+    assert isinstance(damaged, UnreadRun)
+    assert (newer.name, damaged.name) == ("a", "c")
+    assert "a/run.json was written as hbseg/v2 by a newer hbseg" in newer.problem
+    assert "c/run.json: not readable as YAML" in damaged.problem
+
+
+def test_a_claim_of_a_newer_version_is_never_changed(tmp_path: Path) -> None:
+    run = Run(FolderStore(tmp_path), "hands")
+    newer = run.claim(data="/data").to_json().replace(b'"dice"', b'"score": 1, "dice"')
+    run.folder.put("run.json", newer)
+
+    changes: list[Callable[[], object]] = [
+        lambda: run.claim(data="/data"),
+        lambda: run.begin("stage1", namespace="local"),
+        lambda: run.summarise(steps={"stage1": "done"}),
+    ]
+    for change in changes:
+        with pytest.raises(VersionError, match=r"run\.json has the key score, .*; upgrade hbseg"):
+            change()
+
+    assert run.folder.get("run.json") == newer
 
 
 def test_a_run_that_is_not_there_is_named(tmp_path: Path) -> None:

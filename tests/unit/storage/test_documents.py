@@ -10,7 +10,7 @@ from typing import Literal
 import pytest
 
 from hbseg.documents import Document
-from hbseg.errors import BucketMissing, ConflictError, NotFoundError, SpecError
+from hbseg.errors import BucketMissing, ConflictError, NotFoundError, SpecError, VersionError
 from hbseg.storage.documents import update
 from hbseg.storage.folder import FolderStore
 
@@ -155,5 +155,8 @@ def test_what_is_missing_or_damaged_is_told(tmp_path: Path) -> None:
     with pytest.raises(BucketMissing):
         update(NoBucket(tmp_path), KEY, Names, lambda old: old, initial=Names())
     store.put(KEY, b'{"kind": "Names", "name": "a"}')
-    with pytest.raises(SpecError, match=r"names\.json: unknown key name; did you mean names\?"):
+    with pytest.raises(VersionError, match=r"names\.json has the key name, which hbseg .* newer"):
+        update(store, KEY, Names, lambda old: old)
+    store.put(KEY, b'{"kind": "Nouns"}')
+    with pytest.raises(SpecError, match=r"names\.json: kind: input should be 'Names'"):
         update(store, KEY, Names, lambda old: old)

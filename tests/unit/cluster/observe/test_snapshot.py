@@ -17,7 +17,7 @@ from hbseg.config.specs import CompileSpec, DatasetBlock, InferSpec, ModelBlock,
 from hbseg.control.status import statuses, statuses_of_runs
 from hbseg.runs.attempts import AttemptResult, claim_attempt, record_result
 from hbseg.runs.backend import JobState, Phase
-from hbseg.runs.run import Run, list_runs
+from hbseg.runs.run import Run
 from hbseg.runs.step_call import StepCall, runs_url
 from hbseg.runs.steps import Step
 from hbseg.storage.folder import FolderStore
@@ -343,7 +343,8 @@ def test_the_status_of_one_run_and_of_many_costs_one_snapshot(
     one = statuses(backend, runs[0], runs[0].read())
     requests_of_one = asked(api)
     api.requests.clear()
-    many = statuses_of_runs(backend, store, list(list_runs(store)))
+    claims = [run.read() for run in runs]
+    many = statuses_of_runs(backend, store, claims)
 
     assert [(status.prefix, status.state, status.attempt, status.reason) for status in one] == [
         ("stage1", "done", 1, ""),
