@@ -62,6 +62,11 @@ bench: ## what commands cost, beside plain ways to the same end: a table, and be
 clean: ## remove what was built; .venv stays
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
+.PHONY: chart
+chart: ## regenerate README and schema of the Helm chart from its values and the profile
+	@.ci/setup dev
+	$(BIN)/python -m helm.generate
+
 .PHONY: docs
 docs: ## regenerate docs/cli.md from the parser
 	@.ci/setup dev
