@@ -113,7 +113,6 @@ def values(text: str) -> list[Value]:
         ValueError: a value has no documentation.
     """
     node = yaml.compose(text, yaml.SafeLoader)
-    assert isinstance(node, yaml.MappingNode)
     return list(_values(node, yaml.safe_load(text), text.splitlines(), ()))
 
 

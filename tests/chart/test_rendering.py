@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from hbseg import __version__
 from hbseg.config.settings import SettingsFile
-from tests.helm import CHART, RELEASE, Helm, objects_of, settings_of
+from tests.helm import CHART, GOLDEN, RELEASE, Helm, golden_values, objects_of, settings_of
 
-GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "chart"
 CASES = ("defaults", "everything")
 TENANTS = {
     *("ConfigMap", "LimitRange", "LocalQueue", "NetworkPolicy", "PersistentVolumeClaim", "Pod"),
@@ -22,18 +19,11 @@ TENANTS = {
 """Kinds that an administrator of a namespace may make."""
 
 
-def values_of(case: str) -> dict[str, Any]:
-    """Return the values of a case: a file beside its golden file, or none."""
-    path = GOLDEN / f"{case}.values.yaml"
-    values: dict[str, Any] = yaml.safe_load(path.read_text()) if path.exists() else {}
-    return values
-
-
 @pytest.mark.parametrize("case", CASES)
 def test_the_chart_renders_its_golden_file(helm: Helm, case: str) -> None:
     """`HBSEG_GOLDEN=write` writes the files."""
     path = GOLDEN / f"{case}.yaml"
-    text = helm.template(**values_of(case))
+    text = helm.template(**golden_values(case))
     if os.environ.get("HBSEG_GOLDEN") == "write":
         assert not os.environ.get("CI"), "golden files are never written in CI"
         path.write_text(text)
@@ -42,31 +32,31 @@ def test_the_chart_renders_its_golden_file(helm: Helm, case: str) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_chart_passes_strict_lint(helm: Helm, case: str) -> None:
-    told = helm.run("lint", "--strict", str(CHART), values=values_of(case))
+    told = helm.run("lint", "--strict", str(CHART), values=golden_values(case))
 
     assert "0 chart(s) failed" in told
 
 
 def test_two_renderings_have_the_same_bytes(helm: Helm) -> None:
-    values = values_of("everything")
+    values = golden_values("everything")
 
     assert helm.template(**values) == helm.template(**values)
 
 
 def test_an_upgrade_renders_what_an_installation_does(helm: Helm) -> None:
-    values = values_of("everything")
+    values = golden_values("everything")
 
     assert helm.template("--is-upgrade", **values) == helm.template(**values)
 
 
 def test_every_kind_is_one_that_a_tenant_may_make(helm: Helm) -> None:
-    kinds = {kind for kind, _ in helm.rendered(**values_of("everything"))}
+    kinds = {kind for kind, _ in helm.rendered(**golden_values("everything"))}
 
     assert kinds == TENANTS
 
 
 def test_every_object_names_namespace_release_and_version(helm: Helm) -> None:
-    for item in helm.rendered(**values_of("everything")).values():
+    for item in helm.rendered(**golden_values("everything")).values():
         metadata = item["metadata"]
         assert metadata["namespace"] == "hands"
         if metadata["name"] == "of-a-person":
@@ -79,7 +69,7 @@ def test_every_object_names_namespace_release_and_version(helm: Helm) -> None:
 
 
 def test_no_selector_names_a_version_or_a_release(helm: Helm) -> None:
-    text = helm.template(**values_of("everything"))
+    text = helm.template(**golden_values("everything"))
     policies = [i for (kind, _), i in objects_of(text).items() if kind == "NetworkPolicy"]
 
     assert len(policies) == 4
@@ -92,7 +82,9 @@ def test_no_selector_names_a_version_or_a_release(helm: Helm) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_hbseg_reads_the_profile_that_the_chart_writes(helm: Helm, case: str) -> None:
-    settings = SettingsFile.from_mapping(settings_of(helm.rendered(**values_of(case))), source="x")
+    settings = SettingsFile.from_mapping(
+        settings_of(helm.rendered(**golden_values(case))), source="x"
+    )
 
     assert settings.cluster.runner_service_account.endswith("-runner")
     assert settings.cluster.service_account == settings.cluster.runner_service_account.replace(
