@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from email.message import Message
 from enum import Enum, auto
 from http.client import HTTPConnection, HTTPResponse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -37,35 +40,56 @@ def first(number: int, fault: Fault, *, of: str = "") -> Choice:
 
 
 class FaultyS3(ThreadingHTTPServer):
-    """A proxy in front of one S3 server on loopback; `requests` are all that it was asked."""
+    """A proxy in front of one S3 server on loopback; `requests` are all that it was asked.
+
+    With `tls` it speaks HTTPS; the server behind it does not.
+    """
 
     daemon_threads = True
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, tls: ssl.SSLContext | None = None) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
+        self.scheme = "http" if tls is None else "https"
+        if tls is not None:
+            # the handshake waits for the request's thread: a bad client stops no other one
+            self.socket = tls.wrap_socket(
+                self.socket, server_side=True, do_handshake_on_connect=False
+            )
         self.behind = endpoint.removeprefix("http://")
         self.choice: Choice = lambda request: None
         self.requests: list[str] = []
-        self.agents: list[str] = []
-        """The `User-Agent` of each request."""
+        self.headers: list[Message] = []
+        """The headers of each request."""
+        self.connections = 0
+        """How many were opened."""
         self.lock = threading.Lock()
 
     @property
     def endpoint(self) -> str:
         """URL for `AWS_ENDPOINT_URL`."""
-        return f"http://127.0.0.1:{self.server_port}"
+        return f"{self.scheme}://127.0.0.1:{self.server_port}"
 
     def break_off(self, choice: Choice) -> None:
         """Choose the faults from here on; forgets the requests so far."""
         self.choice = choice
         self.requests.clear()
-        self.agents.clear()
+        self.headers.clear()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Count the connection, and serve it."""
+        self.connections += 1
+        super().process_request(request, client_address)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Keep the test's output free of handshakes that clients break off."""
+        if not isinstance(sys.exception(), ssl.SSLError):
+            super().handle_error(request, client_address)
 
 
 @contextmanager
-def faulty_s3(endpoint: str) -> Iterator[FaultyS3]:
+def faulty_s3(endpoint: str, tls: ssl.SSLContext | None = None) -> Iterator[FaultyS3]:
     """Yield a proxy that serves."""
-    with FaultyS3(endpoint) as proxy:
+    with FaultyS3(endpoint, tls) as proxy:
         threading.Thread(target=proxy.serve_forever, args=(0.01,), daemon=True).start()
         yield proxy
         proxy.shutdown()
@@ -76,12 +100,11 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def _forward(self) -> None:
-        length = int(self.headers.get("Content-Length", 0))
         request = f"{self.command} {self.path}"
-        body = self.rfile.read(length)
+        body = self._body()
         with self.server.lock:
             self.server.requests.append(request)
-            self.server.agents.append(self.headers.get("User-Agent", ""))
+            self.server.headers.append(self.headers)
             fault = self.server.choice(request)
         connection = HTTPConnection(self.server.behind)
         connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
@@ -93,6 +116,17 @@ class _Handler(BaseHTTPRequestHandler):
         connection.close()
 
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _forward  # noqa: N815
+
+    def _body(self) -> bytes:
+        """Return the request's body as it was sent, chunks and all."""
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = line = self.rfile.readline()
+        while size := int(line, 16):
+            body += self.rfile.read(size + 2) + (line := self.rfile.readline())
+        while line != b"\r\n":  # what follows the last chunk
+            body += (line := self.rfile.readline())
+        return body
 
     def _relay(self, answer: HTTPResponse, fault: Fault | None) -> None:
         body = answer.read()

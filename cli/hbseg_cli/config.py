@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hbseg_cli import options
-from hbseg_cli.output import Format, Result, document
+from hbseg_cli.output import Format, Result, document, say
 from hbseg_cli.session import Session
+
+if TYPE_CHECKING:
+    from hbseg.config.settings import Settings
 
 app = typer.Typer(help="Show settings and default specs.", no_args_is_help=True)
 
@@ -37,12 +40,24 @@ def show(
     """Show every setting with its source, or a default spec with all its values."""
     if name is not None:
         return _spec(name, output)
-    found = Session({"backend": backend, "data": data, "runs": runs}).settings.found
+    session = Session({"backend": backend, "data": data, "runs": runs})
+    found = _known(session).found
     rows = [
         {"name": name, "value": setting.value, "source": setting.source}
         for name, setting in sorted(found.items())
     ]
     return Result(document("Settings", items=rows), rows, sorted(found), output)
+
+
+def _known(session: Session) -> Settings:
+    """Return the settings, with those of the cluster's namespace where it can be asked."""
+    from hbseg.errors import HbsegError
+
+    try:
+        return session.shared
+    except HbsegError as error:
+        say(f"warning: the cluster's settings are not known: {error.message}")
+        return session.settings
 
 
 def _spec(name: str, output: Format) -> Result:

@@ -15,6 +15,7 @@ from hbseg_cli.session import Session, placement_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from hbseg.config.settings import Settings
     from hbseg.doctor.check import Check
     from hbseg.doctor.report import DoctorReport
     from hbseg.doctor.subject import Subject
@@ -65,9 +66,19 @@ def doctor(
     return Result(report.to_mapping(), rows, names, output, exit_code=report.exit_code)
 
 
-def _folders(session: Session) -> dict[str, str]:
+def _settings(session: Session) -> Settings:
+    """Return the settings, those of the namespace too if it shows them; checks tell why not."""
+    from hbseg.errors import HbsegError
+
+    try:
+        return session.shared
+    except HbsegError:
+        return session.settings
+
+
+def _folders(settings: Settings) -> dict[str, str]:
     """Return the URLs of runs and data, where they are set."""
-    named = {name: session.settings.get(name) for name in ("runs", "data")}
+    named = {name: settings.get(name) for name in ("runs", "data")}
     return {name: url for name, url in named.items() if url is not None}
 
 
@@ -76,20 +87,20 @@ def _machine(session: Session) -> DoctorReport:
     from hbseg.local.backend import default_state
 
     state = session.settings.get("state")
-    return examine_machine(Path(state) if state else default_state(), _folders(session))
+    return examine_machine(Path(state) if state else default_state(), _folders(session.settings))
 
 
 def _cluster(session: Session, shape: str | None, in_cluster: bool, limit: float) -> DoctorReport:
     from hbseg.cluster.requests.client import Cluster
     from hbseg.doctor.examine import examine_cluster
 
-    settings = session.settings
+    settings = _settings(session)
     return examine_cluster(
         lambda: Cluster.connect(
             namespace=settings.get("namespace"), context=settings.get("context")
         ),
         placement_of(settings, shape),
-        _folders(session),
+        _folders(settings),
         probe=_probe(limit) if in_cluster else None,
     )
 

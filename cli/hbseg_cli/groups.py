@@ -127,7 +127,7 @@ class SubmitOptions:
             UsageError: a flag's value is not possible.
         """
         return placement_of(
-            session.settings,
+            session.settings if self.dry_run == "client" else session.shared,
             self.shape,
             retries=self.retries,
             pending_timeout=self.pending_timeout,

@@ -22,12 +22,13 @@ from hbseg_cli.session import Session
 if TYPE_CHECKING:
     from hbseg.cluster.objects import Manifest
     from hbseg.cluster.rendering.offline import OfflineCall
+    from hbseg.config.placement import Placement
     from hbseg.runs.steps import Step
 
 PIPELINE = "pipeline"
 PLACE = Group(
     {name: SESSION.flags[name] for name in ("namespace", "data", "runs")},
-    lambda **flags: Session(flags),
+    lambda **flags: Session(flags, offline=True),
 )
 """As `SESSION`, without what chooses a backend: manifests are for a cluster."""
 
@@ -73,6 +74,7 @@ def render(
     spec = source.spec(wanted, wanted.row.spec)
     found = offline_step(place.settings, run, wanted, spec, placement, raw=raw, skip_bad=skip_bad)
     say_open(found)
+    say_profile(placement, wanted)
     return manifest_result(step_manifests(place.settings, found, placement), output)
 
 
@@ -91,6 +93,14 @@ def _step(name: str) -> Step | None:
 def say_open(found: OfflineCall) -> None:
     """Say what in a step's call only storage knows."""
     for sentence in found.open:
+        say(f"note: {sentence}")
+
+
+def say_profile(placement: Placement, step: Step) -> None:
+    """Say what a person should know of the profile that a step's pods have."""
+    from hbseg.control.rendering import profile_notes
+
+    for sentence in profile_notes(placement, step):
         say(f"note: {sentence}")
 
 

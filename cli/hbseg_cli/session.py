@@ -32,13 +32,48 @@ class Session:
     """The settings of one command, and what they lead to."""
 
     flags: dict[str, str | None] = field(default_factory=dict)
+    offline: bool = False
+    """Whether the command asks no cluster."""
 
     @cached_property
     def settings(self) -> Settings:
-        """The settings: flag, environment, files, built in."""
+        """The settings of this machine: flag, environment, files, built in."""
         from hbseg.config.settings import load_settings
 
         return load_settings(self.flags, profile=globals_.profile)
+
+    @cached_property
+    def shared(self) -> Settings:
+        """The settings, and below them those that the cluster's namespace holds for all.
+
+        Raises:
+            HbsegError: the cluster does not show them, or they are not valid.
+        """
+        if self.offline or self.settings.get("backend") != "kubernetes":
+            return self.settings
+        from hbseg.config.settings import load_settings
+        from hbseg.control.shared_settings import read_shared
+
+        found = read_shared(self.settings.get("namespace"), self.settings.get("context"), tell=say)
+        return load_settings(self.flags, profile=globals_.profile, shared=found)
+
+    def need(self, name: str) -> str:
+        """Return a setting's value, from the cluster's namespace where it is not set here.
+
+        Raises:
+            UsageError: it is not set anywhere.
+        """
+        from hbseg.errors import HbsegError, UsageError
+
+        if self.settings.get(name) is not None or self.offline:
+            return self.settings.need(name)
+        try:
+            return self.shared.need(name)
+        except UsageError:
+            raise
+        except HbsegError as error:
+            say(f"warning: the cluster's settings are not known: {error.message}")
+            return self.settings.need(name)
 
     def runs(self) -> Store:
         """Return the folder of the runs."""
@@ -69,7 +104,7 @@ class Session:
         """Return a run by name; none takes the one of the settings."""
         from hbseg.runs.run import Run
 
-        return Run(self.runs(), name or self.settings.need("run"))
+        return Run(self.runs(), name or self.need("run"))
 
     def backend(self) -> Backend:
         """Return the backend."""
@@ -88,7 +123,7 @@ class Session:
     def _store(self, name: str) -> Store:
         from hbseg.storage.opening import open_store
 
-        return open_store(self.settings.need(name))
+        return open_store(self.need(name))
 
 
 def placement_of(settings: Settings, shape: str | None, **flags: float | None) -> Placement:
@@ -98,11 +133,17 @@ def placement_of(settings: Settings, shape: str | None, **flags: float | None) -
 
     Raises:
         UsageError: a flag's value is not possible.
+        SpecError: the cluster's part names pods that there are not.
     """
     from pydantic import ValidationError
 
     from hbseg.config.placement import Placement
     from hbseg.errors import UsageError
+
+    if settings.cluster.steps:
+        from hbseg.cluster.pods.template import check_profile
+
+        check_profile(settings.cluster)
 
     given: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
     try:

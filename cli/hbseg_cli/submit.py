@@ -264,10 +264,13 @@ class StepSubmitter:
         if settings.need("backend") != "kubernetes":
             return self._local_job(run, step, spec, on_server=kind == "server")
         from hbseg.control.rendering import offline_step, step_manifests
-        from hbseg_cli.render import manifest_result, object_name, say_open
+        from hbseg_cli.render import manifest_result, object_name, say_open, say_profile
 
+        if kind == "server":
+            settings = self._session.shared
         found = offline_step(settings, run, step, spec, self._placement, raw=raw, skip_bad=skip_bad)
         say_open(found)
+        say_profile(self._placement, step)
         if kind == "client":
             return manifest_result(step_manifests(settings, found, self._placement), self._format)
         objects = self._session.backend().dry_run(found.call, self._placement)

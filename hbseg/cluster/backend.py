@@ -22,6 +22,7 @@ from hbseg.cluster.observe.follow import TICK_SECONDS, Followed, Follower, merge
 from hbseg.cluster.observe.job_state import ended_condition, is_over, job_state, latest
 from hbseg.cluster.observe.observer import TaskObserver
 from hbseg.cluster.pods.states import has_started, name_of
+from hbseg.cluster.pods.template import require_image
 from hbseg.cluster.rendering.manifests import job_objects
 from hbseg.cluster.requests.client import Cluster
 from hbseg.cluster.requests.informer import OUTAGE_SECONDS
@@ -68,8 +69,10 @@ class KubernetesBackend:
         """Return the objects of a step as the server would create them; nothing is created.
 
         Raises:
+            SpecError: the profile names no image, or the cluster would break on a job.
             InvalidInput: the server or a webhook refuses one.
         """
+        require_image(call, placement)
         config_map, job = job_objects(call, placement, namespace=self.namespace)
         return [
             checked(self._cluster, CONFIG_MAP, config_map),

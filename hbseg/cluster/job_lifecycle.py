@@ -14,6 +14,7 @@ from hbseg.cluster.objects import Object
 from hbseg.cluster.observe.job_state import is_over
 from hbseg.cluster.observe.observer import TaskObserver, jobs_in
 from hbseg.cluster.pods.states import is_owned, name_of
+from hbseg.cluster.pods.template import require_image, step_profile
 from hbseg.cluster.rendering.manifests import check_storage, job_objects
 from hbseg.cluster.requests.client import Cluster
 from hbseg.cluster.requests.resources import CONFIG_MAP, POD, Resource
@@ -59,7 +60,8 @@ class Jobs:
         old marker are deleted last. Raises as `KubernetesBackend.submit`.
         """
         call = StepCall.of(run, task, data=data)
-        check_storage(call.folders(), placement.cluster)
+        check_storage(call.folders(), step_profile(placement.cluster, call.step))
+        require_image(call, placement)
         config_map, job = job_objects(call, placement, namespace=self._cluster.namespace)
         run_owner.check_run_owner(self._cluster, run)
         there = self._observer.job(run, task.name)

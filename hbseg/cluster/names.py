@@ -21,7 +21,8 @@ PLACEMENT: Final = "hbseg.io/placement"
 PENDING_TIMEOUT: Final = "hbseg.io/pending-timeout"
 """Labels (run, step, task) and annotations of jobs."""
 QUEUE: Final = "kueue.x-k8s.io/queue-name"
-"""Kueue's label on the job, not on its pods."""
+QUEUE_PRIORITY: Final = "kueue.x-k8s.io/priority-class"
+"""Kueue's labels on the job, not on its pods."""
 
 
 def spec_name(spec: Spec) -> str:
@@ -42,6 +43,7 @@ def run_owner_name(run: str) -> str:
 def labels(run: str, step: str | None = None, task: str | None = None) -> dict[str, str]:
     """Return the labels of an object of a run; jobs and pods have step and task."""
     named = {
+        "app.kubernetes.io/name": "hbseg",
         "app.kubernetes.io/part-of": "hbseg",
         "app.kubernetes.io/managed-by": "hbseg",
         RUN: run,

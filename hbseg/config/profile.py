@@ -6,32 +6,34 @@ A team's profile stands under `cluster:` in `hbseg.yaml`:
       image: registry.example/hbseg-train:0.1.0
       credentials_secret: hbseg-s3
       s3_endpoint: https://s3.example
-      queue: team-a
-      environment: {NCCL_SOCKET_IFNAME: eth0}
+      environment: {HTTPS_PROXY: "http://proxy.example:3128"}
+      steps:
+        training: {node_selector: {pool: gpu}, environment: {NCCL_SOCKET_IFNAME: eth0}}
+
+Profiles are laid over each other: blocks and mappings key by key, all else as a whole.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import PurePosixPath
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import Field, field_validator
 
 from hbseg import __version__
-from hbseg.config.secrets import is_secret_name
+from hbseg.config.kubernetes_types import Image, ObjectName
+from hbseg.config.pod_profile import CaBundle, PodProfile, Scratch
 from hbseg.documents import Block
-
-Quantity = Annotated[str, Field(pattern=r"^\d+(\.\d+)?(m|k|[MGTP]|[KMGTP]i)?$", max_length=20)]
-"""A Kubernetes quantity: cores (`500m`, `4`) or bytes (`16Gi`)."""
-ObjectName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
-AbsolutePath = Annotated[str, Field(pattern=r"^/[^:]*$", max_length=1024)]
 
 UNSEEN_FOLDER_HINT: Final = "give s3://BUCKET/FOLDER, or a folder below a volume of cluster.volumes"
 """The next step of a person whose folder pods do not see."""
+IMAGE_HINT: Final = "set cluster.image in hbseg.yaml, or HBSEG_IMAGE"
+"""The next step of a person without an image."""
 
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+Laid = TypeVar("Laid", bound=Block)
 
 
 class ImageKind(StrEnum):
@@ -45,34 +47,43 @@ class ImageKind(StrEnum):
     """torch and TensorRT."""
 
 
-class Toleration(Block):
-    """A taint of nodes that pods put up with, e.g. of spot machines."""
+class PodGroup(StrEnum):
+    """Pods that a profile may give other values than the rest."""
 
-    key: str | None = None
-    operator: Literal["Equal", "Exists"] = "Equal"
-    value: str | None = None
-    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
-
-
-class Volume(Block):
-    """A volume claim of the namespace, mounted into every pod."""
-
-    claim: ObjectName
-    path: AbsolutePath
-    """Where it is mounted."""
-    read_only: bool = True
+    TRAINING = "training"
+    """Those of the training stages."""
+    OTHERS = "others"
+    """Those of all other steps."""
+    RUNNER = "runner"
+    """That of a chain's runner."""
 
 
-class ClusterProfile(Block):
-    """Image, resources, place, credentials and network of the pods."""
+_BUILT_IN: Final[Mapping[PodGroup, PodProfile]] = {
+    PodGroup.TRAINING: PodProfile(),
+    PodGroup.OTHERS: PodProfile(
+        memory_per_process="8Gi", shared_memory="1Gi", scratch=Scratch(size="20Gi")
+    ),
+    # It mostly waits for watches; its memory is that of the libraries.
+    PodGroup.RUNNER: PodProfile(
+        cpu_per_process="100m", memory_per_process="512Mi", scratch=Scratch(size="1Gi")
+    ),
+}
+_OF_TRAININGS: Final = frozenset({"devices", "rdma_resource"})
+_INHERITED_BY_RUNNER: Final = frozenset(
+    {
+        *("image_pull_policy", "labels", "annotations", "job_annotations", "limits", "queue"),
+        *("queue_priority", "environment", "termination_grace"),
+    }
+)
 
-    image: str = f"hbseg/train:{__version__}"
-    """Image of the steps that need torch."""
-    control_image: str = f"hbseg/control:{__version__}"
+
+class ClusterProfile(PodProfile):
+    """What the pods of a namespace are given, and where they differ from step to step."""
+
+    control_image: Image | None = None
     """Image of the pipeline's runner, without torch."""
-    tensorrt_image: str | None = None
+    tensorrt_image: Image | None = None
     """Image of the steps that make or run TensorRT engines; none: `image`."""
-    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     image_pull_secrets: tuple[ObjectName, ...] = ()
     service_account: ObjectName | None = None
     """Service account of the pods, for workload identity; none: the namespace's default."""
@@ -84,45 +95,28 @@ class ClusterProfile(Block):
     s3_endpoint: str | None = None
     """URL of the S3 server as pods reach it; none: that of the cloud."""
     s3_region: str | None = None
-    gpu_resource: str = "nvidia.com/gpu"
-    """Name of a GPU for the scheduler; `nvidia.com/mig-1g.10gb` for a part of one."""
-    gpus_per_process: Annotated[int, Field(ge=0, le=16)] = 1
-    """GPUs of one training process; 0: CPU only."""
-    cpu_per_process: Quantity = "4"
-    """Cores that one process asks for."""
-    memory_per_process: Quantity = "16Gi"
-    """Memory of one process, asked for and limit."""
-    shared_memory: Quantity = "4Gi"
-    """Size of /dev/shm, which counts as the pod's memory."""
-    scratch: Quantity = "50Gi"
-    """Local disk of a pod: samples, checkpoints on their way, logs."""
-    node_selector: dict[str, str] = {}
-    tolerations: tuple[Toleration, ...] = ()
-    spread_over: str | None = None
-    """Label of nodes over whose values the pods of one job are spread, e.g.
-    `kubernetes.io/hostname`; as far as possible."""
-    priority_class: ObjectName | None = None
-    queue: ObjectName | None = None
-    """Kueue's LocalQueue."""
-    environment: dict[str, str] = {}
-    """Further environment, e.g. `NCCL_*`, `GLOO_SOCKET_IFNAME`; never a secret."""
-    rdma_resource: str | None = None
-    """Name of an RDMA device for the scheduler, one a pod, e.g. `rdma/hca`."""
-    volumes: tuple[Volume, ...] = ()
-    run_as_user: Annotated[int, Field(ge=1, le=2**31 - 1)] = 1000
-    """User of the processes; never root."""
-    termination_grace: Annotated[int, Field(ge=30, le=3600)] = 60
-    """Seconds from SIGTERM to SIGKILL of a pod: time for a checkpoint."""
+    s3_checksums: Literal["when_required", "when_supported"] | None = None
+    """When requests to S3 carry checksums; none: `when_required` at an endpoint of your own,
+    `when_supported` in the cloud."""
+    s3_addressing: Literal["auto", "path", "virtual"] | None = None
+    """Whether the bucket stands in the path or in the host name; none: `auto`."""
+    ca_bundle: CaBundle | None = None
+    """Certificates by which pods trust the S3 server; none: the image's."""
+    run_as_user: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = 1000
+    """User and group of the processes, never root; null: the namespace's, as on OpenShift."""
     keep_finished: Annotated[int, Field(ge=60)] = 7 * 24 * 3600
     """Seconds after which the cluster forgets a batch job that has ended."""
+    steps: dict[str, PodProfile] = {}
+    """What differs for the groups `training`, `others` and `runner`, or for one step; a step comes
+    before its group. The runner has no place, volumes or resources but those that stand here."""
 
     def sees(self, url: str) -> bool:
         """Return whether pods see the folder behind a URL: in S3, or below one of their volumes."""
         folder = PurePosixPath(url)
         return "://" in url or any(folder.is_relative_to(volume.path) for volume in self.volumes)
 
-    def image_of(self, kind: ImageKind) -> str:
-        """Return the image of a kind."""
+    def image_of(self, kind: ImageKind) -> str | None:
+        """Return the image of a kind; none where the profile names none."""
         images = {
             ImageKind.TRAIN: self.image,
             ImageKind.CONTROL: self.control_image,
@@ -130,18 +124,23 @@ class ClusterProfile(Block):
         }
         return images[kind]
 
-    @field_validator("environment")
-    @classmethod
-    def _without_secrets(cls, environment: dict[str, str]) -> dict[str, str]:
-        for name in environment:
-            if not _VARIABLE.fullmatch(name):
-                raise ValueError(f"{name!r:.60} is no name of an environment variable")
-            if is_secret_name(name):
-                raise ValueError(
-                    f"{name} looks like a secret, and manifests are no place for one: put it into "
-                    "a Secret and name that in credentials_secret"
-                )
-        return environment
+    def for_pods(self, group: PodGroup, step: str | None = None) -> ClusterProfile:
+        """Return the profile of some pods: what is set for all, then for their group, their step.
+
+        Devices are for trainings alone, and the runner takes neither place nor resources of the
+        steps; where `steps` names them for a group, they count there.
+        """
+        of_all = self.model_fields_set - {"steps"}
+        if group == PodGroup.RUNNER:
+            own = PodProfile.model_fields.keys()
+            of_all = {name for name in of_all if name in _INHERITED_BY_RUNNER or name not in own}
+        elif group == PodGroup.OTHERS:
+            of_all -= _OF_TRAININGS
+        profile = _laid(laid(ClusterProfile(), _BUILT_IN[group]), self, of_all)
+        for name in (group.value, step):
+            if name is not None and name in self.steps:
+                profile = _with_overlay(profile, self.steps[name])
+        return profile
 
     @field_validator("s3_endpoint")
     @classmethod
@@ -153,3 +152,35 @@ class ClusterProfile(Block):
         if not re.fullmatch(r"https?://[^\s/]+(/\S*)?", endpoint):
             raise ValueError(f"expected http://HOST:PORT or https://HOST, found {endpoint!r:.80}")
         return endpoint
+
+
+def stand_in_image(kind: ImageKind) -> str:
+    """Return the name that stands for an image in manifests where the profile names none."""
+    return f"hbseg/{kind}:{__version__}"
+
+
+def laid(base: Laid, over: Block) -> Laid:
+    """Return `base` with what `over` sets laid on it: blocks and mappings key by key."""
+    return _laid(base, over, over.model_fields_set)
+
+
+def _laid(base: Laid, over: Block, names: set[str]) -> Laid:
+    changed = {name: _laid_value(getattr(base, name), getattr(over, name)) for name in names}
+    return base.model_copy(update=changed)
+
+
+def _laid_value(old: Any, new: Any) -> Any:
+    if isinstance(old, Block) and isinstance(new, Block):
+        return laid(old, new)
+    if isinstance(old, dict) and isinstance(new, dict):
+        return old | {key: _laid_value(old.get(key), value) for key, value in new.items()}
+    return new
+
+
+def _with_overlay(profile: ClusterProfile, overlay: PodProfile) -> ClusterProfile:
+    found = laid(profile, overlay)
+    if overlay.image is None:
+        return found
+    # an image that a step names is the one of its pods, whatever kind they would have
+    images = dict.fromkeys(("control_image", "tensorrt_image"), overlay.image)
+    return found.model_copy(update=images)

@@ -1,20 +1,81 @@
-"""What looks like a secret, and so has no place in a manifest."""
+"""What looks like a secret, and so has no place in a manifest.
+
+A variable is judged by the words of its name (`WANDB_API_KEY`, `hfToken`) together with its value:
+a path, a switch or a number is no secret, whatever the name. A value that has the form of a
+well-known key is one, whatever the name. Both are rules of thumb: a password under a name without a
+hint is not found.
+"""
 
 from __future__ import annotations
 
 import re
+from typing import Final
 
-_NAME = re.compile(
-    r"(secret|password|passwd|token(?!izers)|credential|private_?key|access_?key)(?!.*_file$)", re.I
+_WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+_KEYS: Final = "(api|access|auth|private|secret|ssh|signing|encryption)?keys?"
+_PASSWORD: Final = re.compile(r".*(password|passwd|passphrase)|pwd", re.I)
+_ANYWHERE: Final = re.compile(r".*(secret|password|passwd|passphrase|credential).*|.*tokens?", re.I)
+"""Words that tell a secret wherever they stand: `SECRET_VALUE`, `PGPASSWORD`, `AUTHTOKEN_2`."""
+_LAST: Final = re.compile(rf"{_KEYS}|pass|pat|pwd|auth|creds?|jwt", re.I)
+"""Words that do so as the last one: `WANDB_API_KEY`, and not `KEY_PREFIX`."""
+_ABOUT: Final = frozenset(("file", "path", "dir", "url", "uri", "name"))
+"""Last words of a name that tells where a secret is, and not what it is."""
+_ALWAYS: Final = frozenset(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"))
+"""Secrets whatever their value: an AWS key may look like a path."""
+
+_SWITCH: Final = re.compile(r"|0|1|true|false|yes|no|on|off|none|null", re.I)
+_NUMBER: Final = re.compile(r"[-+]?\d+(\.\d+)?([eE][-+]?\d+)?")
+_PATH: Final = re.compile(r"(file://|s3:/|~|\.{1,2})?(/[\w.@:-]+)+/?")
+_VALUE: Final = re.compile(
+    r"""
+    \b(AKIA|ASIA)[A-Z0-9]{16}\b                  # AWS
+    | \bgh[opsur]_[A-Za-z0-9]{36}                # GitHub
+    | \bgithub_pat_[A-Za-z0-9_]{22}
+    | \bglpat-[\w-]{20}                          # GitLab
+    | \bhf_[A-Za-z0-9]{30}                       # Hugging Face
+    | \bsk-(\w+-){0,3}\w{16} | \bsk_live_\w{16}  # OpenAI and others; Stripe
+    | \bxox[abprs]-[\w-]{10}                     # Slack
+    | \bAIza[\w-]{35}                            # Google
+    | \beyJ[\w-]{8,}\.eyJ[\w-]{8,}\.             # a JSON web token
+    | ://[^/\s:@]*:[^/\s@]+@                     # a URL with a password
+    | \bhttps?://[^/\s@]+@                       # or with a token as its user
+    | -----BEGIN                                 # PEM
+    """,
+    re.X,
 )
-_VALUE = re.compile(r"\b(AKIA|ASIA)[A-Z0-9]{16}\b|://[^/\s:@]+:[^/\s@]+@|-----BEGIN")
 
 
-def is_secret_name(name: str) -> bool:
-    """Return whether a variable of this name is likely to hold a secret; no name of a file is."""
-    return _NAME.search(name) is not None
+def is_secret(name: str, value: str) -> bool:
+    """Return whether a variable of this name and value is likely to hold a secret."""
+    return _VALUE.search(value) is not None or (
+        _is_name_of_secret(name) and not _is_plain(name, value)
+    )
 
 
-def is_secret_value(value: str) -> bool:
-    """Return whether a value is an AWS key, a URL with a password, or a PEM block."""
-    return _VALUE.search(value) is not None
+def _is_name_of_secret(name: str) -> bool:
+    words = _words(name)
+    if name in _ALWAYS:
+        return True
+    if not words or words[-1].lower() in _ABOUT:
+        return False
+    return _LAST.fullmatch(words[-1]) is not None or any(map(_ANYWHERE.fullmatch, words))
+
+
+def _is_plain(name: str, value: str) -> bool:
+    """Return whether a value is no secret although the name is one's."""
+    if name in _ALWAYS:
+        return False
+    if _NUMBER.fullmatch(value) and not _SWITCH.fullmatch(value):
+        return _PASSWORD.fullmatch(_words(name)[-1]) is None  # a password may be a number
+    return any(form.fullmatch(value) for form in (_SWITCH, _PATH))
+
+
+def _words(name: str) -> list[str]:
+    """Return the words of a name, split at `_` and at a change of case, without numbers at its end.
+
+    There may be none.
+    """
+    words = _WORD.findall(name)
+    while words and words[-1].isdecimal():
+        words.pop()
+    return words

@@ -1,16 +1,17 @@
 """Settings that commands share, and where each one comes from.
 
 A flag comes before the environment (`HBSEG_DATA`), that before `hbseg.yaml` in the working folder,
-that before `hbseg.yaml` in the user's configuration folder, and all before what is built in. A
-profile is a named set of settings in such a file; it comes before what the files say by themselves.
+that before `hbseg.yaml` in the user's configuration folder, that before the profile of the
+cluster's namespace, and all before what is built in. A profile is a named set of settings in a
+file; it comes before what the files say outside of profiles.
 
     runs: s3://team/hbseg/runs
     cluster: {credentials_secret: hbseg-s3, queue: team-a}
     profiles:
       laptop: {backend: local, data: ./data, runs: ./runs}
 
-Below `cluster:` each key is merged on its own (`hbseg.config.profile`); a mapping or a list is
-one value and replaces another as a whole. `HBSEG_IMAGE` comes before `cluster.image`.
+Blocks and mappings below `cluster:` are merged key by key (`hbseg.config.profile`); a list or a
+value replaces another as a whole. `HBSEG_IMAGE` comes before `cluster.image`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from hbseg.config.profile import ClusterProfile
+from pydantic import ValidationError
+
+from hbseg.config.profile import ClusterProfile, laid
 from hbseg.documents import Block, Document
 from hbseg.errors import SpecError, UsageError
 
@@ -74,6 +77,17 @@ class Setting:
 
 
 @dataclass(frozen=True)
+class SharedSettings:
+    """What the namespace of a cluster says for all who work in it."""
+
+    block: SettingsBlock
+    source: str
+    """For people to read."""
+    version: str | None = None
+    """Version of hbseg that wrote them."""
+
+
+@dataclass(frozen=True)
 class Settings:
     """The settings of one command."""
 
@@ -104,11 +118,15 @@ def load_settings(
     profile: str | None = None,
     environment: Mapping[str, str] | None = None,
     folder: Path | None = None,
+    shared: SharedSettings | None = None,
 ) -> Settings:
     """Return the settings; `flags` are those given to the command, by the settings' names.
 
+    `shared` are the settings of the cluster's namespace, below all that is set here.
+
     Raises:
         SpecError: a file is not valid, or no file has the profile.
+        UsageError: HBSEG_IMAGE is no name of an image.
     """
     environment = os.environ if environment is None else environment
     profile = profile or environment.get("HBSEG_PROFILE") or None
@@ -116,12 +134,13 @@ def load_settings(
     files = {path: _read(path) for path in paths if path.is_file()}
     _check_profile(profile, files)
     found = {name: Setting(value, "built in") for name, value in BUILT_IN.items()}
-    cluster: dict[str, Any] = {}
+    cluster = ClusterProfile()
+    if shared is not None:
+        found.update(_strings(shared.block, shared.source))
+        cluster = _lay(found, cluster, shared.block.cluster, shared.source)
     for block, path, source in _blocks(files, profile):
         found.update(_of_block(block, path, source))
-        set_here = {name: getattr(block.cluster, name) for name in block.cluster.model_fields_set}
-        cluster.update(set_here)
-        found.update(_of_cluster(set_here, source))
+        cluster = _lay(found, cluster, block.cluster, source)
     for name in NAMES:
         variable = f"HBSEG_{name.upper()}"
         if environment.get(variable):
@@ -130,9 +149,16 @@ def load_settings(
         if flag is not None:
             found[name] = Setting(flag, f"--{name}")
     if image := environment.get(IMAGE):
-        cluster["image"] = image
-        found["cluster.image"] = Setting(image, IMAGE)
-    return Settings(found, ClusterProfile().model_copy(update=cluster))
+        cluster = _lay(found, cluster, _of_image(image), IMAGE)
+    return Settings(found, cluster)
+
+
+def _of_image(image: str) -> ClusterProfile:
+    try:
+        return ClusterProfile(image=image)
+    except ValidationError:
+        expected = "expected REGISTRY/NAME:TAG, or REGISTRY/NAME@sha256:DIGEST"
+        raise UsageError(f"{IMAGE} is {image!r:.80}, {expected}") from None
 
 
 def _blocks(
@@ -146,14 +172,23 @@ def _blocks(
             yield file.profiles[profile], path, f"{path}, profile {profile}"
 
 
-def _of_cluster(values: Mapping[str, Any], source: str) -> dict[str, Setting]:
-    shown = ClusterProfile().model_copy(update=values).model_dump(mode="json", include={*values})
-    return {
-        f"cluster.{name}": Setting(
-            value if isinstance(value, str) else json.dumps(value, ensure_ascii=False), source
-        )
-        for name, value in shown.items()
-    }
+def _lay(
+    found: dict[str, Setting], base: ClusterProfile, over: ClusterProfile, source: str
+) -> ClusterProfile:
+    """Return `base` with `over` laid on it; note in `found` each value that it sets."""
+    values = over.model_dump(mode="json", exclude_unset=True, by_alias=True)
+    for key, value in _leaves(values, "cluster"):
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        found[key] = Setting(text, source)
+    return laid(base, over)
+
+
+def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from _leaves(inner, f"{path}.{key}")
+    elif value != {} or path != "cluster":
+        yield path, value
 
 
 def user_folder(environment: Mapping[str, str]) -> Path:
@@ -184,12 +219,15 @@ def _check_profile(profile: str | None, files: Mapping[Path, SettingsFile]) -> N
 
 
 def _of_block(block: SettingsBlock, path: Path, source: str) -> dict[str, Setting]:
-    values = {name: getattr(block, name) for name in NAMES}
     return {
-        name: Setting(_from_file(name, value, path), source)
-        for name, value in values.items()
-        if value is not None
+        name: Setting(_from_file(name, setting.value, path), source)
+        for name, setting in _strings(block, source).items()
     }
+
+
+def _strings(block: SettingsBlock, source: str) -> dict[str, Setting]:
+    values = {name: getattr(block, name) for name in NAMES}
+    return {name: Setting(value, source) for name, value in values.items() if value is not None}
 
 
 def _from_file(name: str, value: str, path: Path) -> str:

@@ -8,9 +8,12 @@ from __future__ import annotations
 from typing import Any
 
 from hbseg.cluster.objects import Manifest
+from hbseg.cluster.pods.overrides import override_lines
+from hbseg.cluster.pods.template import step_profile
 from hbseg.cluster.rendering.manifests import check_storage, job_objects, runner_objects
 from hbseg.cluster.rendering.offline import OfflineCall, offline_call
 from hbseg.config.placement import Placement
+from hbseg.config.profile import IMAGE_HINT, PodGroup, stand_in_image
 from hbseg.config.settings import Settings
 from hbseg.config.specs import Spec
 from hbseg.documents import API_VERSION
@@ -39,8 +42,18 @@ def offline_step(
     name = checked_run_name(run or settings.need("run"))
     data, runs = settings.need("data"), settings.need("runs")
     found = offline_call(name, step, spec, runs=runs, data=data, raw=raw, skip_bad=skip_bad)
-    check_storage(found.call.folders(), placement.cluster)
+    check_storage(found.call.folders(), step_profile(placement.cluster, step))
     return found
+
+
+def profile_notes(placement: Placement, step: Step) -> list[str]:
+    """Return what a person should know of the profile of a step's pods, a sentence each."""
+    profile = step_profile(placement.cluster, step)
+    notes = [f"cluster.pod_overrides sets {line}" for line in override_lines(profile)]
+    if profile.image is None:
+        stand_in = stand_in_image(step.row.image)
+        notes.append(f"no image is set, {stand_in} stands for it; a submit needs one: {IMAGE_HINT}")
+    return notes
 
 
 def step_manifests(settings: Settings, found: OfflineCall, placement: Placement) -> list[Manifest]:
@@ -57,7 +70,7 @@ def runner_manifests(
         UsageError, InvalidInput: as `offline_step`.
     """
     own = runner_settings(settings, placement)
-    check_storage([own["data"], own["runs"]], placement.cluster)
+    check_storage([own["data"], own["runs"]], placement.cluster.for_pods(PodGroup.RUNNER))
     return runner_objects(
         checked_run_name(run or settings.need("run")),
         {name: spec.to_mapping() for name, spec in specs.by_step.items()},
@@ -78,5 +91,5 @@ def runner_settings(settings: Settings, placement: Placement) -> dict[str, Any]:
         "data": canonical_url(settings.need("data")),
         "runs": canonical_url(settings.need("runs")),
         **({} if namespace is None else {"namespace": namespace}),
-        "cluster": placement.cluster.model_dump(mode="json", exclude_none=True),
+        "cluster": placement.cluster.model_dump(mode="json", by_alias=True, exclude_unset=True),
     }

@@ -5,13 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from fractions import Fraction
+from typing import Final
 
 from hbseg.cluster.kinds import kind_of
 from hbseg.cluster.objects import Object
 from hbseg.cluster.pods.quantity import amount
 from hbseg.cluster.requests.resources import NODE, RESOURCE_QUOTA
+from hbseg.config.kubernetes_types import given
 from hbseg.doctor.check import Check, failed, ok, unknown, warning
 from hbseg.doctor.subject import Subject, pod_of
+
+REFUSED_WITHOUT: Final = frozenset(("limits.cpu", "limits.memory"))
+"""Limits that a pod must have where a quota counts them; without any other it counts as 0
+(Kubernetes, pkg/quota/v1/evaluator/core/pods.go)."""
+SETTABLE: Final = {
+    "limits.cpu": "cluster.limits.cpu",
+    "limits.ephemeral-storage": "cluster.limits.ephemeral_storage",
+}
+"""Keys of the profile by the limits that they set."""
 
 Amounts = dict[str, Fraction]
 """Cores, bytes or pieces by the name of the resource."""
@@ -24,7 +35,7 @@ def quota(subject: Subject) -> Iterator[Check]:
         yield ok("quota", "the namespace has none")
     needed = _needed(subject)
     for item in found:
-        yield _quota(item, needed)
+        yield from _quota(item, needed)
 
 
 def _needed(subject: Subject) -> Amounts:
@@ -40,15 +51,30 @@ def _needed(subject: Subject) -> Amounts:
     return needed | short
 
 
-def _quota(item: Object, needed: Amounts) -> Check:
+def _quota(item: Object, needed: Amounts) -> Iterator[Check]:
     name = item["metadata"]["name"]
     spec, status = item.get("spec") or {}, item.get("status") or {}
     if spec.get("scopes") or spec.get("scopeSelector"):
-        return unknown("quota", f"{name} is for some pods only: not compared")
+        yield unknown("quota", f"{name} is for some pods only: not compared")
+        return
     hard, used = status.get("hard") or spec.get("hard") or {}, status.get("used") or {}
-    if "limits.cpu" in hard:
-        text = f"{name} counts limits.cpu, which our pods leave out: it refuses them"
-        return failed("quota", text, "have a LimitRange set a default, or take limits.cpu out")
+    yield from _limits(name, sorted(n for n in hard if n.startswith("limits.") and n not in needed))
+    yield _room(name, needed, hard, used)
+
+
+def _limits(name: str, missing: list[str]) -> Iterator[Check]:
+    """Yield what comes of limits that a quota counts and our pods do not have."""
+    for limit in missing:
+        text = f"{name} counts {limit}, and our pods have no such limit"
+        key = SETTABLE.get(limit)
+        fix = f"set {key}" if key else f"ask for a quota without {limit}"
+        if limit in REFUSED_WITHOUT:
+            yield failed("quota", f"{text}: it refuses them", fix)
+        else:
+            yield warning("quota", f"{text}: it lets them in and counts nothing", fix)
+
+
+def _room(name: str, needed: Amounts, hard: Mapping[str, str], used: Mapping[str, str]) -> Check:
     never = _short(needed, hard, {})
     if never:
         return failed(
@@ -81,7 +107,7 @@ def nodes(subject: Subject) -> Iterator[Check]:
     template, pods = pod_of(subject.training("doctor"))
     asked = template["spec"]["containers"][0]["resources"]["requests"]
     needed = {name: amount(quantity) for name, quantity in asked.items()}
-    gpu = subject.profile.gpu_resource
+    gpu = subject.training_profile.gpu_resource
     usable = [_allocatable(node) for node in _suitable(subject)]
     fits = sum(_count(node, needed) for node in usable)
     largest = max((node.get(gpu, Fraction(0)) for node in usable), default=Fraction(0))
@@ -96,7 +122,7 @@ def nodes(subject: Subject) -> Iterator[Check]:
 
 
 def _suitable(subject: Subject) -> Iterator[Object]:
-    selector = subject.profile.node_selector.items()
+    selector = given(subject.training_profile.node_selector).items()
     for node in subject.cluster.list(NODE):
         labels = node["metadata"].get("labels") or {}
         if selector <= labels.items() and not _is_closed(subject, node):
@@ -115,7 +141,7 @@ def _tolerated(subject: Subject, taint: Mapping[str, str]) -> bool:
         toleration.effect in (None, taint.get("effect"))
         and toleration.key in (None, taint.get("key"))
         and (toleration.operator == "Exists" or (toleration.value or "") == taint.get("value", ""))
-        for toleration in subject.profile.tolerations
+        for toleration in subject.training_profile.tolerations
     )
 
 

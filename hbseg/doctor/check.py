@@ -52,12 +52,26 @@ def unknown(name: str, message: str, fix: str = "") -> Check:
     return Check(name=name, status=Status.UNKNOWN, message=message, fix=fix)
 
 
-def guarded(name: str, look: Callable[..., Iterable[Check]], *given: Any) -> Iterator[Check]:
-    """Yield what `look(*given)` finds; an error is a finding too, want of rights an unknown."""
+def guarded(
+    name: str,
+    look: Callable[..., Iterable[Check]],
+    *given: Any,
+    denied: Callable[[str, str, str], Check] = unknown,
+) -> Iterator[Check]:
+    """Yield what `look(*given)` finds; an error is a finding too.
+
+    `denied` makes the finding where access is denied: unknown for objects that a user of hbseg
+    need not read, failed for what hbseg cannot work without.
+    """
     try:
         yield from look(*given)
     except DeniedError as error:
-        yield unknown(name, error.message)
+        yield denied(name, error.message, _fix(error))
     except HbsegError as error:
-        hint = error.hint or ""
-        yield failed(name, error.message, "" if "hbseg doctor" in hint else hint)
+        yield failed(name, error.message, _fix(error))
+
+
+def _fix(error: HbsegError) -> str:
+    """Return an error's hint, unless it is to run the doctor."""
+    hint = error.hint or ""
+    return "" if "hbseg doctor" in hint else hint

@@ -12,7 +12,7 @@ from typing import Final
 
 from hbseg.cluster.requests.client import Cluster
 from hbseg.config.placement import Placement
-from hbseg.doctor import capacity, machine, objects, operator, rights, server
+from hbseg.doctor import capacity, machine, network, objects, operator, rights, server
 from hbseg.doctor.check import Check, failed, guarded, ok, unknown
 from hbseg.doctor.pods_storage import pods_storage
 from hbseg.doctor.report import DoctorReport
@@ -39,7 +39,13 @@ OF_THE_CLUSTER: Final[Mapping[str, Look]] = {
     "pull secret": objects.pull_secrets,
     "service account": objects.service_accounts,
     "priority class": objects.priority_class,
-    "volume": objects.claims,
+    "runtime class": objects.runtime_class,
+    "storage class": objects.storage_class,
+    "environment": objects.environment,
+    "certificates": objects.ca_bundle,
+    "volume": objects.volumes,
+    "image": objects.images,
+    "proxy": network.proxy,
     "storage of pods": pods_storage,
 }
 """Checks of a cluster that answers, in the order in which they are made."""

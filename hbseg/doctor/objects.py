@@ -1,13 +1,21 @@
-"""Checks of the objects that the profile names: Secret, service account, volumes, queue."""
+"""Checks of what the profile names: Secret, service account, volumes, queue, images."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from hbseg.cluster.objects import Object
-from hbseg.cluster.requests.resources import CLAIM, SECRET, SERVICE_ACCOUNT, Resource
+from hbseg.cluster.pods.template import KEYS
+from hbseg.cluster.requests.resources import (
+    CLAIM,
+    CONFIG_MAP,
+    SECRET,
+    SERVICE_ACCOUNT,
+    Resource,
+)
+from hbseg.config.profile import IMAGE_HINT, ImageKind, PodGroup
 from hbseg.doctor.check import Check, Status, failed, ok, warning
 from hbseg.doctor.subject import Subject
 from hbseg.errors import NotFoundError, UnreachableError
@@ -16,7 +24,12 @@ LOCAL_QUEUE: Final = Resource("kueue.x-k8s.io", "v1beta1", "localqueues", "Local
 PRIORITY_CLASS: Final = Resource(
     "scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass", namespaced=False
 )
-KEYS: Final = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+RUNTIME_CLASS: Final = Resource(
+    "node.k8s.io", "v1", "runtimeclasses", "RuntimeClass", namespaced=False
+)
+STORAGE_CLASS: Final = Resource(
+    "storage.k8s.io", "v1", "storageclasses", "StorageClass", namespaced=False
+)
 
 
 def secret(subject: Subject) -> Iterator[Check]:
@@ -72,23 +85,79 @@ def service_accounts(subject: Subject) -> Iterator[Check]:
 
 
 def priority_class(subject: Subject) -> Iterator[Check]:
-    """Whether the priority class is there."""
-    name = subject.profile.priority_class
-    if name is not None:
+    """Whether the priority classes are there."""
+    for name in _named(profile.priority_class for profile in subject.profiles):
         fix = "correct cluster.priority_class; kubectl get priorityclasses lists them"
         yield _there(subject, "priority class", PRIORITY_CLASS, name, fix)
 
 
-def claims(subject: Subject) -> Iterator[Check]:
-    """Whether the volume claims are there and can be used."""
-    for volume in subject.profile.volumes:
+def runtime_class(subject: Subject) -> Iterator[Check]:
+    """Whether the runtime classes of pods with GPUs are there."""
+    for name in _named(profile.gpu_runtime_class for profile in subject.profiles):
+        fix = "correct cluster.gpu_runtime_class; kubectl get runtimeclasses lists them"
+        yield _there(subject, "runtime class", RUNTIME_CLASS, name, fix)
+
+
+def storage_class(subject: Subject) -> Iterator[Check]:
+    """Whether the storage classes of scratch disks are there."""
+    for name in _named(profile.scratch.storage_class for profile in subject.profiles):
+        fix = "correct cluster.scratch.storage_class; kubectl get storageclasses lists them"
+        yield _there(subject, "storage class", STORAGE_CLASS, name, fix)
+
+
+def environment(subject: Subject) -> Iterator[Check]:
+    """Whether the keys of Secrets that become environment are there; values are never shown."""
+    keys = {
+        (name, key)
+        for profile in subject.profiles
+        for name, key in profile.secret_environment.items()
+        if key is not None and not key.optional
+    }
+    for name, key in sorted(keys, key=str):
+        fix = f"create it, or correct cluster.secret_environment.{name}"
+        yield _key(subject, "environment", SECRET, key.secret, key.key, fix)
+
+
+def ca_bundle(subject: Subject) -> Iterator[Check]:
+    """Whether the certificates by which pods trust S3 are there."""
+    bundle = subject.profile.ca_bundle
+    if bundle is not None:
+        kind = CONFIG_MAP if bundle.secret is None else SECRET
+        name = bundle.secret or bundle.config_map or ""
+        fix = "create it, or correct cluster.ca_bundle"
+        yield _key(subject, "certificates", kind, name, bundle.key, fix)
+
+
+def volumes(subject: Subject) -> Iterator[Check]:
+    """Whether the claims, ConfigMaps and Secrets that are mounted are there and can be used."""
+    fix = "create it, or correct cluster.volumes"
+    mounted = [volume for profile in subject.profiles for volume in profile.volumes]
+    for claim in _named(volume.claim for volume in mounted):
         try:
-            found = subject.cluster.get(CLAIM, volume.claim)
+            found = subject.cluster.get(CLAIM, claim)
         except NotFoundError:
-            fix = "create it, or correct cluster.volumes"
-            yield failed("volume", f"no volume claim {volume.claim}", fix)
+            yield failed("volume", f"no volume claim {claim}", fix)
         else:
-            yield _claim(volume.claim, found)
+            yield _claim(claim, found)
+    for name in _named(volume.config_map for volume in mounted):
+        yield _there(subject, "volume", CONFIG_MAP, name, fix)
+    for name in _named(volume.secret for volume in mounted):
+        yield _there(subject, "volume", SECRET, name, fix)
+
+
+def _named(names: Iterable[str | None]) -> list[str]:
+    """Return each name once."""
+    return list(dict.fromkeys(name for name in names if name is not None))
+
+
+def _key(subject: Subject, what: str, kind: Resource, name: str, key: str, fix: str) -> Check:
+    try:
+        data = subject.cluster.get(kind, name).get("data") or {}
+    except NotFoundError:
+        return failed(what, f"no {kind.kind} {name}", fix)
+    if not data.get(key):
+        return failed(what, f"{kind.kind} {name} has no key {key}", fix)
+    return ok(what, f"{kind.kind} {name} has {key}")
 
 
 def _claim(name: str, claim: Object) -> Check:
@@ -101,11 +170,32 @@ def _claim(name: str, claim: Object) -> Check:
     return ok("volume", f"claim {name} is bound")
 
 
-def queue(subject: Subject) -> Iterator[Check]:
-    """Whether Kueue's queue is there and admits."""
-    name = subject.profile.queue
-    if name is None:
+def images(subject: Subject) -> Iterator[Check]:
+    """Whether images are named, and cannot change under their names where nodes keep them."""
+    profiles = (*subject.profiles, subject.profile.for_pods(PodGroup.RUNNER))
+    if any(profile.image is None for profile in subject.profiles):
+        yield failed("image", "no image for the pods of steps", IMAGE_HINT)
         return
+    named = _named(
+        profile.image_of(kind)
+        for profile in profiles
+        if profile.image_pull_policy == "IfNotPresent"
+        for kind in ImageKind
+    )
+    if tagged := [image for image in named if "@" not in image]:
+        text = f"{', '.join(tagged)}: by tag, so a node may keep an older image of that name"
+        yield warning("image", text, "pin a digest: cluster.image: NAME@sha256:...")
+    elif named:
+        yield ok("image", "all are given by digest")
+
+
+def queue(subject: Subject) -> Iterator[Check]:
+    """Whether Kueue's queues are there and admit."""
+    for name in _named(profile.queue for profile in subject.profiles):
+        yield from _queue(subject, name)
+
+
+def _queue(subject: Subject, name: str) -> Iterator[Check]:
     try:
         found = subject.cluster.get(LOCAL_QUEUE, name)
     except NotFoundError:

@@ -14,15 +14,17 @@ from typing import Final
 
 from hbseg import __version__
 from hbseg.cluster.base_manifest import load_manifest
-from hbseg.cluster.names import QUEUE
 from hbseg.cluster.objects import Manifest, Object
 from hbseg.cluster.observe.events import is_about
 from hbseg.cluster.observe.pending import job_reason
+from hbseg.cluster.pods.resources import set_limits
 from hbseg.cluster.pods.states import container_states
 from hbseg.cluster.pods.template import complete_pod, escape_variables
+from hbseg.cluster.rendering.manifests import job_labels
 from hbseg.cluster.requests.client import Cluster
 from hbseg.cluster.requests.informer import Informer, Watched
 from hbseg.cluster.requests.resources import EVENT, JOB, POD
+from hbseg.config.profile import ImageKind, PodGroup, stand_in_image
 from hbseg.doctor.check import Check, failed, ok
 from hbseg.doctor.report import DoctorReport
 from hbseg.doctor.subject import Subject
@@ -37,7 +39,7 @@ HOPELESS: Final = (
 )
 """Why a container waits, where waiting longer does not help."""
 
-_PARTS: Final = {"app.kubernetes.io/part-of": "hbseg", "app.kubernetes.io/managed-by": "hbseg"}
+_PARTS: Final = {f"app.kubernetes.io/{name}": "hbseg" for name in ("name", "part-of", "managed-by")}
 
 
 def probe(subject: Subject, seconds: float) -> Iterator[Check]:
@@ -60,23 +62,23 @@ def probe(subject: Subject, seconds: float) -> Iterator[Check]:
 
 def probe_job(subject: Subject, seconds: float) -> Manifest:
     """Return the job."""
-    profile = subject.profile.model_copy(update={"spread_over": None})
+    profile = subject.profile.for_pods(PodGroup.OTHERS).model_copy(update={"spread_over": None})
     job = load_manifest("probe.yaml")
-    queue = {} if profile.queue is None else {QUEUE: profile.queue}
     job["metadata"] = {
         "name": f"hbseg-doctor-{uuid.uuid4().hex[:8]}",
         "namespace": subject.cluster.namespace,
-        "labels": _PARTS | queue,
+        "labels": job_labels(profile, dict(_PARTS)),
     }
     job["spec"]["activeDeadlineSeconds"] = int(seconds) + 60
     template = job["spec"]["template"]
-    complete_pod(template, profile, dict(_PARTS))
     container = template["spec"]["containers"][0]
-    container["image"] = profile.image
+    container["image"] = profile.image or stand_in_image(ImageKind.TRAIN)
+    set_limits(container, profile)
     folders = [f"--folder={name}={url}" for name, url in subject.folders.items()]
     container["args"] = [escape_variables(a) for a in ("--expect", __version__, *folders)]
     if profile.service_account is not None:
         template["spec"]["serviceAccountName"] = profile.service_account
+    complete_pod(template, profile, dict(_PARTS))
     return job
 
 

@@ -8,8 +8,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from hbseg import __version__
+from hbseg.cluster.objects import Object
 from hbseg.cluster.requests.resources import CONFIG_MAP, NAMESPACE
-from hbseg.doctor.check import Check, failed, ok, unknown, warning
+from hbseg.cluster.shared_settings import NAME, SAME_VERSION, chart_version, parsed_settings
+from hbseg.doctor.check import Check, failed, guarded, ok, unknown, warning
 from hbseg.doctor.subject import Subject
 from hbseg.errors import NotFoundError
 
@@ -17,9 +19,6 @@ LEAST: Final = (1, 29)
 """Batch Jobs need podReplacementPolicy and podFailurePolicy; older servers drop the first."""
 FIXED: Final = (1, 31)
 """From here on podFailurePolicy cannot be switched off any more."""
-PROFILE: Final = "hbseg-profile"
-"""ConfigMap that the chart makes."""
-VERSION_LABEL: Final = "app.kubernetes.io/version"
 MAX_SKEW: Final = timedelta(seconds=30)
 _STANDARD: Final = "pod-security.kubernetes.io"
 
@@ -56,20 +55,24 @@ def clock(subject: Subject) -> Iterator[Check]:
 
 def version(subject: Subject) -> Iterator[Check]:
     """Whether the chart of the namespace belongs to this hbseg."""
-    try:
-        profile = subject.cluster.get(CONFIG_MAP, PROFILE)
-    except NotFoundError:
+    profile = subject.cluster.find(CONFIG_MAP, NAME)
+    if profile is None:
         yield ok("version", f"hbseg {__version__}; the namespace has no chart of it")
         return
-    labels = (profile.get("metadata") or {}).get("labels") or {}
-    there = labels.get(VERSION_LABEL)
+    there = chart_version(profile)
     if there is None:
-        yield unknown("version", f"{PROFILE} does not say its version, here is {__version__}")
+        yield unknown("version", f"{NAME} does not say its version, here is {__version__}")
     elif there != __version__:
         text = f"the chart is of hbseg {there}, here is {__version__}"
-        yield warning("version", text, "install the same version in both places")
+        yield warning("version", text, SAME_VERSION)
     else:
         yield ok("version", f"hbseg {__version__}, as the chart")
+    yield from guarded("profile", _profile, profile, subject.cluster.namespace)
+
+
+def _profile(config_map: Object, namespace: str) -> Iterator[Check]:
+    parsed_settings(config_map, namespace)
+    yield ok("profile", f"{NAME} is valid")
 
 
 def namespace(subject: Subject) -> Iterator[Check]:

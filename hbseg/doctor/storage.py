@@ -24,9 +24,9 @@ def storage(folders: Mapping[str, str]) -> Iterator[Check]:
     if not folders:
         yield unknown("storage", "no runs and no data given", "set HBSEG_RUNS and HBSEG_DATA")
     for name, url in folders.items():
-        yield from guarded(f"{name}: read", _folder, name, url)
+        yield from guarded(f"{name}: read", _folder, name, url, denied=failed)
     if s3 := next((url for url in folders.values() if url.startswith("s3://")), None):
-        yield from guarded("S3 clock", _s3_clock, s3)
+        yield from guarded("S3 clock", _s3_clock, s3, denied=failed)
 
 
 def _folder(name: str, url: str) -> Iterator[Check]:
@@ -35,8 +35,8 @@ def _folder(name: str, url: str) -> Iterator[Check]:
     yield ok(f"{name}: read", f"{store.url} ({number} folders){endpoint_told(url)}")
     key = f"hbseg-doctor-{uuid.uuid4().hex}"
     try:
-        yield from guarded(f"{name}: write", _write, name, store, key)
-        yield from guarded(f"{name}: conditional write", _conditional, name, store, key)
+        for what, look in (("write", _write), ("conditional write", _conditional)):
+            yield from guarded(f"{name}: {what}", look, name, store, key, denied=failed)
     finally:
         for written in (key, f"{key}-once"):
             _remove(store, written)
@@ -78,7 +78,7 @@ def endpoint_told(url: str) -> str:
 
 def endpoint() -> str:
     """Return the URL of the S3 server as boto3 finds it here. Raises DeniedError."""
-    from hbseg.storage.s3 import s3_client
+    from hbseg.storage.s3_connection import s3_client
 
     return str(s3_client().meta.endpoint_url)
 
@@ -104,7 +104,7 @@ def s3_date(bucket: str, head: Callable[..., Any] | None = None) -> datetime | N
     """Return the time by the S3 server's clock; a refusal tells it, too."""
     from botocore.exceptions import BotoCoreError, ClientError
 
-    from hbseg.storage.s3 import s3_client
+    from hbseg.storage.s3_connection import s3_client
 
     try:
         answer = (head or s3_client().head_bucket)(Bucket=bucket)

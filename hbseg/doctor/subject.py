@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from hbseg.cluster.kinds import kind_of
 from hbseg.cluster.objects import Manifest, Object
+from hbseg.cluster.pods.template import step_profile
 from hbseg.cluster.rendering.manifests import job_objects
 from hbseg.cluster.requests.client import Cluster
 from hbseg.config.placement import Placement
@@ -33,6 +35,16 @@ class Subject:
     def profile(self) -> ClusterProfile:
         """What pods are given."""
         return self.placement.cluster
+
+    @cached_property
+    def profiles(self) -> tuple[ClusterProfile, ...]:
+        """What the pods of each step are given, in the order of the steps."""
+        return tuple(step_profile(self.profile, step) for step in Step)
+
+    @property
+    def training_profile(self) -> ClusterProfile:
+        """What the pods of a training are given."""
+        return step_profile(self.profile, Step.STAGE1)
 
     @property
     def folders(self) -> dict[str, str]:

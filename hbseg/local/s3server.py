@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Self
 
 from hbseg.errors import NotFoundError, UnreachableError
 from hbseg.storage.files import write_atomically
-from hbseg.storage.s3 import new_session
+from hbseg.storage.s3_connection import new_session
 from hbseg.system.processes import dies_with_parent, stop
 
 if TYPE_CHECKING:

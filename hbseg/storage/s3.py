@@ -1,8 +1,7 @@
-"""S3 as object storage, by boto3.
+"""S3 as object storage, by boto3 (`hbseg.storage.s3_connection` has its settings).
 
-Endpoint, region and keys come the way boto3 reads them (`AWS_ENDPOINT_URL`, `AWS_ACCESS_KEY_ID`,
-profiles, workload identity). Every request has a time limit and is tried again by botocore's
-standard mode: exponential back-off with jitter, limited by a retry quota.
+Every request has a time limit and is tried again by botocore's standard mode: exponential back-off
+with jitter, limited by a retry quota.
 
 botocore reads the body of a `get`, and of every refusal, outside of its retries, and raises
 urllib3's own errors from there. So reads that find their answer broken off are asked for again here
@@ -11,15 +10,11 @@ urllib3's own errors from there. So reads that find their answer broken off are 
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from datetime import datetime
-from email.utils import parsedate_to_datetime
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from hbseg.errors import (
     BucketMissing,
@@ -30,23 +25,16 @@ from hbseg.errors import (
     NotFoundError,
     UnreachableError,
 )
+from hbseg.storage import s3_connection
 from hbseg.storage.files import write_error
-from hbseg.storage.store import READERS, Entry, checked_key, join_key, read_many
+from hbseg.storage.s3_connection import Connection
+from hbseg.storage.store import Entry, checked_key, join_key, read_many
 from hbseg.system.backoff import Backoff
 
 if TYPE_CHECKING:
-    from boto3.session import Session
-    from botocore.loaders import Loader
-    from botocore.session import Session as CoreSession
-    from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import ListObjectsV2OutputTypeDef
 
 Answer = TypeVar("Answer")
-
-CONNECT_SECONDS = 5
-READ_SECONDS = 60
-ATTEMPTS = 6
-"""Tries of one request; with back-off the last one starts after about 20 s."""
 
 BACKOFF_SECONDS = 1.0
 """Longest pause before the second try of a read; it doubles with each try, as botocore's does."""
@@ -71,15 +59,6 @@ _SHORT = frozenset({"InvalidRange", "416"})
 _CONFLICT = frozenset({"PreconditionFailed", "412", "ConditionalRequestConflict", "409"})
 
 
-class Connection(NamedTuple):
-    """How S3 is spoken to."""
-
-    client: S3Client
-    """boto3's, with our limits and retries."""
-    session: Session
-    """Where the client has its keys from."""
-
-
 class S3Store:
     """The objects below one prefix of a bucket. Safe to share between threads."""
 
@@ -95,13 +74,14 @@ class S3Store:
 
         Raises:
             InvalidInput: no bucket, or a prefix that is no folder.
-            DeniedError: no region, profile or keys are configured as boto3 wants them.
+            DeniedError: the settings of AWS are not as boto3 wants them.
+            UsageError: `HBSEG_S3_ADDRESSING` has no value that we know.
         """
         if not bucket:
             raise InvalidInput("an S3 URL has no bucket", "give s3://bucket/prefix")
         if prefix.strip("/"):
             checked_key(prefix.strip("/"))
-        return cls(s3_connection(), bucket, prefix)
+        return cls(s3_connection.connect(), bucket, prefix)
 
     @property
     def url(self) -> str:
@@ -142,7 +122,7 @@ class S3Store:
         """Yield many small objects' bytes, by the fast reader where it reaches them."""
         from hbseg.storage.s3_reads import FastReader
 
-        fast_reader = FastReader(*self._connection, self._bucket)
+        fast_reader = FastReader(self._connection, self._bucket)
 
         def read(key: str) -> bytes:
             data = fast_reader.get(self._key(key))
@@ -193,7 +173,7 @@ class S3Store:
         """
         from boto3.s3.transfer import TransferConfig
 
-        config = TransferConfig(num_download_attempts=ATTEMPTS)
+        config = TransferConfig(num_download_attempts=s3_connection.ATTEMPTS)
 
         def ask() -> None:
             self._client.download_file(self._bucket, self._key(key), str(path), Config=config)
@@ -281,8 +261,9 @@ class S3Store:
 
         A request that botocore has given up is not asked again.
         """
-        backoff = Backoff(BACKOFF_SECONDS, BACKOFF_SECONDS * 2**ATTEMPTS, jitter=1.0)
-        for _ in range(ATTEMPTS - 1):
+        attempts = s3_connection.ATTEMPTS
+        backoff = Backoff(BACKOFF_SECONDS, BACKOFF_SECONDS * 2**attempts, jitter=1.0)
+        for _ in range(attempts - 1):
             try:
                 with self._request(key):
                     return ask()
@@ -347,6 +328,8 @@ class S3Store:
             return InvalidInput(f"not a valid bucket name: {self._bucket!r}")
         if kind == "S3UploadFailedError":
             return self._upload_refusal(str(error))
+        if untrusted := s3_connection.distrust(error, self._client.meta.endpoint_url):
+            return untrusted
         return UnreachableError(
             f"no answer from S3 for bucket {self._bucket} ({kind})",
             "check AWS_ENDPOINT_URL and that the server is up",
@@ -370,79 +353,3 @@ class _ConditionFailed(InvalidInput):
 
 class _AnswerBrokenOff(UnreachableError):
     """An answer started, and the connection ended or fell silent before it was whole."""
-
-
-def s3_client() -> S3Client:
-    """Return a client for all of S3, with our limits and retries. Raises DeniedError."""
-    return s3_connection().client
-
-
-def s3_connection() -> Connection:
-    """Return a client for all of S3 and its session. Raises DeniedError."""
-    import boto3
-    from botocore.config import Config
-    from botocore.exceptions import BotoCoreError
-
-    config = Config(
-        connect_timeout=CONNECT_SECONDS,
-        read_timeout=READ_SECONDS,
-        retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
-        max_pool_connections=READERS,
-    )
-    # MinIO, SeaweedFS and AWS with an endpoint ignore the region, but boto3 wants one to sign.
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-    try:
-        core = new_session()
-        core.get_component("response_parser_factory").set_parser_defaults(
-            timestamp_parser=parse_timestamp
-        )
-        session = boto3.session.Session(botocore_session=core)
-        region = region or session.region_name or "us-east-1"
-        return Connection(session.client("s3", region_name=region, config=config), session)
-    except (BotoCoreError, ValueError) as error:
-        raise DeniedError(
-            f"S3 settings are not usable ({type(error).__name__})",
-            "check AWS_PROFILE, AWS_ENDPOINT_URL and the AWS config file",
-        ) from None
-
-
-def new_session(**options: Any) -> CoreSession:
-    """Return a botocore session that shares what botocore knows of AWS with the others.
-
-    A session of its own reads 3.6 MB of JSON for its first client: two thirds of the CPU time of
-    every client after a process's first.
-    """
-    import botocore.session
-
-    session = botocore.session.Session(**options)
-    known = _loader(session.get_config_variable("data_path"))
-    session.register_component("data_loader", known)
-    return session
-
-
-@cache
-def _loader(folders: str | None) -> Loader:
-    """Return the reader of botocore's descriptions, which keeps what it has read."""
-    from botocore.loaders import create_loader
-
-    return create_loader(folders)
-
-
-def parse_timestamp(value: Any) -> datetime:
-    """Return the time in an answer of AWS.
-
-    botocore's own reader tries every form there is: a tenth of the CPU time of a small read, and
-    two thirds of a listing's (docs/benchmarks.md). The forms that S3 uses, HTTP's in headers and
-    ISO 8601 in listings, are read here, all others by botocore.
-
-    Raises:
-        ValueError: it is none.
-    """
-    from botocore import utils
-
-    with suppress(ValueError):
-        if str(value).endswith("GMT"):
-            return parsedate_to_datetime(value)
-        if str(value).endswith("Z"):
-            return datetime.fromisoformat(value)
-    return utils.parse_timestamp(value)

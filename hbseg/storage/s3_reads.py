@@ -7,20 +7,22 @@ Why not obstore for all reads: it knows no certificates, proxies and endpoints o
 file, and says less of what is wrong.
 
 There is one source of keys and settings: boto3's session and client. obstore gets them from there,
-and what it does not reach is no error here: boto3 is asked for that object, with its own retries,
-and reads it or says why not.
+certificate authorities and addressing too, and what it does not reach is no error here: boto3 is
+asked for that object, with its own retries, and reads it or says why not.
 """
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from hbseg.storage.s3_connection import Connection
 
 if TYPE_CHECKING:
-    from boto3.session import Session
     from mypy_boto3_s3 import S3Client
     from obstore.auth.boto3 import Boto3CredentialProvider
-    from obstore.store import S3Store
+    from obstore.store import ClientConfig, S3Store
 
 SECONDS = 20
 """Longest time for one small object; boto3, which is asked next, waits longer."""
@@ -31,15 +33,15 @@ _BUCKET = re.compile(r"[A-Za-z0-9._-]+")
 class FastReader:
     """Objects of one bucket, by their whole keys. Safe to share between threads."""
 
-    def __init__(self, client: S3Client, session: Session, bucket: str) -> None:
+    def __init__(self, connection: Connection, bucket: str) -> None:
         self._objects: S3Store | None = None
         self._answered = False
-        config = client.meta.config
+        config = connection.client.meta.config
         # obstore would go to the endpoint's name as it is, and boto3 changes it for these
         special = ("use_fips_endpoint", "use_dualstack_endpoint")
         if any(getattr(config, name, False) for name in special) or not _BUCKET.fullmatch(bucket):
             return
-        self._objects = _opened(client, session, bucket)
+        self._objects = _opened(connection, bucket)
 
     def get(self, key: str) -> bytes | None:
         """Return an object's bytes; none where boto3 has to be asked."""
@@ -62,38 +64,58 @@ class FastReader:
         return data
 
 
-def _opened(client: S3Client, session: Session, bucket: str) -> S3Store | None:
+def _opened(connection: Connection, bucket: str) -> S3Store | None:
     from botocore.exceptions import BotoCoreError
     from obstore.auth.boto3 import Boto3CredentialProvider
     from obstore.exceptions import BaseError
 
     try:
-        if session.get_credentials() is None:
+        if connection.session.get_credentials() is None:
             return None
-        return _connected(client, Boto3CredentialProvider(session), bucket)
+        return _connected(connection, Boto3CredentialProvider(connection.session), bucket)
     except BotoCoreError:
         return None  # no keys: boto3 fails in the same way, and is told
     except BaseError:
         return None  # a variable AWS_... that boto3 does not read, with a value obstore refuses
+    except OSError:
+        return None  # the authorities' file is gone: boto3 needs it, too
 
 
-def _connected(client: S3Client, keys: Boto3CredentialProvider, bucket: str) -> S3Store:
+def _connected(connection: Connection, keys: Boto3CredentialProvider, bucket: str) -> S3Store:
     from obstore.store import S3Store
 
+    client = connection.client
+    in_host = _is_in_host(client, bucket)
     endpoint = client.meta.endpoint_url
+    if in_host:
+        endpoint = endpoint.replace("://", f"://{bucket}.", 1)
     # What is set here comes before the variables AWS_... that obstore reads.
     return S3Store(
         bucket,
         endpoint=endpoint,
         aws_endpoint_url_s3=endpoint,
         region=client.meta.region_name,
-        virtual_hosted_style_request=False,
+        virtual_hosted_style_request=in_host,
         skip_signature=False,
         credential_provider=keys,
-        client_options={
-            "allow_http": endpoint.startswith("http://"),
-            "connect_timeout": f"{SECONDS // 4}s",
-            "timeout": f"{SECONDS}s",
-        },
+        client_options=_http(connection),
         retry_config={"max_retries": 0},
     )
+
+
+def _is_in_host(client: S3Client, bucket: str) -> bool:
+    """Return whether boto3 puts the bucket's name into the host, and not into the path."""
+    address = client.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": "x"})
+    return not urlsplit(address).path.endswith(f"/{bucket}/x")
+
+
+def _http(connection: Connection) -> ClientConfig:
+    """Return how requests are sent. Raises OSError: the authorities cannot be read."""
+    options: ClientConfig = {
+        "allow_http": connection.client.meta.endpoint_url.startswith("http://"),
+        "connect_timeout": f"{SECONDS // 4}s",
+        "timeout": f"{SECONDS}s",
+    }
+    if connection.ca_bundle is not None:
+        options["root_certificate"] = connection.ca_bundle.read_bytes()
+    return options

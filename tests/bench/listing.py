@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hbseg.runs.run import CLAIM, Run
 from hbseg.storage.opening import open_store
-from hbseg.storage.s3 import s3_client
+from hbseg.storage.s3_connection import s3_client
 from hbseg.storage.store import READERS, Store
 from tests.bench.costs import Command, Cost, hbseg, medians
 from tests.bench.figures import Figure

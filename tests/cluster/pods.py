@@ -27,7 +27,7 @@ def python_pod(
                 "runAsNonRoot": True,
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
-            "containers": [_container(container, code, profile.image)],
+            "containers": [_container(container, code, profile.image or "")],
             "volumes": [{"name": "tmp", "emptyDir": {}}],
         }
     }

@@ -23,7 +23,8 @@ from hbseg.errors import (
 )
 from hbseg.local.s3server import EmbeddedS3
 from hbseg.storage.opening import open_store
-from hbseg.storage.s3 import S3Store, s3_client
+from hbseg.storage.s3 import S3Store
+from hbseg.storage.s3_connection import s3_client
 from hbseg.storage.store import Entry, Store
 from tests.conftest import S3Place
 from tests.faulty_s3 import Fault, FaultyS3, faulty_s3, first
@@ -53,7 +54,7 @@ def bucket(s3: S3Place) -> str:
 def bad_network(s3: S3Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyS3]:
     """A proxy that answers as the real server does until a test breaks answers off."""
     monkeypatch.setattr("hbseg.storage.s3.BACKOFF_SECONDS", 0.0)
-    monkeypatch.setattr("hbseg.storage.s3.READ_SECONDS", 1)
+    monkeypatch.setattr("hbseg.storage.s3_connection.READ_SECONDS", 1)
     monkeypatch.setattr("hbseg.storage.s3_reads.SECONDS", 4)
     with faulty_s3(os.environ["AWS_ENDPOINT_URL"]) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
@@ -105,8 +106,8 @@ def test_many_keys_do_not_leave_the_store(store: Store) -> None:
 
 def by_boto3(proxy: FaultyS3) -> list[str]:
     """Return the requests that boto3 made."""
-    told = zip(proxy.requests, proxy.agents, strict=True)
-    return [request for request, agent in told if "Boto3" in agent]
+    told = zip(proxy.requests, proxy.headers, strict=True)
+    return [request for request, headers in told if "Boto3" in headers["User-Agent"]]
 
 
 def test_many_objects_are_read_without_boto3(bad_network: FaultyS3, bucket: str) -> None:
@@ -439,7 +440,7 @@ def test_a_missing_bucket_is_not_found(s3: S3Place) -> None:
 def test_a_server_that_is_down_is_unreachable_and_its_data_outlive_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hbseg.storage.s3.ATTEMPTS", 2)
+    monkeypatch.setattr("hbseg.storage.s3_connection.ATTEMPTS", 2)
     with EmbeddedS3(tmp_path / "s3") as server:
         for name, value in server.environment.items():
             monkeypatch.setenv(name, value)
@@ -512,7 +513,7 @@ def test_a_read_whose_answers_all_break_off_is_unreachable_after_its_tries(
     read: str,
     fault: Fault,
 ) -> None:
-    monkeypatch.setattr("hbseg.storage.s3.ATTEMPTS", 3)
+    monkeypatch.setattr("hbseg.storage.s3_connection.ATTEMPTS", 3)
     store = open_store(f"s3://{bucket}")
     store.put("a/b", os.urandom(50_000))
     bad_network.break_off(lambda request: fault if "GET" in request else None)
@@ -542,7 +543,7 @@ def test_a_refusal_that_breaks_off_is_unreachable_too(
     verb: str,
     fault: Fault,
 ) -> None:
-    monkeypatch.setattr("hbseg.storage.s3.ATTEMPTS", 2)
+    monkeypatch.setattr("hbseg.storage.s3_connection.ATTEMPTS", 2)
     store = open_store("s3://there-is-no-such-bucket")
     bad_network.break_off(lambda request: fault)
 

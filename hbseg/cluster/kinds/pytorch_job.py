@@ -12,10 +12,12 @@ from hbseg.cluster.kinds.job_kind import JobKind
 from hbseg.cluster.objects import Manifest, Object
 from hbseg.cluster.pods.rules import host_name_problems, pod_problems
 from hbseg.cluster.pods.states import Failure, of_result, result_in
-from hbseg.cluster.pods.template import complete_step
+from hbseg.cluster.pods.template import complete_step, step_profile
 from hbseg.cluster.requests.api_errors import one_line
 from hbseg.cluster.requests.resources import PYTORCH_JOB
+from hbseg.config.kubernetes_types import given
 from hbseg.config.placement import Placement
+from hbseg.config.pod_profile import Gang
 from hbseg.runs.step_call import StepCall
 from hbseg.runs.steps import Step
 
@@ -58,6 +60,8 @@ class PyTorchJob(JobKind):
             nodes = {"minReplicas": placement.nodes, "maxReplicas": placement.nodes}
             spec["elasticPolicy"] |= nodes
             _set_join_timeout(spec["elasticPolicy"]["rdzvConf"], placement.pending_timeout)
+        if gang := step_profile(placement.cluster, call.step).gang:
+            spec["runPolicy"]["schedulingPolicy"] = _scheduling(gang, placement.nodes)
         complete_step(replicas["template"], call, placement)
         return job
 
@@ -112,6 +116,11 @@ class PyTorchJob(JobKind):
 
 def _replicas(job: Object) -> list[dict[str, Any]]:
     return list(((job.get("spec") or {}).get("pytorchReplicaSpecs") or {}).values())
+
+
+def _scheduling(gang: Gang, pods: int) -> Manifest:
+    named = {"queue": gang.queue, "priorityClass": gang.priority_class}
+    return {"minAvailable": pods, **given(named)}
 
 
 def _set_join_timeout(settings: list[Manifest], pending_timeout: float) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from hbseg.cluster.objects import Manifest
 from hbseg.cluster.pods.quantity import amount
-from hbseg.config.secrets import is_secret_name, is_secret_value
+from hbseg.config.secrets import is_secret
 
 MAX_LABEL: Final = 63
 """Characters of a Service's or a pod's host name, and of a label's value."""
@@ -22,9 +22,9 @@ def host_name_problems(host: str) -> Iterator[str]:
 def pod_problems(pod: Manifest, *, container: str) -> Iterator[str]:
     """Yield what is wrong with a pod's spec, whose container is called `container`."""
     names = [item.get("name") for item in pod.get("containers", ())]
-    if names != [container]:
-        yield f"containers are {names}, expected one called {container}"
-    for item in pod.get("containers", ()):
+    if names[:1] != [container] or names.count(container) != 1:
+        yield f"containers are {names}, expected the first to be called {container}"
+    for item in (*pod.get("initContainers", ()), *pod.get("containers", ())):
         if not (item.get("image") or "").strip():
             yield f"image of the container {item.get('name')} is empty"
         yield from _environment(item.get("env", ()))
@@ -43,7 +43,7 @@ def _environment(variables: Any) -> Iterator[str]:
             continue
         if not isinstance(value, str):
             yield f"environment variable {name} is {value!r:.40}, expected text in quotes"
-        elif is_secret_name(name) or is_secret_value(value):
+        elif is_secret(name, value):
             yield f"environment variable {name} looks like a secret, expected a secretKeyRef"
 
 

@@ -4,19 +4,43 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from hbseg.cluster.names import RUN, TASK, labels, spec_name
 from hbseg.cluster.objects import Manifest
 from hbseg.cluster.pods import quantity
+from hbseg.cluster.pods.overrides import with_overrides
+from hbseg.cluster.pods.resources import set_resources
+from hbseg.cluster.pods.volumes import add_volumes, set_scratch
+from hbseg.config.kubernetes_types import CA_FOLDER, given
 from hbseg.config.placement import Placement
-from hbseg.config.profile import ClusterProfile
+from hbseg.config.profile import IMAGE_HINT, ClusterProfile, PodGroup, stand_in_image
+from hbseg.documents import nearest
 from hbseg.errors import SpecError
 from hbseg.runs.engines import image_kind, uses_gpu
 from hbseg.runs.step_call import StepCall
+from hbseg.runs.steps import Step
 
-OWN_VARIABLES = frozenset(("HBSEG_NODE", "HBSEG_NODES", "HBSEG_TERMINATION_LOG", "HOME"))
-"""Environment that a profile may not change: the launcher would not find its place."""
+KEYS: Final = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+"""Keys of the Secret with the S3 keys, and the variables that they become."""
+
+
+def step_profile(profile: ClusterProfile, step: Step) -> ClusterProfile:
+    """Return the profile of the pods of a step."""
+    group = PodGroup.TRAINING if step.row.torchrun else PodGroup.OTHERS
+    return profile.for_pods(group, step.value)
+
+
+def check_profile(profile: ClusterProfile) -> None:
+    """Refuse a profile with values for pods that there are not.
+
+    Raises:
+        SpecError: `cluster.steps` names no step and no group of steps.
+    """
+    known = [*PodGroup, *Step]
+    for name in profile.steps:
+        if name not in known:
+            raise SpecError(f"unknown step cluster.steps.{name}; {nearest(name, known)}")
 
 
 @dataclass(frozen=True)
@@ -28,26 +52,26 @@ class PodShape:
     nodes: int
     """Pods of the job, one a node."""
     is_gang: bool
-    """Whether the pods can only go on together."""
+    """Whether the pods can only run together."""
 
     @classmethod
     def of(cls, call: StepCall, placement: Placement) -> PodShape:
         """Return the shape of a step's pods; only a training has several processes in one."""
-        row = call.step.row
+        row, profile = call.step.row, step_profile(placement.cluster, call.step)
         processes = placement.processes_per_node if row.torchrun else 1
-        gpus = placement.cluster.gpus_per_process if uses_gpu(call.step, call.engine) else 0
+        gpus = profile.gpus_per_process if uses_gpu(call.step, call.engine) else 0
         nodes = placement.nodes if row.torchrun or row.shared else 1
         return cls(processes, processes * gpus, nodes, is_gang=row.torchrun)
 
 
-def in_pod(placement: Placement, shape: PodShape) -> Placement:
-    """Return the placement as a pod's launcher is told it.
+def in_pod(placement: Placement, profile: ClusterProfile, shape: PodShape) -> Placement:
+    """Return the placement as a pod's launcher is told it; `profile` is the step's.
 
     Without a number of threads a process gets the cores that it asked for, and not, as on a
     machine of one's own, all that there are. The pods of a training fail together; those of other
     steps each for itself, so that their retries add up.
     """
-    own = max(1, math.floor(quantity.amount(placement.cluster.cpu_per_process)))
+    own = max(1, math.floor(quantity.amount(profile.cpu_per_process)))
     threads = placement.threads_per_process or own
     retries = placement.retries * (1 if shape.is_gang else shape.nodes)
     return placement.model_copy(
@@ -55,55 +79,87 @@ def in_pod(placement: Placement, shape: PodShape) -> Placement:
     )
 
 
+def require_image(call: StepCall, placement: Placement) -> None:
+    """Refuse a step whose pods would have the image that only stands in.
+
+    Raises:
+        SpecError: the profile names no image.
+    """
+    profile = step_profile(placement.cluster, call.step)
+    if profile.image_of(image_kind(call.step, call.engine)) is None:
+        raise SpecError(f"no image for the pods of {call.step}", IMAGE_HINT)
+
+
+def image_for(call: StepCall, profile: ClusterProfile) -> str:
+    """Return the image of a step's pods; `profile` is the step's."""
+    kind = image_kind(call.step, call.engine)
+    return profile.image_of(kind) or stand_in_image(kind)
+
+
 def complete_step(template: Manifest, call: StepCall, placement: Placement) -> None:
     """Put what the call and the placement say into the pod template of a step.
 
     Raises:
-        SpecError: the profile sets an environment variable that is the launcher's.
+        SpecError: the profile asks for what pods cannot have.
     """
-    profile, shape = placement.cluster, PodShape.of(call, placement)
-    complete_pod(template, profile, labels(call.run, call.step, call.task_name))
+    profile, shape = step_profile(placement.cluster, call.step), PodShape.of(call, placement)
     pod = template["spec"]
     container = pod["containers"][0]
-    container["image"] = profile.image_of(image_kind(call.step, call.engine))
-    container["args"] = _arguments(call, placement, shape)
+    container["image"] = image_for(call, profile)
+    container["args"] = _arguments(call, placement, profile, shape)
     set_variables(container, {"HBSEG_NODES": str(shape.nodes)})
-    container["resources"] = _resources(placement, shape, rdma=shape.is_gang)
     named = {volume["name"]: volume for volume in pod["volumes"]}
     named["spec"]["configMap"]["name"] = spec_name(call.spec)
-    named["scratch"]["emptyDir"]["sizeLimit"] = profile.scratch
     named["shm"]["emptyDir"]["sizeLimit"] = profile.shared_memory
+    set_scratch(named["scratch"], profile.scratch)
+    several = shape.is_gang and shape.nodes > 1
+    set_resources(pod, profile, processes=shape.processes, gpus=shape.gpus, rdma=several)
+    if shape.gpus and profile.gpu_runtime_class is not None:
+        pod["runtimeClassName"] = profile.gpu_runtime_class
     if profile.service_account is not None:
         pod["serviceAccountName"] = profile.service_account
+    complete_pod(template, profile, labels(call.run, call.step, call.task_name))
 
 
 def complete_pod(template: Manifest, profile: ClusterProfile, named: dict[str, str]) -> None:
-    """Put into a pod template what the profile says of every pod, and the labels `named`.
+    """Put into a pod template what the profile of the pod says, and the labels `named`.
 
     Raises:
-        SpecError: the profile sets an environment variable that is the launcher's.
+        SpecError: an override changes what is hbseg's, or breaks the `restricted` standard.
     """
-    template["metadata"] = {"labels": named}
+    template["metadata"] = {"labels": given(profile.labels) | named}
+    if annotations := given(profile.annotations):
+        template["metadata"]["annotations"] = annotations
     pod = template["spec"]
     container = pod["containers"][0]
     pod["terminationGracePeriodSeconds"] = profile.termination_grace
-    pod["securityContext"] |= dict.fromkeys(
-        ("runAsUser", "runAsGroup", "fsGroup"), profile.run_as_user
-    )
+    _set_user(pod, profile.run_as_user)
     container["imagePullPolicy"] = profile.image_pull_policy
     if profile.image_pull_secrets:
         pod["imagePullSecrets"] = [{"name": name} for name in profile.image_pull_secrets]
     _put_on_nodes(pod, profile, named)
     _add_environment(container, profile)
-    _add_claims(pod, container, profile)
+    add_volumes(pod, container, profile)
+    with_overrides(template, profile)
 
 
-def _arguments(call: StepCall, placement: Placement, shape: PodShape) -> list[str]:
+def _set_user(pod: Manifest, user: int | None) -> None:
+    security = pod["securityContext"]
+    for name in ("runAsUser", "runAsGroup", "fsGroup"):
+        if user is None:  # the namespace has a range of its own, from which one is taken
+            security.pop(name, None)
+        else:
+            security[name] = user
+
+
+def _arguments(
+    call: StepCall, placement: Placement, profile: ClusterProfile, shape: PodShape
+) -> list[str]:
     own = [
         *("--in-pod", "--job", "/scratch/job"),
-        *("--grace", str(placement.cluster.termination_grace)),
+        *("--grace", str(profile.termination_grace)),
         *("--module", call.step.row.module),
-        *("--placement", in_pod(placement, shape).for_launcher()),
+        *("--placement", in_pod(placement, profile, shape).for_launcher()),
     ]
     step = call.arguments(spec_file="/etc/hbseg/spec.yaml", work="/scratch/work")
     return [escape_variables(str(argument)) for argument in (*own, "--", *step)]
@@ -114,30 +170,19 @@ def escape_variables(text: str) -> str:
     return text.replace("$(", "$$(")
 
 
-def _resources(placement: Placement, shape: PodShape, *, rdma: bool) -> Manifest:
-    profile = placement.cluster
-    per_process = [profile.memory_per_process] * shape.processes
-    memory = quantity.memory([*per_process, profile.shared_memory])
-    devices = {profile.gpu_resource: str(shape.gpus)} if shape.gpus else {}
-    if rdma and profile.rdma_resource is not None and shape.nodes > 1:
-        devices[profile.rdma_resource] = "1"
-    requests = {
-        "cpu": quantity.cores(profile.cpu_per_process, shape.processes),
-        "memory": memory,
-        "ephemeral-storage": profile.scratch,
-    }
-    return {"requests": requests | devices, "limits": {"memory": memory} | devices}
-
-
 def _put_on_nodes(pod: Manifest, profile: ClusterProfile, named: dict[str, str]) -> None:
-    if profile.node_selector:
-        pod["nodeSelector"] = dict(profile.node_selector)
+    if selector := given(profile.node_selector):
+        pod["nodeSelector"] = selector
     if profile.tolerations:
-        pod["tolerations"] = [t.model_dump(exclude_none=True) for t in profile.tolerations]
+        pod["tolerations"] = [
+            t.model_dump(exclude_none=True, by_alias=True) for t in profile.tolerations
+        ]
     if profile.priority_class is not None:
         pod["priorityClassName"] = profile.priority_class
+    if profile.scheduler is not None:
+        pod["schedulerName"] = profile.scheduler
     if profile.spread_over is not None:
-        one_job = {name: named[name] for name in (RUN, TASK)}
+        one_job = {name: named[name] for name in (RUN, TASK) if name in named}
         pod["topologySpreadConstraints"] = [
             {
                 "maxSkew": 1,
@@ -149,33 +194,35 @@ def _put_on_nodes(pod: Manifest, profile: ClusterProfile, named: dict[str, str])
 
 
 def _add_environment(container: Manifest, profile: ClusterProfile) -> None:
-    for name in profile.environment:
-        if name in OWN_VARIABLES:
-            raise SpecError(
-                f"cluster.environment sets {name}, which the launcher needs as it is",
-                "take it out of the profile",
-            )
-    region = profile.s3_region
+    region, bundle, checksums = profile.s3_region, profile.ca_bundle, profile.s3_checksums
     of_storage = {
         "AWS_ENDPOINT_URL": profile.s3_endpoint,
         "AWS_REGION": region,
         "AWS_DEFAULT_REGION": region,
+        "AWS_REQUEST_CHECKSUM_CALCULATION": checksums,
+        "AWS_RESPONSE_CHECKSUM_VALIDATION": checksums,
+        "HBSEG_S3_ADDRESSING": profile.s3_addressing,
+        "AWS_CA_BUNDLE": None if bundle is None else f"{CA_FOLDER}/{bundle.key}",
     }
-    set_variables(container, {name: v for name, v in of_storage.items() if v is not None})
+    set_variables(container, given(of_storage))
     if profile.credentials_secret is not None:
         container["env"] += _keys(profile.credentials_secret)
-    set_variables(container, profile.environment)
+    for name, key in profile.secret_environment.items():
+        if key is not None:
+            container["env"].append(_of_secret(name, key.secret, key.key, optional=key.optional))
+    set_variables(container, given(profile.environment))
 
 
 def _keys(secret: str) -> list[Manifest]:
-    def of_secret(name: str, **more: Any) -> Manifest:
-        return {
-            "name": name,
-            "valueFrom": {"secretKeyRef": {"name": secret, "key": name, **more}},
-        }
+    needed = [_of_secret(name, secret, name) for name in KEYS]
+    return [*needed, _of_secret("AWS_SESSION_TOKEN", secret, "AWS_SESSION_TOKEN", optional=True)]
 
-    needed = [of_secret("AWS_ACCESS_KEY_ID"), of_secret("AWS_SECRET_ACCESS_KEY")]
-    return [*needed, of_secret("AWS_SESSION_TOKEN", optional=True)]
+
+def _of_secret(name: str, secret: str, key: str, *, optional: bool = False) -> Manifest:
+    reference: dict[str, Any] = {"name": secret, "key": key}
+    if optional:
+        reference["optional"] = True
+    return {"name": name, "valueFrom": {"secretKeyRef": reference}}
 
 
 def set_variables(container: Manifest, values: dict[str, str]) -> None:
@@ -187,12 +234,3 @@ def set_variables(container: Manifest, values: dict[str, str]) -> None:
             container["env"].append(known[name])
         known[name].pop("valueFrom", None)
         known[name]["value"] = escape_variables(value)
-
-
-def _add_claims(pod: Manifest, container: Manifest, profile: ClusterProfile) -> None:
-    for number, volume in enumerate(profile.volumes):
-        name = f"claim-{number}"
-        claim = {"claimName": volume.claim, "readOnly": volume.read_only}
-        mount = {"name": name, "mountPath": volume.path, "readOnly": volume.read_only}
-        pod["volumes"].append({"name": name, "persistentVolumeClaim": claim})
-        container["volumeMounts"].append(mount)

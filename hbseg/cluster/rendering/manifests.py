@@ -15,19 +15,29 @@ from hbseg.cluster.base_manifest import load_manifest
 from hbseg.cluster.kinds import kind_of_step
 from hbseg.cluster.kinds.job_names import job_name
 from hbseg.cluster.objects import Manifest
+from hbseg.cluster.pods.resources import set_resources
 from hbseg.cluster.pods.template import (
     PodShape,
     complete_pod,
     escape_variables,
+    image_for,
     in_pod,
     set_variables,
+    step_profile,
 )
+from hbseg.cluster.pods.volumes import set_scratch
 from hbseg.cluster.rendering.lint import problems
+from hbseg.config.kubernetes_types import given
 from hbseg.config.placement import Placement
-from hbseg.config.profile import UNSEEN_FOLDER_HINT, ClusterProfile
+from hbseg.config.profile import (
+    UNSEEN_FOLDER_HINT,
+    ClusterProfile,
+    ImageKind,
+    PodGroup,
+    stand_in_image,
+)
 from hbseg.documents import canonical_digest, dump_yaml
 from hbseg.errors import SpecError, UsageError
-from hbseg.runs.engines import image_kind
 from hbseg.runs.step_call import StepCall
 
 MAX_CONFIG_MAP = 2**20
@@ -46,17 +56,19 @@ def job_objects(
         SpecError: the cluster would take a job and then break on it.
     """
     digest = call.spec.digest()
+    profile = step_profile(placement.cluster, call.step)
     spec = _config_map(digest, {"spec.yaml": call.spec.to_yaml()}, call.run, call.step)
     job = kind_of_step(call.step).render(call, placement)
     job["metadata"] = {
         "name": job_name(call.run, call.prefix),
-        "labels": _job_labels(call.run, call.step, call.task_name, placement.cluster),
+        "labels": job_labels(profile, names.labels(call.run, call.step, call.task_name)),
         "annotations": {
+            **given(profile.job_annotations),
             names.SPEC_HASH: digest,
             names.PREFIX: call.prefix,
             names.RUNS: call.runs,
             names.DATA: call.data,
-            names.PLACEMENT: _told(call, placement),
+            names.PLACEMENT: _told(call, placement, profile),
             names.PENDING_TIMEOUT: f"{placement.pending_timeout:g}",
         },
     }
@@ -85,25 +97,32 @@ def runner_objects(
     digest = canonical_digest(data)
     config = _config_map(digest, data, run, names.PIPELINE)
     job = load_manifest("pipeline.yaml")
-    profile = placement.cluster
+    profile = placement.cluster.for_pods(PodGroup.RUNNER)
+    named = names.labels(run, names.PIPELINE, names.PIPELINE)
     job["metadata"] = {
         "name": job_name(run, names.PIPELINE),
-        "labels": names.labels(run, names.PIPELINE, names.PIPELINE),
-        "annotations": {names.SPEC_HASH: digest},
+        "labels": job_labels(profile, named),
+        "annotations": {**given(profile.job_annotations), names.SPEC_HASH: digest},
     }
     job["spec"]["ttlSecondsAfterFinished"] = profile.keep_finished
-    template = job["spec"]["template"]
-    complete_pod(template, profile, names.labels(run, names.PIPELINE, names.PIPELINE))
-    pod = template["spec"]
-    pod["serviceAccountName"] = profile.runner_service_account
-    pod["volumes"][0]["configMap"]["name"] = names.spec_name_of(digest)
-    container = pod["containers"][0]
-    container["image"] = profile.control_image
-    set_variables(container, {"USER": owner})
-    container["args"] = [
+    pod = job["spec"]["template"]["spec"]
+    _complete_runner(pod, profile, digest, owner)
+    pod["containers"][0]["args"] = [
         escape_variables(argument) for argument in _runner_arguments(run, placement)
     ]
+    complete_pod(job["spec"]["template"], profile, named)
     return _checked([config, job], namespace)
+
+
+def _complete_runner(pod: Manifest, profile: ClusterProfile, digest: str, owner: str) -> None:
+    pod["serviceAccountName"] = profile.runner_service_account
+    named = {volume["name"]: volume for volume in pod["volumes"]}
+    named["spec"]["configMap"]["name"] = names.spec_name_of(digest)
+    set_scratch(named["scratch"], profile.scratch)
+    set_resources(pod, profile)
+    container = pod["containers"][0]
+    container["image"] = profile.image_of(ImageKind.CONTROL) or stand_in_image(ImageKind.CONTROL)
+    set_variables(container, {"USER": owner})
 
 
 def check_storage(urls: Iterable[str], profile: ClusterProfile) -> None:
@@ -141,22 +160,22 @@ def _config_map(digest: str, data: dict[str, str], run: str, step: str) -> Manif
     return config
 
 
-def _job_labels(run: str, step: str, task: str, profile: ClusterProfile) -> dict[str, str]:
-    queue = {} if profile.queue is None else {names.QUEUE: profile.queue}
-    return names.labels(run, step, task) | queue
+def job_labels(profile: ClusterProfile, named: dict[str, str]) -> dict[str, str]:
+    """Return the labels of a job: the profile's, its queue, and `named`."""
+    queue = {names.QUEUE: profile.queue, names.QUEUE_PRIORITY: profile.queue_priority}
+    return given(profile.labels) | named | given(queue)
 
 
-def _told(call: StepCall, placement: Placement) -> str:
+def _told(call: StepCall, placement: Placement, profile: ClusterProfile) -> str:
     """Return as JSON what people and `hbseg diff` are told of a job's place."""
     shape = PodShape.of(call, placement)
-    profile = placement.cluster
     told: dict[str, Any] = {
         "nodes": shape.nodes,
         "processes_per_node": shape.processes,
-        "threads_per_process": in_pod(placement, shape).threads_per_process,
+        "threads_per_process": in_pod(placement, profile, shape).threads_per_process,
         "retries": placement.retries,
         "stall_timeout": placement.stall_timeout,
-        "image": profile.image_of(image_kind(call.step, call.engine)),
+        "image": image_for(call, profile),
         "gpus": shape.gpus,
         "gpu_resource": profile.gpu_resource,
         "queue": profile.queue,

@@ -32,6 +32,7 @@ def cli(
         if name.startswith("HBSEG_"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("HBSEG_BACKEND", "local")
+    monkeypatch.setenv("HBSEG_IMAGE", "images.example/hbseg-train:1")
     monkeypatch.setenv("HBSEG_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("HBSEG_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("HBSEG_STATE", str(tmp_path / "state"))

@@ -191,6 +191,7 @@ def test_the_profile_of_the_settings_is_rendered(cli: Cli, monkeypatch: pytest.M
     def job(*flags: str) -> Any:
         return stream(cli(*flags, "render", "stage1", *S3).out)[1]
 
+    monkeypatch.delenv("HBSEG_IMAGE")
     assert container_of(job())["image"] == "one:1"
     spot = job("--profile", "spot")
     assert container_of(spot)["image"] == "two:2"
@@ -201,12 +202,43 @@ def test_the_profile_of_the_settings_is_rendered(cli: Cli, monkeypatch: pytest.M
 
 
 def test_a_manifest_that_the_cluster_breaks_on_is_refused(cli: Cli) -> None:
-    Path("hbseg.yaml").write_text("cluster: {image: ''}\n")
+    volumes = "[{claim: a, path: /data}, {claim: b, path: /data}]"
+    Path("hbseg.yaml").write_text(f"cluster: {{volumes: {volumes}}}\n")
 
     outcome = cli("render", "report", *S3)
 
     assert (outcome.code, outcome.out) == (5, "")
-    assert "Job main-report: image of the container step is empty" in outcome.err
+    assert "Job main-report: two volumes are mounted at /data" in outcome.err
+
+
+def test_a_dry_run_without_an_image_says_that_a_submit_needs_one(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HBSEG_IMAGE")
+
+    outcome = cli("submit-report", "first", "--dry-run", *KUBERNETES)
+
+    assert outcome.code == 0
+    assert "a submit needs one: set cluster.image in hbseg.yaml, or HBSEG_IMAGE" in outcome.err
+
+
+def test_what_overrides_change_is_said(cli: Cli) -> None:
+    overrides = "{spec: {hostAliases: [{ip: 10.0.0.1, hostnames: [s3.example]}]}}"
+    Path("hbseg.yaml").write_text(f"cluster: {{pod_overrides: {overrides}}}\n")
+
+    outcome = cli("render", "report", *S3)
+
+    line = 'cluster.pod_overrides sets spec.hostAliases[10.0.0.1].hostnames: ["s3.example"]'
+    assert line in outcome.err
+
+
+def test_a_step_that_there_is_not_is_refused_with_the_nearest(cli: Cli) -> None:
+    Path("hbseg.yaml").write_text("cluster: {steps: {trainings: {cpu_per_process: 8}}}\n")
+
+    outcome = cli("render", "stage1", *S3)
+
+    assert (outcome.code, outcome.out) == (5, "")
+    assert "unknown step cluster.steps.trainings; did you mean training?" in outcome.err
 
 
 def test_the_runner_gets_the_whole_chain_and_the_settings(cli: Cli) -> None:
@@ -253,6 +285,7 @@ def test_a_server_side_dry_run_prints_what_the_server_would_store(
     cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("hbseg.control.backends.open_backend", lambda *_, **__: FakeServer())
+    monkeypatch.setattr("hbseg.control.shared_settings.read_shared", lambda *_, **__: None)
 
     outcome = cli("submit-report", "first", "--dry-run=server", *KUBERNETES, "-o", "json")
 

@@ -9,9 +9,10 @@ import pytest
 from hbseg.cluster.backend import KubernetesBackend
 from hbseg.cluster.observe.events import is_about
 from hbseg.config.placement import Placement
+from hbseg.config.profile import ClusterProfile
 from hbseg.config.specs import CompileSpec, ModelBlock, ReportSpec, TrainSpec
 from hbseg.control.waiting import wait_for_end, wait_for_start
-from hbseg.errors import ConflictError, InvalidInput, NotFinished, NotFoundError
+from hbseg.errors import ConflictError, InvalidInput, NotFinished, NotFoundError, SpecError
 from hbseg.runs.attempts import AttemptResult, claim_attempt, latest_record, record_result
 from hbseg.runs.backend import Phase
 from hbseg.runs.run import Run
@@ -30,10 +31,11 @@ def task(run: Run, batch: int = 4) -> Task:
 
 
 NAME = "main-compile-0a1b2c"
+PLACEMENT = Placement(cluster=ClusterProfile(image="images.example/hbseg-train:1"))
 
 
 def submit(backend: KubernetesBackend, run: Run, of: Task | None = None) -> Phase:
-    return backend.submit(run, of or task(run), Placement(), data=DATA).phase
+    return backend.submit(run, of or task(run), PLACEMENT, data=DATA).phase
 
 
 def job_of(api: FakeApi) -> dict[str, Any]:
@@ -131,6 +133,15 @@ def test_a_job_that_ended_is_replaced_once_its_pods_are_gone(
     order = [(r.method, r.path.rpartition("/")[2]) for r in api.requests if r.method != "GET"]
     assert order.index(("DELETE", NAME)) < len(order) - 1
     assert order[-1] == ("POST", "jobs")
+
+
+def test_a_submit_without_an_image_makes_nothing(
+    backend: KubernetesBackend, api: FakeApi, run: Run
+) -> None:
+    with pytest.raises(SpecError, match=r"no image for the pods of compile; set cluster\.image"):
+        backend.submit(run, task(run), Placement(), data=DATA)
+
+    assert not [kind for kind, _ in api.objects if kind in ("jobs", "configmaps")]
 
 
 def test_the_same_name_of_another_run_is_refused(

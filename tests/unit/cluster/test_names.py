@@ -60,6 +60,7 @@ def test_a_spec_and_a_run_have_objects_of_their_names() -> None:
 def test_labels_say_run_step_and_task_as_far_as_there_are_any() -> None:
     of_run = labels("main")
     assert of_run == {
+        "app.kubernetes.io/name": "hbseg",
         "app.kubernetes.io/part-of": "hbseg",
         "app.kubernetes.io/managed-by": "hbseg",
         "hbseg.io/run": "main",

@@ -2,17 +2,19 @@ from pathlib import Path
 
 import pytest
 
-from hbseg.config.settings import Settings, load_settings
+from hbseg.config.kubernetes_types import given
+from hbseg.config.settings import Settings, SettingsFile, SharedSettings, load_settings
 from hbseg.errors import SpecError, UsageError
 
 
-def load(tmp_path: Path, **given: object) -> Settings:
-    environment = {"XDG_CONFIG_HOME": str(tmp_path / "config"), **dict(given.pop("env", {}))}  # type: ignore[call-overload]
+def load(tmp_path: Path, **given_: object) -> Settings:
+    environment = {"XDG_CONFIG_HOME": str(tmp_path / "config"), **dict(given_.pop("env", {}))}  # type: ignore[call-overload]
     return load_settings(
-        dict(given.pop("flags", {})),  # type: ignore[call-overload]
-        profile=given.pop("profile", None),  # type: ignore[arg-type]
+        dict(given_.pop("flags", {})),  # type: ignore[call-overload]
+        profile=given_.pop("profile", None),  # type: ignore[arg-type]
         environment=environment,
         folder=tmp_path,
+        shared=given_.get("shared"),  # type: ignore[arg-type]
     )
 
 
@@ -85,7 +87,8 @@ def test_a_clusters_keys_count_one_by_one(tmp_path: Path) -> None:
     cluster = load(tmp_path).cluster
     spot = load(tmp_path, profile="spot").cluster
 
-    assert (cluster.image, cluster.queue, cluster.environment) == ("here:1", "team-a", {"C": "3"})
+    assert (cluster.image, cluster.queue) == ("here:1", "team-a")
+    assert cluster.environment == {"A": "1", "B": "2", "C": "3"}
     assert cluster.cpu_per_process == "4"
     assert (spot.image, spot.cpu_per_process) == ("here:1", "500m")
     assert spot.tolerations[0].key == "spot"
@@ -123,3 +126,29 @@ def test_a_secret_in_the_profile_is_refused_and_not_repeated(tmp_path: Path, blo
         load(tmp_path)
 
     assert "hush" not in str(refused.value)
+
+
+def test_what_the_namespace_shares_comes_below_all_that_is_set_here(tmp_path: Path) -> None:
+    write(tmp_path / "hbseg.yaml", "cluster: {queue: mine, environment: {A: '1', PROXY: null}}\n")
+    block = SettingsFile.from_text(
+        "{runs: s3://team/runs, data: s3://team/data, "
+        "cluster: {image: 'team:1', queue: theirs, environment: {PROXY: 'http://proxy'}}}",
+        source="x",
+    )
+    shared = SharedSettings(block, "ConfigMap hbseg-profile of namespace hands")
+
+    settings = load(tmp_path, env={"HBSEG_DATA": "s3://mine/data"}, shared=shared)
+
+    assert settings.get("runs") == "s3://team/runs"
+    assert settings.found["runs"].source == "ConfigMap hbseg-profile of namespace hands"
+    assert settings.get("data") == "s3://mine/data"
+    assert (settings.cluster.image, settings.cluster.queue) == ("team:1", "mine")
+    assert given(settings.cluster.environment) == {"A": "1"}
+    assert settings.found["cluster.image"].source == shared.source
+    assert settings.found["cluster.queue"].source == str(tmp_path / "hbseg.yaml")
+    assert settings.found["cluster.environment.A"].value == "1"
+
+
+def test_an_image_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"HBSEG_IMAGE is 'an image', expected REGISTRY/NAME"):
+        load(tmp_path, env={"HBSEG_IMAGE": "an image"})

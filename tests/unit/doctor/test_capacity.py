@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from hbseg.config.profile import Toleration
+from hbseg.config.pod_profile import Toleration
 from hbseg.doctor import capacity
 from hbseg.doctor.check import Status
+from hbseg.doctor.subject import Subject, pod_of
 from tests.unit.doctor.fake_cluster import ROOM, FakeCluster, node, one, subject
 
 
@@ -24,7 +25,6 @@ def quota_of(cluster: FakeCluster, hard: dict[str, str], used: dict[str, str]) -
         ),
         ({"memory": "100Gi"}, {}, Status.FAILED, "100.0Gi of memory, needed are 136.0Gi"),
         ({"pods": "1"}, {}, Status.FAILED, "1 of pods, needed are 2"),
-        ({"limits.cpu": "999"}, {}, Status.FAILED, "limits.cpu"),
         ({"services": "0", "cpu": "1e3"}, {}, Status.OK, "services 0/0"),
     ],
 )
@@ -41,6 +41,41 @@ def test_a_quota_is_compared_with_the_training(
 
     assert check.status == status
     assert words in check.message
+
+
+@pytest.mark.parametrize(
+    ("limit", "status", "fix"),
+    [
+        ("limits.cpu", Status.FAILED, "set cluster.limits.cpu"),
+        ("limits.ephemeral-storage", Status.WARNING, "set cluster.limits.ephemeral_storage"),
+        ("limits.example.com/x", Status.WARNING, "ask for a quota without limits.example.com/x"),
+    ],
+)
+def test_a_quota_on_a_limit_that_our_pods_do_not_have(
+    cluster: FakeCluster, limit: str, status: Status, fix: str
+) -> None:
+    quota_of(cluster, {limit: "999", "pods": "1"}, {})
+
+    without, room = capacity.quota(subject(cluster, nodes=2))
+
+    assert (without.status, without.fix) == (status, fix)
+    assert f"team counts {limit}" in without.message
+    assert (room.status, room.message) == (Status.FAILED, "team allows 1 of pods, needed are 2")
+
+
+def test_limits_that_our_pods_have_are_compared(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quota_of(cluster, {"limits.cpu": "8", "limits.memory": "999Gi"}, {})
+    of = subject(cluster, nodes=2)
+    training = of.training("run")
+    template, _ = pod_of(training)
+    template["spec"]["containers"][0]["resources"]["limits"]["cpu"] = "6"
+    monkeypatch.setattr(Subject, "training", lambda self, run: training)
+
+    check = one(capacity.quota, of)
+
+    assert check.message == "team allows 8 of limits.cpu, needed are 12"
 
 
 def test_no_quota_and_one_for_some_pods_only(cluster: FakeCluster) -> None:

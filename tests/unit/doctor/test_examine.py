@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
 
 from hbseg.config.placement import Placement
-from hbseg.config.profile import ClusterProfile, Volume
+from hbseg.config.pod_profile import Volume
+from hbseg.config.profile import ClusterProfile
 from hbseg.doctor import machine
-from hbseg.doctor.check import Check, Status
+from hbseg.doctor.check import Check, Status, failed, guarded, unknown
 from hbseg.doctor.examine import OF_THE_CLUSTER, examine_cluster, examine_machine
 from hbseg.errors import (
     ConflictError,
+    DeniedError,
     NotFoundError,
     UnreachableError,
 )
@@ -35,7 +38,9 @@ def ready(cluster: FakeCluster) -> FakeCluster:
 def test_a_sound_cluster_ends_with_0(cluster: FakeCluster, tmp_path: Path) -> None:
     report = examine_cluster(
         lambda: ready(cluster),
-        Placement(cluster=ClusterProfile(volumes=(Volume(claim="c", path=str(tmp_path)),))),
+        Placement(
+            cluster=ClusterProfile(image="team:1", volumes=(Volume(claim="c", path=str(tmp_path)),))
+        ),
         {"runs": str(tmp_path)},
     )
     failures = [check.name for check in report.checks if check.status == Status.FAILED]
@@ -58,7 +63,7 @@ def test_one_failure_does_not_hide_the_others(cluster: FakeCluster) -> None:
 
     told = {check.name: check for check in report.checks}
     assert report.exit_code == 5
-    assert told["nodes"].status == told["quota"].status == Status.UNKNOWN
+    assert told["nodes"].status == told["quota"].status == Status.UNKNOWN  # rights are lacking
     assert "webhook does not answer" in told["dry run: PyTorchJob"].message
     assert told["dry run: Job"].status == Status.FAILED
     assert told["dry run: pod"].status == Status.OK
@@ -97,6 +102,20 @@ def test_the_machine_is_looked_at_for_the_local_backend(
 
     assert (report.backend, report.exit_code) == ("local", 0)
     assert {check.name for check in report.checks} >= {"torch", "disk", "runs: read"}
+
+
+@pytest.mark.parametrize(("denied", "status"), [(unknown, Status.UNKNOWN), (failed, Status.FAILED)])
+def test_a_denial_is_what_the_look_makes_of_it_and_keeps_its_hint(
+    denied: Callable[[str, str, str], Check], status: Status
+) -> None:
+    def look(hint: str) -> Iterable[Check]:
+        raise DeniedError("not allowed", hint)
+
+    (check,) = guarded("x", look, "log in", denied=denied)
+    (circular,) = guarded("x", look, "run: hbseg doctor", denied=denied)
+
+    assert (check.status, check.message, check.fix) == (status, "not allowed", "log in")
+    assert circular.fix == ""
 
 
 def test_an_object_that_is_missing_is_no_want_of_rights(cluster: FakeCluster) -> None:

@@ -4,7 +4,7 @@ import base64
 
 import pytest
 
-from hbseg.config.profile import Volume
+from hbseg.config.pod_profile import Volume
 from hbseg.doctor import objects
 from hbseg.doctor.check import Status
 from tests.unit.doctor.fake_cluster import FakeCluster, Look, one, subject
@@ -58,7 +58,7 @@ def test_named_objects_are_there_or_missed(cluster: FakeCluster) -> None:
         image_pull_secrets=("registry",),
         volumes=(Volume(claim="cache", path="/cache"),),
     )
-    looks: list[Look] = [objects.priority_class, objects.pull_secrets, objects.claims]
+    looks: list[Look] = [objects.priority_class, objects.pull_secrets, objects.volumes]
     assert [one(look, of).status for look in looks] == [Status.FAILED] * 3
     assert [check.status for check in objects.service_accounts(of)] == ["failed", "warning"]
 
@@ -78,4 +78,18 @@ def test_a_claim_that_is_not_bound(cluster: FakeCluster, phase: str, status: str
 
     of = subject(cluster, volumes=(Volume(claim="cache", path="/cache"),))
 
-    assert one(objects.claims, of).status == status
+    assert one(objects.volumes, of).status == status
+
+
+def test_an_image_that_may_change_under_its_name_is_odd(cluster: FakeCluster) -> None:
+    digest = "team/train@sha256:" + "0" * 64
+    tagged = subject(cluster, image="team/train:1", control_image=digest)
+    pinned = subject(cluster, image=digest, control_image=digest)
+    always = subject(cluster, image="team/train:1", image_pull_policy="Always")
+
+    check = one(objects.images, tagged)
+
+    assert (check.status, "sha256" in check.fix) == (Status.WARNING, True)
+    assert check.message.startswith("team/train:1: by tag")
+    assert one(objects.images, pinned).status == Status.OK
+    assert list(objects.images(always)) == []

@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 
 from hbseg import __version__
+from hbseg.cluster import shared_settings
 from hbseg.doctor import server
 from hbseg.doctor.check import Status
 from tests.unit.doctor.fake_cluster import FakeCluster, one, subject
@@ -43,11 +44,32 @@ def test_the_charts_version_is_compared(cluster: FakeCluster) -> None:
     assert one(server.version, subject(cluster)).status == Status.OK
     for label, status in (
         ({}, Status.UNKNOWN),
-        ({server.VERSION_LABEL: __version__}, Status.OK),
-        ({server.VERSION_LABEL: "9.9.9"}, Status.WARNING),
+        ({shared_settings.VERSION_LABEL: __version__}, Status.OK),
+        ({shared_settings.VERSION_LABEL: "9.9.9"}, Status.WARNING),
     ):
-        cluster.put("configmaps", server.PROFILE, metadata={"labels": label})
-        assert one(server.version, subject(cluster)).status == status
+        text = {"hbseg.yaml": "runs: s3://team/runs"}
+        cluster.put("configmaps", shared_settings.NAME, metadata={"labels": label}, data=text)
+        assert [check.status for check in server.version(subject(cluster))] == [status, Status.OK]
+
+
+@pytest.mark.parametrize(
+    ("version", "data", "message"),
+    [
+        (__version__, {}, "has no key hbseg.yaml"),
+        (__version__, {"hbseg.yaml": "cluster: {que: a}"}, "did you mean queue?"),
+        ("9.9.9", {"hbseg.yaml": "cluster: {new: a}"}, "the chart is of hbseg 9.9.9, here is"),
+    ],
+)
+def test_a_chart_with_other_keys_says_so(
+    cluster: FakeCluster, version: str, data: dict[str, str], message: str
+) -> None:
+    labels = {shared_settings.VERSION_LABEL: version}
+    cluster.put("configmaps", shared_settings.NAME, metadata={"labels": labels}, data=data)
+
+    *_, profile = server.version(subject(cluster))
+
+    assert profile.status == Status.FAILED
+    assert message in profile.message
 
 
 def test_a_missing_namespace_says_how_to_make_it(cluster: FakeCluster) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from hbseg.config.placement import Placement
-from hbseg.config.profile import ClusterProfile, Volume
+from hbseg.config.pod_profile import Volume
+from hbseg.config.profile import ClusterProfile
 from hbseg.doctor.check import Status
 from hbseg.doctor.pods_storage import pods_storage
 from hbseg.doctor.storage import s3_date, storage
@@ -72,7 +73,7 @@ def test_storage_without_a_setting_is_unknown_and_a_wrong_one_failed(tmp_path: P
 
     assert none.status == Status.UNKNOWN
     assert wrong.status == Status.FAILED
-    assert (readable.status, unwritable.status) == (Status.OK, Status.UNKNOWN)
+    assert (readable.status, unwritable.status) == (Status.OK, Status.FAILED)
 
 
 @pytest.mark.parametrize("method", ["put_if_absent", "put_if_match"])

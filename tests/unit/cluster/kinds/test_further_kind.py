@@ -18,6 +18,7 @@ from hbseg.cluster.rendering.lint import problems
 from hbseg.cluster.rendering.manifests import job_objects
 from hbseg.cluster.requests.resources import Resource
 from hbseg.config.placement import Placement
+from hbseg.config.profile import ClusterProfile
 from hbseg.config.specs import DatasetBlock, ModelBlock, TrainSpec
 from hbseg.doctor import capacity, rights
 from hbseg.doctor.check import Status
@@ -33,7 +34,8 @@ from tests.unit.cluster.fake_api import FakeApi, Reply
 from tests.unit.doctor.fake_cluster import FakeCluster, one, subject
 
 NAME = "main-stage1"
-PLACEMENT = Placement(nodes=2, processes_per_node=3)
+PROFILE = ClusterProfile(image="images.example/hbseg-train:1")
+PLACEMENT = Placement(nodes=2, processes_per_node=3, cluster=PROFILE)
 
 
 class FakeJobKind(JobKind):

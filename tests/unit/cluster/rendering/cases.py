@@ -10,7 +10,8 @@ from hbseg.cluster.rendering.manifests import (
     runner_objects,
 )
 from hbseg.config.placement import Placement
-from hbseg.config.profile import ClusterProfile, Toleration, Volume
+from hbseg.config.pod_profile import Toleration, Volume
+from hbseg.config.profile import ClusterProfile, laid
 from hbseg.config.specs import (
     CompileSpec,
     EfficiencySpec,
@@ -84,7 +85,7 @@ REPORT = call(
 
 
 def placed(nodes: int = 1, processes: int = 1, **profile: Any) -> Placement:
-    cluster = PROFILE.model_copy(update=profile)
+    cluster = laid(PROFILE, ClusterProfile(**profile))
     return Placement(nodes=nodes, processes_per_node=processes, cluster=cluster)
 
 

@@ -102,7 +102,7 @@ TRAIN: list[tuple[str, Break, str]] = [
     (
         "container",
         lambda job: container_of(job).update(name="main"),
-        r"containers are \['main'\], expected one called pytorch",
+        r"containers are \['main'\], expected the first to be called pytorch",
     ),
 ]
 ONE_NODE: list[tuple[str, Break, str]] = [

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from hbseg.cluster.rendering.manifests import (
 )
 from hbseg.config.placement import Placement
 from hbseg.documents import dump_yaml
+from tests.unit.cluster.rendering import profiles
 from tests.unit.cluster.rendering.cases import (
     BATCH,
     CASES,
@@ -40,11 +43,18 @@ from tests.unit.cluster.rendering.cases import (
 # Golden files: what a person would send, as it is sent.
 
 
-@pytest.mark.parametrize("name", CASES)
+GOLDEN_FILES: dict[str, Callable[[], list[Manifest]]] = {
+    **{name: partial(rendered, name) for name in CASES},
+    **{f"profile-{name}": partial(profiles.rendered, name) for name in profiles.PROFILES},
+}
+"""What is rendered into each file."""
+
+
+@pytest.mark.parametrize("name", GOLDEN_FILES)
 def test_manifests_are_those_of_the_golden_file(name: str) -> None:
-    """`HBSEG_GOLDEN=write` writes the files anew."""
+    """`HBSEG_GOLDEN=write` writes the files again."""
     path = GOLDEN / f"{name}.yaml"
-    text = "---\n".join(dump_yaml(manifest) for manifest in rendered(name))
+    text = "---\n".join(dump_yaml(manifest) for manifest in GOLDEN_FILES[name]())
     if os.environ.get("HBSEG_GOLDEN") == "write":
         assert not os.environ.get("CI"), "golden files are never written in CI"
         path.write_text(text)
@@ -52,7 +62,7 @@ def test_manifests_are_those_of_the_golden_file(name: str) -> None:
 
 
 def test_every_golden_file_has_its_case() -> None:
-    assert sorted(path.stem for path in GOLDEN.glob("*.yaml")) == sorted(CASES)
+    assert sorted(path.stem for path in GOLDEN.glob("*.yaml")) == sorted(GOLDEN_FILES)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -113,12 +123,14 @@ def test_the_pods_of_all_steps_have_one_shape() -> None:
 
 
 def shape_of(manifest: Manifest) -> Manifest:
-    """A pod without what makes a step another one: command line, number of pods, devices."""
+    """A pod without what makes a step another one: command line, number of pods, sizes, devices."""
     pod = pod_of(manifest)
     pod.pop("restartPolicy", None)  # the operator sets that of a PyTorchJob's pods
     container = container_of(manifest)
     for name in ("name", "args", "resources"):
         container.pop(name)
+    for volume in pod["volumes"]:
+        volume.get("emptyDir", {}).pop("sizeLimit", None)
     own = ("HBSEG_NODE", "HBSEG_NODES", "GLOO_SOCKET_IFNAME")
     container["env"] = [v for v in container["env"] if v["name"] not in own]
     return pod
@@ -187,6 +199,7 @@ def test_a_job_says_whose_it_is_and_of_what(name: str) -> None:
     metadata = manifest["metadata"]
 
     expected = {
+        "app.kubernetes.io/name": "hbseg",
         "app.kubernetes.io/part-of": "hbseg",
         "app.kubernetes.io/managed-by": "hbseg",
         "hbseg.io/run": "main",

@@ -1,0 +1,175 @@
+"""What the pods of a step are given: image, resources, place, environment, volumes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from hbseg.config.kubernetes_types import (
+    Annotations,
+    DataKey,
+    Environment,
+    Image,
+    Labels,
+    Limit,
+    MountPath,
+    NodeLabels,
+    ObjectName,
+    Quantity,
+    ResourceName,
+    SubPath,
+    VariableNames,
+)
+from hbseg.documents import Block
+
+
+class Toleration(Block):
+    """A taint of nodes that pods tolerate, e.g. of spot machines."""
+
+    key: str | None = None
+    operator: Literal["Equal", "Exists"] = "Equal"
+    value: str | None = None
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+    toleration_seconds: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, alias="tolerationSeconds"
+    )
+    """Seconds that a pod stays on a node with a NoExecute taint; none: for ever."""
+
+
+class Volume(Block):
+    """A volume of the namespace, mounted into every pod: of a claim, a ConfigMap or a Secret."""
+
+    claim: ObjectName | None = None
+    """PersistentVolumeClaim."""
+    config_map: ObjectName | None = None
+    secret: ObjectName | None = None
+    path: MountPath
+    """Where it is mounted."""
+    sub_path: SubPath | None = None
+    """Folder of the volume that is mounted; none: its root."""
+    read_only: bool = True
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Volume:
+        _check_one(claim=self.claim, config_map=self.config_map, secret=self.secret)
+        return self
+
+
+class SecretKey(Block):
+    """A key of a Secret of the namespace."""
+
+    secret: ObjectName
+    key: DataKey
+    optional: bool = False
+    """Whether pods start without it."""
+
+
+class CaBundle(Block):
+    """Certificates of a private authority, as PEM in a ConfigMap or a Secret of the namespace."""
+
+    config_map: ObjectName | None = None
+    secret: ObjectName | None = None
+    key: DataKey = "ca.crt"
+
+    @model_validator(mode="after")
+    def _one_source(self) -> CaBundle:
+        _check_one(config_map=self.config_map, secret=self.secret)
+        return self
+
+
+class Scratch(Block):
+    """The disk of a pod at /scratch: samples, checkpoints on their way, logs."""
+
+    size: Quantity = "50Gi"
+    """Bytes."""
+    storage_class: ObjectName | None = None
+    """StorageClass of a volume that lives as long as the pod; none: the node's own disk."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _size_alone(cls, value: Any) -> Any:
+        return {"size": value} if isinstance(value, str | int) else value
+
+
+class Limits(Block):
+    """Limits of a pod for quotas that count them; memory always has one."""
+
+    cpu: Limit | None = None
+    """Cores; `request`: as many as it asks for; none: no limit."""
+    ephemeral_storage: Limit | None = None
+    """Bytes of the node's disk; `request`: as many as it asks for; none: no limit."""
+
+
+class Gang(Block):
+    """How a gang scheduler starts all pods of a training together or none."""
+
+    queue: ObjectName | None = None
+    priority_class: ObjectName | None = None
+
+
+class PodProfile(Block):
+    """What pods are given; under `steps:` each key may differ from step to step."""
+
+    image: Image | None = None
+    """Image of the steps."""
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
+    labels: Labels = {}
+    """Further labels of jobs and pods."""
+    annotations: Annotations = {}
+    """Annotations of pods, e.g. `karpenter.sh/do-not-disrupt`."""
+    job_annotations: Annotations = {}
+    """Annotations of jobs."""
+    gpu_resource: ResourceName = "nvidia.com/gpu"
+    """Name of a GPU for the scheduler; `nvidia.com/mig-1g.10gb` for a part of one."""
+    gpus_per_process: Annotated[int, Field(ge=0, le=16)] = 1
+    """GPUs of one training process; 0: CPU only."""
+    gpu_runtime_class: ObjectName | None = None
+    """RuntimeClass of the pods with GPUs, e.g. `nvidia`."""
+    cpu_per_process: Quantity = "4"
+    """Cores that one process asks for."""
+    memory_per_process: Quantity = "16Gi"
+    """Memory of one process, asked for and limit."""
+    shared_memory: Quantity = "4Gi"
+    """Size of /dev/shm, which counts as the pod's memory."""
+    scratch: Scratch = Scratch()
+    limits: Limits = Limits()
+    devices: dict[ResourceName, Quantity | None] = {}
+    """Further resources of each pod of a training, asked for and limit, e.g.
+    `vpc.amazonaws.com/efa: 32`, `hugepages-2Mi: 5120Mi`."""
+    rdma_resource: ResourceName | None = None
+    """Name of an RDMA device, one for each pod of a training on several nodes, e.g. `rdma/hca`."""
+    node_selector: NodeLabels = {}
+    tolerations: tuple[Toleration, ...] = ()
+    spread_over: str | None = None
+    """Label of nodes over whose values the pods of one job are spread, e.g.
+    `kubernetes.io/hostname`; as far as possible."""
+    priority_class: ObjectName | None = None
+    scheduler: ObjectName | None = None
+    """Scheduler of the pods; none: the cluster's default."""
+    gang: Gang | None = None
+    """Asks the training operator for gang scheduling."""
+    queue: ObjectName | None = None
+    """Kueue's LocalQueue."""
+    queue_priority: ObjectName | None = None
+    """Kueue's WorkloadPriorityClass."""
+    environment: Environment = {}
+    """Further environment, e.g. `NCCL_*`, `GLOO_SOCKET_IFNAME`; never a secret."""
+    secret_environment: Annotated[dict[str, SecretKey | None], VariableNames] = {}
+    """Environment from Secrets, by the variables' names."""
+    volumes: tuple[Volume, ...] = ()
+    termination_grace: Annotated[int, Field(ge=10, le=3600)] = 60
+    """Seconds from SIGTERM to SIGKILL of a pod: time for a checkpoint."""
+    pod_overrides: dict[str, Any] = {}
+    """Merged into the pod template at last, as `kubectl patch --type strategic` does: lists by
+    name, null removes. The container of the step is called `main` here."""
+    unrestricted: bool = False
+    """Whether `pod_overrides` may break the `restricted` Pod Security standard."""
+
+
+def _check_one(**sources: str | None) -> None:
+    """Raise ValueError unless exactly one source is set."""
+    given = [name for name, value in sources.items() if value is not None]
+    if len(given) != 1:
+        found = " and ".join(given) or "none"
+        raise ValueError(f"expected one of {', '.join(sources)}, found {found}")
