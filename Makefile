@@ -45,6 +45,10 @@ cluster: ## a Kubernetes node on this machine, for tests and by hand: root, Linu
 cluster-down: ## end that node
 	@$(BIN)/python -m tests.cluster.node down
 
+.PHONY: images
+images: ## the control, train and tensorrt images: REGISTRY=... [PUSH=1] [IMAGES=control]
+	@images/build
+
 test-long: ## soaks and slow drills, by hand
 	@.ci/setup dev
 	$(BIN)/python -m pytest tests -m slow
