@@ -150,6 +150,8 @@ def schema() -> dict[str, Any]:
     """Return the JSON schema of the chart's values."""
     profile = _without_titles(ClusterProfile.model_json_schema())
     definitions = profile.pop("$defs", {}) | {"ClusterProfile": profile}
+    # A size alone is taken, too, by a validator that pydantic's schema does not tell of.
+    definitions["Scratch"] = {"anyOf": [definitions["Scratch"], {"type": ["string", "number"]}]}
     root = _closed(enabled={"type": "boolean", "description": "For a parent chart's condition."})
     for value in values((CHART / "values.yaml").read_text()):
         _object(root, value.path[:-1])["properties"][value.path[-1]] = value.schema

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hbseg.cluster.requests.api_errors import Call, api_error
 from hbseg.cluster.requests.resources import PYTORCH_JOB
-from hbseg.doctor.objects import secret
+from hbseg.doctor.objects import images, secret
 from hbseg.doctor.storage import storage
 from tests.helm import NAMESPACE, Helm
 from tests.unit.doctor.fake_cluster import FakeCluster, one, subject
@@ -47,9 +47,10 @@ def test_missing_storage_is_told_in_the_doctors_words(helm: Helm) -> None:
     assert "no runs given" in helm.notes(data="s3://a/b")
 
 
-def test_missing_images_are_told_by_their_keys(helm: Helm) -> None:
-    told = helm.notes()
+def test_a_missing_image_is_told_in_the_doctors_words(helm: Helm) -> None:
+    check = one(images, subject(FakeCluster(namespace=NAMESPACE)))
 
-    assert "no image: set profile.image" in told
-    assert "no control image: set profile.control_image" in told
+    told = helm.notes()
+    assert f"{check.message}: set profile.image" in told
+    assert "no image for runner and doctor: set profile.control_image" in told
     assert "helm upgrade hbseg" in told

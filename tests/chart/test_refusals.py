@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
+from hbseg.config.profile import ClusterProfile
 from tests.helm import Helm, HelmFailed
 
 S3 = [{"cidr": "10.0.0.0/8"}]
@@ -116,3 +118,38 @@ def test_an_old_cluster_is_refused(helm: Helm) -> None:
 
     assert ">=1.29.0" in told
     helm.template("--kube-version", "1.29.3-eks-1234567")
+
+
+@pytest.mark.parametrize(
+    "profile",
+    [
+        {"cpu_per_process": 2, "memory_per_process": "16Gi", "shared_memory": 1.5},
+        {"run_as_user": None},
+        {"run_as_user": 0},
+        {"scratch": "20Gi"},
+        {"scratch": {"size": "20Gi", "storage_class": "fast"}},
+        {"scratch": {"sizes": "20Gi"}},
+        {"tolerations": [{"operator": "Exists", "tolerationSeconds": 60}]},
+        {"tolerations": [{"operator": "exists"}]},
+        {"steps": {"training": {"node_selector": {"pool": "gpu", "zone": None}}}},
+        {"steps": {"training": {"node_selectors": {}}}},
+        {"limits": {"cpu": "request"}},
+        {"pod_overrides": {"spec": {"hostNetwork": True}}, "unrestricted": True},
+        {"environment": {"A": 1}},
+        {"volumes": [{"secret": "gcp", "path": "/etc/gcp", "sub_path": "a"}]},
+        {"secret_environment": {"WANDB_API_KEY": {"secret": "wandb", "key": "key"}}},
+        {"secret_environment": {"WANDB_API_KEY": {"secret": "wandb"}}},
+        {"keep_finished": 604800.5},
+        {"image": "a b"},
+    ],
+    ids=str,
+)
+def test_the_schema_takes_of_a_profile_what_hbseg_takes(
+    helm: Helm, profile: dict[str, Any]
+) -> None:
+    try:
+        ClusterProfile.model_validate(profile)
+    except ValidationError:
+        refusal(helm, profile=profile)
+    else:
+        helm.template(profile=profile)

@@ -118,10 +118,10 @@ def test_without_values_a_release_says_what_is_missing_and_has_nothing_to_test(
 ) -> None:
     told = release.install()
 
-    assert "no image: set profile.image" in told
+    assert "no image for the pods of steps: set profile.image" in told
     assert "no runs and no data given" in told
     assert "not installed" not in told
-    assert "no image: set profile.image" in release.run("test")
+    assert "no image for the pods of steps: set profile.image" in release.run("test")
 
 
 def test_two_releases_in_two_namespaces_do_not_disturb_each_other(

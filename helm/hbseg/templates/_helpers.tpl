@@ -48,7 +48,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- end }}
 
-{{/* Metadata of an object. Takes root, name, and perhaps component and annotations. */}}
+{{/* Metadata of an object. Takes root, name, and perhaps component, labels and annotations. */}}
 {{- define "hbseg.metadata" -}}
 {{- $annotations := merge dict (.annotations | default dict) .root.Values.commonAnnotations -}}
 name: {{ .name }}
@@ -57,6 +57,9 @@ labels:
   {{- include "hbseg.labels" .root | nindent 2 }}
   {{- with .component }}
   app.kubernetes.io/component: {{ . }}
+  {{- end }}
+  {{- with .labels }}
+  {{- toYaml . | nindent 2 }}
   {{- end }}
 {{- with $annotations }}
 annotations:

@@ -74,28 +74,3 @@ runs: {{ toYaml . }}
 cluster:
   {{- include "hbseg.cluster" . | nindent 2 }}
 {{- end }}
-
-{{/* Variables with which a pod finds S3. Takes `cluster:`. The keys are optional, so that the doctor
-     starts without the Secret and says what is missing. */}}
-{{- define "hbseg.storageEnvironment" -}}
-{{- with .s3_endpoint }}
-- name: AWS_ENDPOINT_URL
-  value: {{ quote . }}
-{{- end }}
-{{- with .s3_region }}
-- name: AWS_REGION
-  value: {{ quote . }}
-- name: AWS_DEFAULT_REGION
-  value: {{ quote . }}
-{{- end }}
-{{- with .credentials_secret }}
-{{- range list "AWS_ACCESS_KEY_ID" "AWS_SECRET_ACCESS_KEY" "AWS_SESSION_TOKEN" }}
-- name: {{ . }}
-  valueFrom:
-    secretKeyRef:
-      name: {{ $.credentials_secret }}
-      key: {{ . }}
-      optional: true
-{{- end }}
-{{- end }}
-{{- end }}
