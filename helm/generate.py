@@ -28,11 +28,6 @@ _NAME: Final = {
     "maxLength": 253,
 }
 _STRINGS: Final = {"type": "object", "additionalProperties": {"type": "string"}}
-_SELECTOR: Final = {
-    "type": "object",
-    "properties": {"matchLabels": _STRINGS, "matchExpressions": {"type": "array"}},
-    "additionalProperties": False,
-}
 _PORT: Final = {"type": "integer", "minimum": 1, "maximum": 65535}
 _QUANTITY: Final = {
     "type": ["string", "number"],
@@ -45,21 +40,25 @@ def _list_of(item: dict[str, Any]) -> dict[str, Any]:
     return {"type": "array", "items": item}
 
 
-def _closed(required: tuple[str, ...] = (), **properties: Any) -> dict[str, Any]:
+def _closed(properties: dict[str, Any], *required: str) -> dict[str, Any]:
     """Return the schema of an object that has these keys and no other."""
     closed = {"type": "object", "properties": properties, "additionalProperties": False}
     return closed | ({"required": list(required)} if required else {})
 
 
+_SELECTOR: Final = _closed({"matchLabels": _STRINGS, "matchExpressions": {"type": "array"}})
 _S3_SERVER: Final = _closed(
-    cidr={"type": "string"},
-    **{"except": _list_of({"type": "string"})},
-    namespaceSelector=_SELECTOR,
-    podSelector=_SELECTOR,
-    port=_PORT,
+    {
+        "cidr": {"type": "string"},
+        "except": _list_of({"type": "string"}),
+        "namespaceSelector": _SELECTOR,
+        "podSelector": _SELECTOR,
+        "port": _PORT,
+    }
 )
 _SUBJECT: Final = _closed(
-    ("kind", "name"), kind={"enum": ["User", "Group"]}, name={"type": "string", "minLength": 1}
+    {"kind": {"enum": ["User", "Group"]}, "name": {"type": "string", "minLength": 1}},
+    *("kind", "name"),
 )
 TYPES: Final[dict[str, dict[str, Any]]] = {
     "boolean": {"type": "boolean"},
@@ -76,7 +75,7 @@ TYPES: Final[dict[str, dict[str, Any]]] = {
     "list of objects": _list_of({"type": "object"}),
     "list of ports": _list_of(_PORT) | {"minItems": 1},
     "list of access modes": _list_of({"enum": list(_MODES)}) | {"minItems": 1},
-    "list of pull secrets": _list_of({"type": ["string", "object"]}),
+    "list of pull secrets": _list_of({"type": ["string", "object"], "required": ["name"]}),
     "list of subjects": _list_of(_SUBJECT),
     "list of S3 servers": _list_of(_S3_SERVER),
 }
@@ -113,6 +112,8 @@ def values(text: str) -> list[Value]:
         ValueError: a value has no documentation.
     """
     node = yaml.compose(text, yaml.SafeLoader)
+    if not isinstance(node, yaml.MappingNode):
+        raise ValueError("expected keys and values")
     return list(_values(node, yaml.safe_load(text), text.splitlines(), ()))
 
 
@@ -152,7 +153,8 @@ def schema() -> dict[str, Any]:
     definitions = profile.pop("$defs", {}) | {"ClusterProfile": profile}
     # A size alone is taken, too, by a validator that pydantic's schema does not tell of.
     definitions["Scratch"] = {"anyOf": [definitions["Scratch"], {"type": ["string", "number"]}]}
-    root = _closed(enabled={"type": "boolean", "description": "For a parent chart's condition."})
+    enabled = {"type": "boolean", "description": "For a parent chart's condition."}
+    root = _closed({"enabled": enabled})
     for value in values((CHART / "values.yaml").read_text()):
         _object(root, value.path[:-1])["properties"][value.path[-1]] = value.schema
     del root["properties"]["global"]["additionalProperties"]  # parents put more into it
@@ -183,7 +185,7 @@ def _naming_keys(node: Any) -> Any:
 def _object(root: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
     """Return the closed object at a path; make it where it is missing."""
     for key in path:
-        root = root["properties"].setdefault(key, _closed())
+        root = root["properties"].setdefault(key, _closed({}))
     return root
 
 

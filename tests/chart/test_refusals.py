@@ -80,6 +80,7 @@ def test_values_that_do_not_fit_are_refused_in_one_line(
         ({"networkPolicy": {"enabled": "yes"}}, "/networkPolicy/enabled"),
         ({"commonLabels": {"a": 1}}, "/commonLabels/a"),
         ({"credentials": {"existingSecret": "A B"}}, "/credentials/existingSecret"),
+        ({"global": {"imagePullSecrets": [{"names": "a"}]}}, "/global/imagePullSecrets/0"),
         ({"doctor": {"timeout": 0}}, "/doctor/timeout"),
         ({"profile": {"gpus_per_process": 17}}, "/profile/gpus_per_process"),
         ({"profile": {"keep_finished": "long"}}, "/profile/keep_finished"),

@@ -17,7 +17,11 @@ from tests.cluster.team import Team
 from tests.helm import CHART, RELEASE, Helm, HelmFailed, golden_values
 
 ANY = "0.0.0.0/0"
-KINDS = "all,configmap,secret,serviceaccount,role,rolebinding,networkpolicy,pvc,quota,limits"
+KINDS = (
+    "configmap,job,limitrange,networkpolicy,persistentvolumeclaim,pod,resourcequota,role,"
+    "rolebinding,secret,serviceaccount"
+)
+"""Kinds that the chart makes, or helm, or hbseg."""
 
 
 @dataclass(frozen=True)
