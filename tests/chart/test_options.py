@@ -45,6 +45,7 @@ def test_without_values_there_are_accounts_rights_and_a_profile(helm: Helm) -> N
         ("RoleBinding", "hbseg"),
         ("Role", "hbseg-doctor"),
         ("RoleBinding", "hbseg-doctor"),
+        ("Pod", "no-image-set-profile-control-image"),
     }
 
 
@@ -79,7 +80,8 @@ def test_a_profile_is_passed_on_as_it_is(helm: Helm) -> None:
 def test_the_name_of_all_objects_but_the_profile_can_change(helm: Helm) -> None:
     names = {name for _, name in helm.rendered(nameOverride="bones")}
 
-    assert names == {"bones", "bones-doctor", "bones-runner", "bones-steps", "hbseg-profile"}
+    own = {"bones", "bones-doctor", "bones-runner", "bones-steps"}
+    assert names == {*own, "hbseg-profile", "no-image-set-profile-control-image"}
 
 
 def test_common_labels_and_annotations_are_on_all_objects(helm: Helm) -> None:
@@ -331,10 +333,18 @@ def test_the_doctor_runs_as_the_profile_says(helm: Helm) -> None:
     assert isinstance(users["own"], int)  # Helm prints large numbers as 1.00062e+09
 
 
-def test_without_an_image_there_is_no_pod_to_test(helm: Helm) -> None:
-    assert DOCTOR not in helm.rendered()
+def test_without_a_control_image_the_doctor_runs_in_that_of_the_steps(helm: Helm) -> None:
     alone = helm.rendered(profile={"image": "train:1"})
     assert alone[DOCTOR]["spec"]["containers"][0]["image"] == "train:1"
+
+
+def test_without_any_image_the_test_fails_by_name(helm: Helm) -> None:
+    rendered = helm.rendered()
+
+    assert DOCTOR not in rendered
+    pod = rendered["Pod", "no-image-set-profile-control-image"]
+    assert pod["spec"]["activeDeadlineSeconds"] == 1
+    assert "hook-failed" in pod["metadata"]["annotations"]["helm.sh/hook-delete-policy"]
 
 
 def test_extra_objects_are_templates(helm: Helm) -> None:

@@ -14,7 +14,7 @@ import yaml
 from tests.cluster.ground import S3_SECRET
 from tests.cluster.namespace import TestNamespace, fresh_namespace
 from tests.cluster.team import Team
-from tests.helm import CHART, RELEASE, Helm, HelmFailed, golden_values
+from tests.helm import CHART, RELEASE, Helm, HelmFailed, golden_values, objects_of
 
 ANY = "0.0.0.0/0"
 KINDS = (
@@ -110,14 +110,16 @@ def test_a_release_is_installed_tested_upgraded_rolled_back_and_uninstalled(
 def test_a_missing_secret_is_told_by_the_test_in_the_doctors_words(
     team: Team, release: Release, control_image: str
 ) -> None:
-    release.install(**values_of(team, control_image) | {"credentials": {"existingSecret": "keys"}})
+    values = values_of(team, control_image)
+    values["profile"] |= {"credentials_secret": None}
+    release.install(**values | {"credentials": {"existingSecret": "keys"}})
 
     with pytest.raises(HelmFailed, match="no Secret keys") as caught:
         release.run("test")
     assert f"kubectl -n {team.namespace.name} create secret generic keys" in str(caught.value)
 
 
-def test_without_values_a_release_says_what_is_missing_and_has_nothing_to_test(
+def test_without_values_a_release_says_what_is_missing_and_its_test_fails(
     release: Release,
 ) -> None:
     told = release.install()
@@ -125,7 +127,9 @@ def test_without_values_a_release_says_what_is_missing_and_has_nothing_to_test(
     assert "no image for the pods of steps: set profile.image" in told
     assert "no runs and no data given" in told
     assert "not installed" not in told
-    assert "no image for the pods of steps: set profile.image" in release.run("test")
+    with pytest.raises(HelmFailed, match="no-image-set-profile-control-image"):
+        release.run("test")
+    assert "Pod/" not in "".join(release.objects())
 
 
 def test_two_releases_in_two_namespaces_do_not_disturb_each_other(
@@ -164,12 +168,20 @@ def test_a_chart_of_another_version_is_told(team: Team, release: Release, tmp_pa
     assert version["message"].startswith("the chart is of hbseg 9.0.0")
 
 
-def test_the_server_takes_every_object_that_the_chart_can_make(release: Release) -> None:
-    values = golden_values("everything") | {"localQueue": {}, "extraObjects": []}
+def test_a_restricted_namespace_takes_every_object_that_the_chart_can_make(
+    release: Release,
+) -> None:
+    """Kueue is not there, so the queue is left out."""
+    values = golden_values("everything") | {"localQueue": {}}
+    values["extraObjects"] = []
+
+    release.install(**values)
+
     text = release.helm.run("template", RELEASE, str(CHART), values=values)
-
     words = ("apply", "--dry-run=server", "--validate=strict", "-f", "-")
-    told = release.namespace.kubectl(*words, input=text)
-
-    assert told.count("(server dry run)") == len([*yaml.safe_load_all(text)])
-    assert "Warning" not in told
+    told = release.namespace.kubectl(
+        *words, input=json.dumps(objects_of(text)["Pod", "bones-doctor"])
+    )
+    assert told == "pod/bones-doctor created (server dry run)\n"
+    policies = release.namespace.kubectl("get", "networkpolicies", "-o", "name").splitlines()
+    assert len(policies) == 4

@@ -1,3 +1,9 @@
+{{/* Image of the doctor: the runner's, else that of the steps, which has all that it needs; empty where
+     there is none. Takes `cluster:`. */}}
+{{- define "hbseg.doctorImage" -}}
+{{- dig "steps" "runner" "image" "" . | default .control_image | default .image -}}
+{{- end }}
+
 {{/* Environment of the runner. Takes `cluster:`. The S3 keys are optional, so that the doctor starts
      without the Secret and says what is missing. */}}
 {{- define "hbseg.runnerEnvironment" -}}
