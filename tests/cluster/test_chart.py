@@ -97,8 +97,17 @@ def test_a_release_is_installed_tested_upgraded_rolled_back_and_uninstalled(
     assert "FAILED" not in told
     assert "Pod/hbseg-doctor" not in release.objects()
 
-    release.run("upgrade", str(CHART), **values | {"cache": {"enabled": True}, "runs": "s3://b/c"})
-    assert release.settings()["runs"] == "s3://b/c"
+    laptop = replace(team, folder=team.folder / "empty")
+    laptop.folder.mkdir()
+    told = laptop.hbseg("config", "show", "-n", team.namespace.name).stdout
+    source = f"ConfigMap hbseg-profile of namespace {team.namespace.name}"
+    assert {line.split()[0] for line in told.splitlines() if source in line} >= {
+        *("data", "runs", "cluster.image", "cluster.credentials_secret")
+    }
+
+    changed = {"cache": {"enabled": True}, "runs": f"{team.url}/others"}
+    release.run("upgrade", str(CHART), **values | changed | {"doctor": {"inCluster": True}})
+    assert release.settings()["runs"] == f"{team.url}/others"
     release.run("rollback", "1")
     assert release.settings() == first
 
@@ -117,6 +126,16 @@ def test_a_missing_secret_is_told_by_the_test_in_the_doctors_words(
     with pytest.raises(HelmFailed, match="no Secret keys") as caught:
         release.run("test")
     assert f"kubectl -n {team.namespace.name} create secret generic keys" in str(caught.value)
+
+
+def test_the_doctor_of_the_test_may_look_from_a_pod_of_a_step_too(
+    team: Team, release: Release, control_image: str
+) -> None:
+    release.install(**values_of(team, control_image), doctor={"inCluster": True})
+
+    told = release.run("test", "--logs")
+
+    assert "pod: runs: conditional write" in told
 
 
 def test_without_values_a_release_says_what_is_missing_and_its_test_fails(
@@ -156,16 +175,20 @@ def test_a_second_release_in_a_namespace_is_refused(release: Release) -> None:
         release.helm.run("install", "second", str(CHART), values={"nameOverride": "second"})
 
 
-def test_a_chart_of_another_version_is_told(team: Team, release: Release, tmp_path: Path) -> None:
-    words = ("--version", "9.0.0", "--app-version", "9.0.0", "--destination", str(tmp_path))
+@pytest.mark.parametrize("version", ["0.0.1", "9.0.0"])
+def test_a_chart_of_another_version_is_told(
+    team: Team, release: Release, tmp_path: Path, version: str
+) -> None:
+    words = ("--version", version, "--app-version", version, "--destination", str(tmp_path))
     release.helm.run("package", str(CHART), *words)
-    release.helm.run("install", RELEASE, str(tmp_path / "hbseg-9.0.0.tgz"))
+    release.helm.run("install", RELEASE, str(tmp_path / f"hbseg-{version}.tgz"))
 
-    found = json.loads(team.hbseg("doctor", "-o", "json").stdout)["checks"]
+    done = team.hbseg("doctor", "-o", "json")
 
-    (version,) = (check for check in found if check["name"] == "version")
-    assert version["status"] == "warning"
-    assert version["message"].startswith("the chart is of hbseg 9.0.0")
+    (check,) = (c for c in json.loads(done.stdout)["checks"] if c["name"] == "version")
+    assert check["status"] == "warning"
+    assert check["message"].startswith(f"the chart is of hbseg {version}, here is ")
+    assert f"warning: {check['message']}" in done.stderr
 
 
 def test_a_restricted_namespace_takes_every_object_that_the_chart_can_make(

@@ -1,7 +1,7 @@
 {{/* Image of the doctor: the runner's, else that of the steps, which has all that it needs; empty where
      there is none. Takes `cluster:`. */}}
 {{- define "hbseg.doctorImage" -}}
-{{- dig "steps" "runner" "image" "" . | default .control_image | default .image -}}
+{{- dig "steps" "runner" "image" "" . | default .control_image | default .image | default "" -}}
 {{- end }}
 
 {{/* Environment of the runner. Takes `cluster:`. The S3 keys are optional, so that the doctor starts
