@@ -124,7 +124,21 @@ class KubernetesBackend:
         state = JobState(Phase.ABSENT)
         for state in self.changes(run, task_name, timeout):  # noqa: B007 - the last one counts
             pass
+        if state.is_kept_alive:
+            self._release(run, task_name)
         return _with_storage(run, task_name, state)
+
+    def _release(self, run: Run, task_name: str) -> None:
+        """Delete a job that sidecars alone keep alive, with what it holds: GPUs, a quota.
+
+        Where that is not allowed the job stays, and its state still tells of it.
+        """
+        with suppress(HbsegError):
+            observation = self._observer.observe(run, task_name)
+            job = observation.job
+            if job is not None and job_state(observation).is_kept_alive:
+                resource, uid = kind_of(job).resource, job["metadata"]["uid"]
+                self._cluster.delete(resource, name_of(job), uid=uid)
 
     def changes(self, run: Run, task_name: str, timeout: float | None = None) -> Iterator[JobState]:
         """Yield the state now and at each change, until the task has ended or `timeout` seconds.
@@ -137,7 +151,7 @@ class KubernetesBackend:
             while True:
                 state = job_state(self._retrying_observer.observe_in(informer, run, task_name))
                 if last is not None and state.phase == Phase.ABSENT:
-                    state = JobState(Phase.CANCELLED, 0, StepExit.TERMINATED, "its job was deleted")
+                    state = _deleted(last)
                 if state != last:
                     yield state
                 last = state
@@ -145,7 +159,8 @@ class KubernetesBackend:
                 over = state.phase in ENDED or state.phase == Phase.ABSENT
                 if over or (left is not None and left <= 0):
                     return
-                tick = TICK_SECONDS if state.phase == Phase.PENDING else None
+                may_change = state.phase == Phase.PENDING or state.exit_code is not None
+                tick = TICK_SECONDS if may_change else None
                 informer.wait(min((t for t in (left, tick) if t is not None), default=None))
 
     def logs(
@@ -201,6 +216,8 @@ class KubernetesBackend:
     def cancel(self, run: Run, task_name: str) -> bool:
         """Stop a task and wait until its pods are gone; return whether it was running.
 
+        A task that has ended and is kept alive is removed, too.
+
         Raises:
             NotFinished: its pods were not removed in time.
         """
@@ -210,9 +227,11 @@ class KubernetesBackend:
             return False
         if job is not None and ended_condition(job) is not None:
             return False
-        run_owner.record_cancel(self._cluster, run, task_name)
+        was_running = not job_state(observation).is_kept_alive
+        if was_running:
+            run_owner.record_cancel(self._cluster, run, task_name)
         self._jobs.remove(run, task_name, job)
-        return True
+        return was_running
 
     def tasks(self, run: Run) -> list[str]:
         """Return the names of the run's tasks that the cluster knows, sorted."""
@@ -240,7 +259,7 @@ class KubernetesBackend:
         snapshot = self._observer.snapshot([run])
         jobs = snapshot.jobs(run)
         for task_name, job in jobs:
-            if not is_over(job):
+            if not is_over(job) and not job_state(snapshot.observe(run, task_name)).is_kept_alive:
                 raise ConflictError(
                     f"{task_name} of run {run.name} is running", f"run: hbseg cancel {run.name}"
                 )
@@ -252,6 +271,13 @@ class KubernetesBackend:
         for task_name in self._observer.snapshot([run]).tasks_with_pods(run):
             self._jobs.remove(run, task_name, None)
         self._cluster.delete(CONFIG_MAP, name_of(owner), uid=owner["metadata"]["uid"])
+
+
+def _deleted(last: JobState) -> JobState:
+    """Return how a task ended whose job was deleted: cancelled, unless it had ended before."""
+    if last.exit_code is None:
+        return JobState(Phase.CANCELLED, 0, StepExit.TERMINATED, "its job was deleted")
+    return replace(last, phase=Phase.FAILED if last.exit_code else Phase.SUCCEEDED)
 
 
 def _lacks(state: JobState) -> bool:

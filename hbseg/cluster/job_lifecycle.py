@@ -11,7 +11,7 @@ from hbseg.cluster import run_owner
 from hbseg.cluster.kinds import kind_of
 from hbseg.cluster.names import SPEC_HASH, spec_name_of
 from hbseg.cluster.objects import Object
-from hbseg.cluster.observe.job_state import is_over
+from hbseg.cluster.observe.job_state import is_over, job_state
 from hbseg.cluster.observe.observer import TaskObserver, jobs_in
 from hbseg.cluster.pods.states import is_owned, name_of
 from hbseg.cluster.pods.template import require_image, step_profile
@@ -65,7 +65,7 @@ class Jobs:
         config_map, job = job_objects(call, placement, namespace=self._cluster.namespace)
         run_owner.check_run_owner(self._cluster, run)
         there = self._observer.job(run, task.name)
-        if there is not None and not is_over(there):
+        if there is not None and self._is_at_work(run, task, there):
             return self._check_spec(run, task, there)
         resource = kind_of(job).resource
         checked(self._cluster, CONFIG_MAP, config_map)
@@ -74,7 +74,7 @@ class Jobs:
         run_owner.ensure_spec(self._cluster, config_map, owner)
         self.remove(run, task.name, there)
         there = self._observer.job(run, task.name)
-        if there is not None and not is_over(there):  # another submit was faster
+        if there is not None and self._is_at_work(run, task, there):  # another submit was faster
             return self._check_spec(run, task, there)
         run_owner.forget_cancel(self._cluster, owner, task.name)
         end_series(run, task.step, task.name)
@@ -84,6 +84,12 @@ class Jobs:
         except ConflictError:
             self._check_spec(run, task, self._same_name(run, task, job))
         return None
+
+    def _is_at_work(self, run: Run, task: Task, job: Object) -> bool:
+        """Return whether a job may not be replaced: it has not ended, and not for its sidecars."""
+        if is_over(job):
+            return False
+        return not job_state(self._observer.observe(run, task.name)).is_kept_alive
 
     def _same_name(self, run: Run, task: Task, job: Object) -> Object:
         """Return the task's job that took the name in the meantime. Raises ConflictError."""

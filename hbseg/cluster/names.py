@@ -20,6 +20,8 @@ DATA: Final = "hbseg.io/data"
 PLACEMENT: Final = "hbseg.io/placement"
 PENDING_TIMEOUT: Final = "hbseg.io/pending-timeout"
 """Labels (run, step, task) and annotations of jobs."""
+MAIN_CONTAINERS: Final = ("pytorch", "step")
+"""Names of the container that does the work of a pod: of a training, and of all other pods."""
 QUEUE: Final = "kueue.x-k8s.io/queue-name"
 QUEUE_PRIORITY: Final = "kueue.x-k8s.io/priority-class"
 """Kueue's labels on the job, not on its pods."""

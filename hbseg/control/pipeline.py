@@ -184,6 +184,8 @@ class Pipeline:
             happening = Happening.JOINED if outcome == Started.RUNNING else Happening.STARTED
             self._tell(happening, task, began, state=TaskState.RUNNING)
             state = self._wait(task, began, joined=outcome == Started.RUNNING)
+            if state.is_kept_alive and state.phase == Phase.SUCCEEDED:
+                self._warn(f"warning: {task.prefix}: {state.reason}")
             if outcome == Started.STARTED and state.phase != Phase.SUCCEEDED:
                 self._tell(
                     Happening.FAILED,

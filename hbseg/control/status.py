@@ -28,7 +28,7 @@ class TaskStatus:
     attempt: int = 0
     """Number of its latest execution, from 1; 0 where there was none, or it is not known."""
     reason: str = ""
-    """One line: why it is pending, stalled or failed, or how far it is."""
+    """One line: why it is pending, stalled or failed, how far it is, or what keeps it alive."""
     progress: ProgressReport | None = None
     """How far it is, while it runs and reports it."""
 
@@ -102,7 +102,8 @@ def _status(
         return _running(run, status)
     if results.marker(prefix) is not None:
         done = TaskState.DONE if results.is_current(prefix) else TaskState.STALE
-        return replace(status, state=done, reason="")
+        kept = state.reason if state.is_kept_alive and state.phase == Phase.SUCCEEDED else ""
+        return replace(status, state=done, reason=kept)
     if state.phase in (Phase.ABSENT, Phase.SUCCEEDED):
         return _forgotten(run, replace(status, attempt=0, reason=""), summary)
     return status

@@ -124,6 +124,8 @@ def wait(
     if not task.is_done():
         raise unfinished(run, task)
     _summarise(run, task, TaskState.DONE, tell)
+    if state.is_kept_alive:
+        tell(f"warning: {task.prefix}: {state.reason}")
     return state
 
 
@@ -138,7 +140,7 @@ def held_claim(run: Run) -> RunClaim | None:
 
 
 def active_tasks(backend: Backend, run: Run) -> list[str]:
-    """Return the names of a run's tasks that are pending or running.
+    """Return the names of a run's tasks that are pending, running, or kept alive.
 
     Raises:
         ConflictError: there is none here, and the run belongs to another namespace.
@@ -151,8 +153,11 @@ def active_tasks(backend: Backend, run: Run) -> list[str]:
 
 
 def _active(backend: Backend, run: Run) -> list[str]:
-    states = backend.snapshot([run])[run.name]
-    return [name for name, state in states.items() if state.phase in ACTIVE]
+    return [name for name, state in backend.snapshot([run])[run.name].items() if _is_active(state)]
+
+
+def _is_active(state: JobState) -> bool:
+    return state.phase in ACTIVE or state.is_kept_alive
 
 
 def cancel(backend: Backend, run: Run, names: list[str], *, tell: Tell = say_nothing) -> None:
@@ -164,7 +169,8 @@ def cancel(backend: Backend, run: Run, names: list[str], *, tell: Tell = say_not
         HbsegError: one could not be stopped; the others were.
     """
     claim = run.read()
-    active = set(_active(backend, run))
+    known = backend.snapshot([run])[run.name]
+    active = {name for name, state in known.items() if _is_active(state)}
     stopped: list[str] = []
     missed: HbsegError | None = None
     for name in names:
@@ -172,6 +178,8 @@ def cancel(backend: Backend, run: Run, names: list[str], *, tell: Tell = say_not
             if backend.cancel(run, name):
                 stopped.append(name)
                 tell(f"{name} cancelled")
+            elif name in known and known[name].is_kept_alive:
+                tell(f"{name} had ended already; its job is deleted")
         except HbsegError as error:
             tell(f"{name} not cancelled: {error}")
             missed = missed or error

@@ -17,8 +17,9 @@ from hbseg.cluster.base_manifest import load_manifest
 from hbseg.cluster.objects import Manifest, Object
 from hbseg.cluster.observe.events import is_about
 from hbseg.cluster.observe.pending import job_reason
+from hbseg.cluster.pods.containers import Role, containers, main_container
 from hbseg.cluster.pods.resources import set_limits
-from hbseg.cluster.pods.states import container_states
+from hbseg.cluster.pods.states import failure_of_pod, has_ended, has_started
 from hbseg.cluster.pods.template import complete_pod, escape_variables
 from hbseg.cluster.rendering.manifests import job_labels
 from hbseg.cluster.requests.client import Cluster
@@ -83,7 +84,10 @@ def probe_job(subject: Subject, seconds: float) -> Manifest:
 
 
 def _ended(cluster: Cluster, name: str, seconds: float) -> Object | str:
-    """Return the job's pod when its container has ended, or why it does not within `seconds`."""
+    """Return the job's pod when its main container has ended.
+
+    Else return why it does not within `seconds`.
+    """
     deadline = time.monotonic() + seconds
     watched = (
         Watched(JOB, fields=f"metadata.name={name}"),
@@ -93,8 +97,10 @@ def _ended(cluster: Cluster, name: str, seconds: float) -> Object | str:
     with Informer(cluster, watched) as informer:
         while True:
             pods = informer.objects(POD)
-            if ended := next((pod for pod in pods if _terminated(pod)), None):
+            if ended := next(filter(has_ended, pods), None):
                 return ended
+            if failure := next(filter(None, map(failure_of_pod, pods)), None):
+                return failure.reason
             events = [event for event in informer.objects(EVENT) if is_about(event, [name])]
             jobs = informer.objects(JOB)
             why = job_reason(jobs[0], pods, events, cluster.now(), None) if jobs else "it is gone"
@@ -110,17 +116,17 @@ def _is_hopeless(pods: Sequence[Object], events: Iterable[Object]) -> bool:
     """Return whether waiting longer does not help."""
     if not pods:
         return any(event.get("reason") == "FailedCreate" for event in events)
-    waiting = [state.get("waiting") or {} for pod in pods for _, state in container_states(pod)]
-    return any(item.get("reason") in HOPELESS for item in waiting)
+    return any(_is_stuck(pod) for pod in pods if not has_started(pod))
 
 
-def _terminated(pod: Object) -> Object | None:
-    states = [state for _, state in container_states(pod)]
-    return states[-1].get("terminated") if states else None
+def _is_stuck(pod: Object) -> bool:
+    """Return whether a container that the main one has to wait for, or itself, will never start."""
+    states = (item.state for item in containers(pod) if item.role != Role.SIDECAR)
+    return any((state.get("waiting") or {}).get("reason") in HOPELESS for state in states)
 
 
 def _findings(pod: Object, seconds: float) -> Iterator[Check]:
-    ended = _terminated(pod) or {}
+    ended = main_container(pod).end or {}
     message = str(ended.get("message") or "")
     try:
         report = DoctorReport.from_text(message, source="the pod's report")

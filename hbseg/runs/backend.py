@@ -61,9 +61,12 @@ class JobState:
     attempt: int = 0
     """Number of the execution, from 1; 0 where there was none."""
     exit_code: int | None = None
-    """Code of a failed execution; 128 + n for signal n."""
+    """Code of an execution that has ended; 128 + n for signal n. With the phase `running` the step
+    has ended, and something beside it has not yet."""
     reason: str = ""
-    """Why it is pending, or failed: one line."""
+    """Why it is pending, or failed, or what keeps it from ending: one line."""
+    is_kept_alive: bool = False
+    """Whether it has ended, and something beside it still holds its place, e.g. a sidecar."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,10 @@ class Backend(Protocol):
         """
 
     def wait(self, run: Run, task_name: str, timeout: float | None = None) -> JobState:
-        """Return the state when the task has ended, or its state after `timeout` seconds."""
+        """Return the state when the task has ended, or its state after `timeout` seconds.
+
+        What keeps an ended task alive is removed: nobody needs what it holds any more.
+        """
 
     def changes(self, run: Run, task_name: str, timeout: float | None = None) -> Iterator[JobState]:
         """Yield the state now and at each change, until the task has ended or `timeout` seconds."""
@@ -130,7 +136,10 @@ class Backend(Protocol):
         """Yield log lines of all ranks, or of one, without their line ends."""
 
     def cancel(self, run: Run, task_name: str) -> bool:
-        """Stop a task and wait until it has stopped; return whether it was running."""
+        """Stop a task and wait until it has stopped; return whether it was running.
+
+        A task that has ended and is kept alive is removed in the same way, and was not running.
+        """
 
     def spec_of(self, run: Run, task_name: str) -> Mapping[str, Any] | None:
         """Return the spec that a task was last started with, as a mapping; none if not known."""

@@ -32,6 +32,7 @@ from hbseg.storage.store import READERS
 
 if TYPE_CHECKING:
     from boto3.session import Session
+    from botocore.config import Config
     from botocore.loaders import Loader
     from botocore.session import Session as CoreSession
     from mypy_boto3_s3 import S3Client
@@ -100,7 +101,7 @@ def connect() -> Connection:
         ) from None
 
 
-def _config(core: CoreSession) -> Any:
+def _config(core: CoreSession) -> Config:
     from botocore.config import Config
 
     return Config(
@@ -143,7 +144,7 @@ def _has_endpoint(core: CoreSession, profile: Mapping[str, Any]) -> bool:
 def _addressing() -> Mapping[str, Any]:
     value = os.environ.get(ADDRESSING) or "auto"
     if value not in _ADDRESSING:
-        raise UsageError(f"{ADDRESSING} is {value!r:.40}, expected {', '.join(_ADDRESSING)}")
+        raise UsageError(f"{ADDRESSING} is {value!r:.40}, expected auto, path or virtual")
     return {} if value == "auto" else {"s3": {"addressing_style": value}}
 
 
@@ -162,7 +163,7 @@ def _ca_bundle(core: CoreSession) -> Path | None:
     return path
 
 
-@cache  # a bundle with all public authorities takes a few milliseconds
+@cache  # a bundle with all public authorities takes 24 ms
 def _check_bundle(source: str, path: Path) -> None:
     """Check that a file has certificates. Raises DeniedError."""
     try:
@@ -195,7 +196,7 @@ def distrust(error: Exception, endpoint: str) -> DeniedError | None:
 
 
 def _give_up_on_untrusted(caught_exception: Exception | None = None, **_: Any) -> None:
-    """Raise the error of a certificate that is not trusted: botocore would ask 6 times in 20 s."""
+    """Raise the error of a certificate that is not trusted: botocore would ask 5 more times."""
     if caught_exception is not None and distrust(caught_exception, ""):
         raise caught_exception
 

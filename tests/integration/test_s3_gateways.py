@@ -35,8 +35,6 @@ def gateway(
     s3: S3Place, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[FaultyS3]:
     """The server by HTTPS, as the environment names it; nothing says whom to trust."""
-    for name in ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"):
-        monkeypatch.delenv(name, raising=False)
     with faulty_s3(os.environ["AWS_ENDPOINT_URL"], authority.server()) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
         yield proxy

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from hbseg.cluster.base_manifest import load_manifest
 from hbseg.cluster.kinds.job_kind import JobKind
+from hbseg.cluster.names import MAIN_CONTAINERS
 from hbseg.cluster.objects import Manifest, Object
 from hbseg.cluster.pods.rules import host_name_problems, pod_problems
 from hbseg.cluster.pods.states import Failure, of_result, result_in
@@ -24,7 +25,9 @@ from hbseg.runs.steps import Step
 _RESTART: Final = ("Always", "OnFailure", "Never", "ExitCode")
 _CLEAN: Final = ("Running", "All")
 _POD_ERROR: Final = re.compile(
-    r"^Error pod (\S+) container \S+ exitCode: (\d+) terminated message: (.*)", re.S
+    r"^Error pod (?P<pod>\S+) container (?P<container>\S+) "
+    r"exitCode: (?P<code>\d+) terminated message: (?P<message>.*)",
+    re.S,
 )
 
 
@@ -102,16 +105,19 @@ class PyTorchJob(JobKind):
         return len(words) == 2 and words[0] in ("master", "worker") and words[1].isdigit()
 
     def failure_in(self, event: Object) -> Failure | None:
-        """Return the failure that the operator tells of a pod, which it deletes itself."""
+        """Return the failure that the operator tells of a pod, which it deletes itself.
+
+        It tells of sidecars, too, whose ends do not count.
+        """
         match = _POD_ERROR.match(str(event.get("message") or ""))
-        if match is None:
+        if match is None or match["container"] not in MAIN_CONTAINERS:
             return None
-        told = result_in(match[3])
+        told = result_in(match["message"])
         if told is not None:
-            return of_result(match[1], told)
+            return of_result(match["pod"], told)
         known = {"OOMKilled": "out of memory", "StartError": "its container cannot start: "}
-        words = known.get(str(event.get("reason")), "") + one_line(match[3])[-300:]
-        return Failure(match[1], int(match[2]), words or "no record", "")
+        words = known.get(str(event.get("reason")), "") + one_line(match["message"])[-300:]
+        return Failure(match["pod"], int(match["code"]), words or "no record", "")
 
 
 def _replicas(job: Object) -> list[dict[str, Any]]:

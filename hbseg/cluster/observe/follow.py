@@ -13,6 +13,7 @@ from hbseg.cluster.objects import Object
 from hbseg.cluster.observe.job_state import job_state, latest
 from hbseg.cluster.observe.observation import Observation
 from hbseg.cluster.observe.pod_log import Line, PodFollower, whole_log
+from hbseg.cluster.pods.containers import main_name
 from hbseg.cluster.pods.states import has_started, is_running, name_of
 from hbseg.cluster.requests.client import Cluster
 from hbseg.cluster.requests.informer import Informer
@@ -26,19 +27,12 @@ TICK_SECONDS = 5.0
 """Seconds between two checks for reasons that depend on time alone, e.g. an operator's silence."""
 
 
-def container_of(pod: Object) -> str:
-    """Return the name of the pod's container."""
-    return str(pod["spec"]["containers"][0]["name"])
-
-
 def merged_logs(
     cluster: Cluster, job: Object, pods: Sequence[Object], rank: int | None
 ) -> Iterator[str]:
     """Yield the lines of all pods by their times."""
     several = kind_of(job).num_ranks(job) > 1
-    streams = [
-        whole_log(cluster, name_of(pod), container_of(pod)) for pod in pods if has_started(pod)
-    ]
+    streams = [whole_log(cluster, name_of(pod), main_name(pod)) for pod in pods if has_started(pod)]
     for line in heapq.merge(*streams, key=lambda line: line.time):
         if is_wanted(line, rank):
             yield line.shown(several=several)
@@ -143,7 +137,7 @@ class Follower:
             return not (now and is_running(now[0]))
 
         reader = PodFollower(
-            self._cluster, name_of(pod), container_of(pod), put=self._queue.put, is_over=is_over
+            self._cluster, name_of(pod), main_name(pod), put=self._queue.put, is_over=is_over
         )
         self._readers[uid] = reader
         self._open += 1

@@ -3,25 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Final
 
 from hbseg.cluster import kinds
 from hbseg.cluster.kinds import kind_of
 from hbseg.cluster.objects import Object
 from hbseg.cluster.observe.observation import Observation
 from hbseg.cluster.observe.pending import event_time, job_reason
+from hbseg.cluster.pods.containers import main_container
 from hbseg.cluster.pods.states import (
     Failure,
     created_of,
     failure_of_pod,
+    has_ended,
     has_succeeded,
     is_leaving,
     is_running,
     name_of,
     root_cause,
+    sidecar_problem,
 )
 from hbseg.cluster.requests.api_errors import one_line
 from hbseg.exit_codes import StepExit
 from hbseg.runs.backend import JobState, Phase
+from hbseg.system.clock import parse
+
+SIDECAR_SECONDS: Final = 10.0
+"""Seconds after the end of the last main container in which sidecars may end by themselves; then
+the job counts as ended, though its controller waits for them without limit."""
+INJECTION_HINT: Final = (
+    "turn off its injection by cluster.labels or cluster.annotations, "
+    'e.g. sidecar.istio.io/inject: "false"'
+)
+"""What to do about a sidecar that does not end."""
 
 
 def job_state(observation: Observation) -> JobState:
@@ -48,7 +63,10 @@ def ended_condition(job: Object) -> Object | None:
 
 
 def is_over(job: Object) -> bool:
-    """Return whether a job has ended or is being deleted: another may replace it."""
+    """Return whether a job has ended or is being deleted: another may replace it.
+
+    Another may also replace a job whose sidecars alone are left (`JobState.is_kept_alive`).
+    """
     return is_leaving(job) or ended_condition(job) is not None
 
 
@@ -56,7 +74,8 @@ _CANCELLED = JobState(Phase.CANCELLED, 0, StepExit.TERMINATED, "cancelled")
 
 
 def _leaving(observation: Observation) -> JobState:
-    if any("deletionTimestamp" in pod["metadata"] or is_running(pod) for pod in observation.pods):
+    working = [pod for pod in observation.pods if not has_ended(pod)]
+    if any(is_leaving(pod) or is_running(pod) for pod in working):
         return JobState(Phase.RUNNING, 0, None, "it is being stopped")
     if observation.cancelled:
         return _CANCELLED
@@ -67,6 +86,8 @@ def _leaving(observation: Observation) -> JobState:
 
 def _under_way(observation: Observation, job: Object) -> JobState:
     pods = latest(observation.pods)
+    if (state := _beside_sidecars(job, pods, observation.now)) is not None:
+        return state
     failure = root_cause(_failures(pods)) or _failure_in_events(job, observation.events)
     attempt = 0 if failure is None else failure.attempt
     if _runs(job, pods):
@@ -80,6 +101,33 @@ def _under_way(observation: Observation, job: Object) -> JobState:
     return JobState(Phase.PENDING, attempt, None, reason or "its container is being created")
 
 
+def _beside_sidecars(job: Object, pods: Sequence[Object], now: datetime) -> JobState | None:
+    """Return how a job's main containers ended, where sidecars keep the job from ending.
+
+    None while a main container has not ended, and where no sidecar is in the way.
+    """
+    problem = next(filter(None, map(sidecar_problem, pods)), "")
+    if not problem or len(pods) < kind_of(job).num_pods(job) or not all(map(has_ended, pods)):
+        return None
+    failure = root_cause(_failures(pods))
+    attempt, code = (0, 0) if failure is None else (failure.attempt, failure.code)
+    cause = "" if failure is None else f"{failure.reason}; "
+    reason = f"{cause}the step has ended, but {problem}"
+    if _seconds_since_end(pods, now) < SIDECAR_SECONDS:
+        return JobState(Phase.RUNNING, attempt, code, reason)
+    phase = Phase.SUCCEEDED if failure is None else Phase.FAILED
+    return JobState(phase, attempt, code, f"{reason}; {INJECTION_HINT}", is_kept_alive=True)
+
+
+def _seconds_since_end(pods: Iterable[Object], now: datetime) -> float:
+    """Return the seconds since the last main container ended; many if the kubelet does not tell."""
+    ends = [str((main_container(pod).end or {}).get("finishedAt") or "") for pod in pods]
+    try:
+        return (now - parse(max(ends))).total_seconds()
+    except ValueError:
+        return SIDECAR_SECONDS
+
+
 def _runs(job: Object, pods: Sequence[Object]) -> bool:
     """Return whether the step runs: a gang in all its pods, another job in any."""
     kind = kind_of(job)
@@ -88,20 +136,24 @@ def _runs(job: Object, pods: Sequence[Object]) -> bool:
 
 
 def latest(pods: Iterable[Object]) -> list[Object]:
-    """Return the newest pod of each replica, by their names.
+    """Return the newest pod of each replica, by their names; one that has succeeded stays.
 
-    A batch Job keeps the pods of earlier attempts, which say nothing about the latest one.
+    A batch Job keeps the pods of earlier attempts, which say nothing about the latest one. It makes
+    another pod after one whose main container has succeeded where a sidecar of it has failed.
     """
     replica_labels = [label for kind in kinds.KINDS for label in kind.replica_labels]
     newest: dict[tuple[str, ...], Object] = {}
-    for pod in sorted(pods, key=created_of):
+    for pod in sorted(pods, key=lambda pod: (has_succeeded(pod), created_of(pod))):
         labels = pod["metadata"].get("labels") or {}
         newest[tuple(str(labels.get(label, "")) for label in replica_labels)] = pod
     return sorted(newest.values(), key=name_of)
 
 
 def _failed(observation: Observation, condition: Object) -> JobState:
-    cause = root_cause(_failures(latest(observation.pods)))
+    pods = latest(observation.pods)
+    if observation.job is not None and _has_done_all(observation.job, pods):
+        return JobState(Phase.SUCCEEDED, 0, 0)
+    cause = root_cause(_failures(pods))
     if condition.get("reason") == "DeadlineExceeded":
         limit = (observation.job or {}).get("spec", {}).get("activeDeadlineSeconds")
         return JobState(
@@ -112,6 +164,11 @@ def _failed(observation: Observation, condition: Object) -> JobState:
     if cause is None:
         return JobState(Phase.FAILED, 0, None, one_line(str(condition.get("message") or "")))
     return JobState(Phase.FAILED, cause.attempt, cause.code, cause.reason)
+
+
+def _has_done_all(job: Object, pods: Sequence[Object]) -> bool:
+    """Return whether all main containers have succeeded: only sidecars can have failed."""
+    return len(pods) >= kind_of(job).num_pods(job) and all(map(has_succeeded, pods))
 
 
 def _failures(pods: Sequence[Object]) -> list[Failure]:

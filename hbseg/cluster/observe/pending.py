@@ -10,7 +10,8 @@ from hbseg.cluster.kinds import kind_of
 from hbseg.cluster.names import QUEUE
 from hbseg.cluster.objects import Object
 from hbseg.cluster.observe.scheduler_messages import refused_pod, unschedulable
-from hbseg.cluster.pods.states import container_states, created_of, name_of
+from hbseg.cluster.pods.containers import Container, Role, containers
+from hbseg.cluster.pods.states import created_of, has_started, name_of
 from hbseg.cluster.requests.api_errors import DOCTOR, one_line
 from hbseg.system.clock import parse
 
@@ -101,9 +102,13 @@ def _age(item: Object, now: datetime) -> float:
 
 
 def pod_reason(pod: Object, events: Iterable[Object]) -> str:
-    """Return why a pod has not started, or nothing if it has; `events` are sorted by time."""
+    """Return why a pod's main container has not started, or nothing if it has.
+
+    `events` are sorted by time. A sidecar that starts beside the main container is no reason, one
+    that starts before it is.
+    """
     status = pod.get("status") or {}
-    if status.get("phase") not in (None, "Pending"):
+    if status.get("phase") not in (None, "Pending") or has_started(pod):
         return ""
     for condition in status.get("conditions") or []:
         if condition.get("type") == "PodScheduled" and condition.get("status") != "True":
@@ -112,11 +117,36 @@ def pod_reason(pod: Object, events: Iterable[Object]) -> str:
             return unschedulable(pod, str(condition.get("message") or ""))
     if not pod["spec"].get("nodeName"):
         return "waits for the scheduler"
-    for container, state in container_states(pod):
-        waiting = state.get("waiting")
-        if waiting is not None and (reason := _waiting(pod, container, waiting)):
-            return reason
-    return _mounting(pod, events) or "its container is being created"
+    reasons = (_not_started(pod, container) for container in containers(pod))
+    reason = next(filter(None, reasons), "")
+    return reason or _mounting(pod, events) or "its container is being created"
+
+
+def _not_started(pod: Object, container: Container) -> str:
+    """Return why the pod waits for a container; empty where it does not."""
+    waiting = container.state.get("waiting")
+    if container.role == Role.NATIVE_SIDECAR:
+        return _sidecar(pod, container)
+    if waiting is None or container.role == Role.SIDECAR:
+        return ""
+    return _waiting(pod, container.name, waiting)
+
+
+def _sidecar(pod: Object, container: Container) -> str:
+    """Return why a sidecar keeps the main container from starting.
+
+    While one crashes over and over, the sentence stays the same: each new one is told.
+    """
+    named = f"sidecar {container.name}"
+    ended = container.end or (container.status.get("lastState") or {}).get("terminated")
+    if ended is not None:
+        words = one_line(str(ended.get("message") or ""))[-300:]
+        code = f"exit code {ended.get('exitCode')}"
+        return f"{named} ends again and again, last with {code}" + (f": {words}" if words else "")
+    if "running" in container.state:
+        return "" if container.status.get("started") else f"{named} is not ready yet"
+    reason = _waiting(pod, container.name, container.state.get("waiting") or {})
+    return f"{named}: {reason}" if reason else ""
 
 
 def _waiting(pod: Object, container: str, waiting: Object) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from hbseg.cluster.objects import Object
+from hbseg.cluster.pods.containers import main_name
 from hbseg.cluster.requests.api_errors import one_line
 
 _NODES = re.compile(r"^0/(\d+) nodes are available: (.*)$", re.S)
@@ -85,9 +86,19 @@ def _claims(pod: Object) -> list[str]:
 
 
 def asks(pod: Object) -> dict[str, str]:
-    """Return what the pod's first container requests: resource, quantity."""
-    resources = pod["spec"]["containers"][0].get("resources") or {}
-    return {**(resources.get("limits") or {}), **(resources.get("requests") or {})}
+    """Return what the pod requests: resource, quantity.
+
+    Quantities of sidecars follow that of the main container: `4 + 100m`.
+    """
+    spec, main = pod["spec"], main_name(pod)
+    found: dict[str, list[str]] = {}
+    native = [c for c in spec.get("initContainers") or [] if c.get("restartPolicy") == "Always"]
+    for item in sorted((*spec["containers"], *native), key=lambda item: item["name"] != main):
+        resources = item.get("resources") or {}
+        asked = {**(resources.get("limits") or {}), **(resources.get("requests") or {})}
+        for name, quantity in asked.items():
+            found.setdefault(name, []).append(quantity)
+    return {name: " + ".join(quantities) for name, quantities in found.items()}
 
 
 def refused_pod(message: str) -> str:

@@ -1,4 +1,4 @@
-"""What a pod's object says: whether it runs, and how its container ended. No requests."""
+"""What a pod's object says: whether it runs, and how its main container ended. No requests."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hbseg.cluster.objects import Object
+from hbseg.cluster.pods.containers import Container, Role, containers, main_container
 from hbseg.cluster.requests.api_errors import one_line
 from hbseg.errors import HbsegError
 from hbseg.exit_codes import StepExit
@@ -62,57 +63,72 @@ def is_owned(item: Object, uid: str) -> bool:
     return any(owner.get("uid") == uid for owner in owners)
 
 
-def container_states(pod: Object) -> list[tuple[str, Object]]:
-    """Return name and state of the pod's containers, those that initialise it first."""
-    status = pod.get("status") or {}
-    found = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
-    return [(str(item.get("name", "")), item.get("state") or {}) for item in found]
-
-
-def _main_state(pod: Object) -> Object:
-    statuses = (pod.get("status") or {}).get("containerStatuses") or [{}]
-    return statuses[0].get("state") or {}
-
-
 def is_running(pod: Object) -> bool:
-    """Return whether the pod's container runs."""
-    return "running" in _main_state(pod)
+    """Return whether the pod's main container runs."""
+    return "running" in main_container(pod).state
 
 
 def has_started(pod: Object) -> bool:
-    """Return whether the pod's container has run, so that there may be a log."""
-    state = _main_state(pod)
-    return "running" in state or "terminated" in state
+    """Return whether the pod's main container has run, so that there may be a log."""
+    return is_running(pod) or has_ended(pod)
+
+
+def has_ended(pod: Object) -> bool:
+    """Return whether the pod's main container has ended, whatever its sidecars do."""
+    return main_container(pod).end is not None
 
 
 def has_succeeded(pod: Object) -> bool:
-    """Return whether the pod's container ended well."""
-    ended = _main_state(pod).get("terminated")
-    return ended is not None and ended.get("exitCode") == 0
+    """Return whether the pod's main container ended well."""
+    return _is_well(main_container(pod))
+
+
+def _is_well(container: Container) -> bool:
+    return container.end is not None and container.end.get("exitCode") == 0
+
+
+def sidecar_problem(pod: Object) -> str:
+    """Return how a sidecar keeps the pod from ending as its main container did; empty: none does.
+
+    A native sidecar never does: the kubelet ends it after the main container.
+    """
+    for container in containers(pod):
+        if container.role != Role.SIDECAR:
+            continue
+        if container.end is None:
+            return f"sidecar {container.name} keeps pod {name_of(pod)} from ending"
+        if has_succeeded(pod) and not _is_well(container):
+            code = container.end.get("exitCode")
+            return f"sidecar {container.name} of pod {name_of(pod)} ended with exit code {code}"
+    return ""
 
 
 def failure_of_pod(pod: Object) -> Failure | None:
-    """Return how the pod failed; none where it has not."""
-    status = pod.get("status") or {}
-    for name, state in container_states(pod):
-        ended = state.get("terminated")
-        if ended is not None and ended.get("exitCode") != 0:
-            return _of_container(pod, name, ended)
-    if status.get("phase") == "Failed":
+    """Return how the pod failed; none where it has not.
+
+    Sidecars do not count: native ones are ended after the main container, mostly with 137.
+    """
+    if has_succeeded(pod):
+        return None
+    for container in containers(pod):
+        counts = container.role in (Role.INIT, Role.MAIN)
+        if counts and container.end is not None and not _is_well(container):
+            return _of_container(pod, container, container.end)
+    if (pod.get("status") or {}).get("phase") == "Failed":
         return Failure(name_of(pod), StepExit.TERMINATED, _of_node(pod) or "its pod failed", "")
     return None
 
 
-def _of_container(pod: Object, container: str, ended: Object) -> Failure:
+def _of_container(pod: Object, container: Container, ended: Object) -> Failure:
     code, told = int(ended["exitCode"]), result_in(str(ended.get("message") or ""))
     finished = str(ended.get("finishedAt") or "")
     attempt = 0 if told is None else told.attempt
     if ended.get("reason") == "OOMKilled":
-        reason = f"out of memory: {name_of(pod)} {_limit(pod, container)}"
+        reason = f"out of memory: {name_of(pod)} {_limit(pod, container.name)}"
         return Failure(name_of(pod), StepExit.KILLED, reason, finished, attempt)
     if told is not None:
         return of_result(name_of(pod), told)
-    reason = _of_node(pod) or _without_word(pod, code, ended)
+    reason = _of_node(pod) or _without_word(pod, container, ended)
     return Failure(name_of(pod), code, reason, finished)
 
 
@@ -123,14 +139,17 @@ def of_result(pod: str, told: AttemptResult) -> Failure:
     )
 
 
-def _without_word(pod: Object, code: int, ended: Object) -> str:
+def _without_word(pod: Object, container: Container, ended: Object) -> str:
+    code, what = ended["exitCode"], name_of(pod)
+    if container.role == Role.INIT:
+        what = f"init container {container.name} of {what}"
     words = one_line(str(ended.get("message") or ""))[-300:]
     if ended.get("reason") in ("StartError", "ContainerCannotRun"):
         return f"its container cannot start: {words}"
     if code == StepExit.TERMINATED:
-        return f"{name_of(pod)} was stopped by SIGTERM"
+        return f"{what} was stopped by SIGTERM"
     said = f": {words}" if words else " and left no record"
-    return f"{name_of(pod)} ended with exit code {code}{said}"
+    return f"{what} ended with exit code {code}{said}"
 
 
 def _limit(pod: Object, container: str) -> str:

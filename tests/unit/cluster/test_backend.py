@@ -1,6 +1,7 @@
 """The Kubernetes backend over a fake API: what a submit makes, refuses and replaces."""
 
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,10 @@ from hbseg.runs.steps import Step
 from hbseg.runs.task import Task
 from hbseg.storage.markers import MARKER
 from hbseg.storage.opening import open_store
+from hbseg.system.clock import z_time
 from tests.unit.cluster.conftest import DATA
 from tests.unit.cluster.fake_api import FakeApi, Reply, status
+from tests.unit.cluster.sidecars import RUNS, add_sidecar, ended
 
 
 def task(run: Run, batch: int = 4) -> Task:
@@ -63,6 +66,14 @@ def pod_of(api: FakeApi, name: str = f"{NAME}-abcde", **state: Any) -> None:
             },
         },
     )
+
+
+def meshed_pod_of(api: FakeApi, code: int, finished: str = "2026-01-01T00:00:00Z") -> None:
+    """Make a pod of the job whose main container has ended, and whose sidecar does not end."""
+    pod_of(api, **ended(code, finishedAt=finished, message="bad" if code else ""))
+    pod = api.objects["pods", f"{NAME}-abcde"]
+    add_sidecar(pod, RUNS)
+    api.put("pods", pod)
 
 
 def test_a_submit_makes_a_spec_an_owner_and_a_job_that_they_belong_to(
@@ -443,3 +454,88 @@ def test_a_pod_that_has_just_started_is_not_the_attempt_before(
     assert backend.state(run, of.name).attempt == 0
     claim_attempt(run, Step.COMPILE, of.name)
     assert backend.state(run, of.name).attempt == 2
+
+
+@pytest.mark.parametrize(("code", "phase"), [(0, Phase.SUCCEEDED), (65, Phase.FAILED)])
+def test_a_wait_ends_with_the_step_and_deletes_the_job_that_a_sidecar_keeps_alive(
+    api: FakeApi, backend: KubernetesBackend, run: Run, code: int, phase: Phase
+) -> None:
+    submit(backend, run)
+    meshed_pod_of(api, code)
+    assert backend.state(run, task(run).name).phase == phase
+    assert ("jobs", NAME) in api.objects  # to look at it changes nothing
+
+    state = backend.wait(run, task(run).name, 30)
+
+    assert (state.phase, state.exit_code) == (phase, code)
+    assert "sidecar istio-proxy keeps pod" in state.reason
+    assert ("jobs", NAME) not in api.objects
+    assert backend.state(run, task(run).name).phase == Phase.ABSENT
+
+
+@pytest.mark.parametrize(("code", "phase"), [(0, Phase.SUCCEEDED), (65, Phase.FAILED)])
+def test_a_second_wait_has_the_same_end_though_the_first_has_deleted_the_job(
+    api: FakeApi, backend: KubernetesBackend, run: Run, code: int, phase: Phase
+) -> None:
+    submit(backend, run)
+    meshed_pod_of(api, code, z_time(datetime.now(UTC)))
+    phases = []
+
+    for state in backend.changes(run, task(run).name, 30):
+        phases.append(state.phase)
+        api.remove("jobs", NAME)
+
+    assert phases == [Phase.RUNNING, phase]
+
+
+def test_a_wait_ends_though_no_object_changes_after_the_step_has_ended(
+    api: FakeApi, backend: KubernetesBackend, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hbseg.cluster.backend.TICK_SECONDS", 0.05)
+    monkeypatch.setattr("hbseg.cluster.observe.job_state.SIDECAR_SECONDS", 1.5)
+    submit(backend, run)
+    meshed_pod_of(api, 0, z_time(datetime.now(UTC)))
+
+    assert backend.wait(run, task(run).name, 30).phase == Phase.SUCCEEDED
+
+
+def test_a_job_that_may_not_be_deleted_ends_the_wait_all_the_same(
+    api: FakeApi, backend: KubernetesBackend, run: Run
+) -> None:
+    submit(backend, run)
+    meshed_pod_of(api, 0)
+    api.plan("DELETE", NAME, Reply(403, status(403, "jobs is forbidden")))
+
+    assert backend.wait(run, task(run).name, 30).phase == Phase.SUCCEEDED
+    assert backend.state(run, task(run).name).is_kept_alive
+
+
+def test_a_job_that_a_sidecar_keeps_alive_is_replaced_cancelled_and_forgotten(
+    api: FakeApi, backend: KubernetesBackend, run: Run
+) -> None:
+    submit(backend, run)
+    meshed_pod_of(api, 0)
+    first = job_of(api)["metadata"]["uid"]
+
+    assert submit(backend, run, task(run, batch=8)) == Phase.PENDING
+
+    assert job_of(api)["metadata"]["uid"] != first
+    meshed_pod_of(api, 65)
+    assert not backend.cancel(run, task(run).name)  # it was not running
+    assert ("jobs", NAME) not in api.objects
+    assert backend.state(run, task(run).name).phase == Phase.ABSENT
+    submit(backend, run)
+    meshed_pod_of(api, 0)
+    backend.forget(run)
+    assert not api.objects
+
+
+def test_a_job_whose_step_has_just_ended_is_left_to_its_controller(
+    api: FakeApi, backend: KubernetesBackend, run: Run
+) -> None:
+    submit(backend, run)
+    meshed_pod_of(api, 0, z_time(datetime.now(UTC)))
+
+    assert submit(backend, run) == Phase.RUNNING
+    with pytest.raises(ConflictError, match="is running; run: hbseg cancel main"):
+        backend.forget(run)

@@ -104,6 +104,16 @@ def test_a_task_without_progress_is_stalled_before_it_is_stopped(run: Run) -> No
     assert reason.endswith("; it will be stopped at 900 s")
 
 
+def test_a_step_that_is_done_and_kept_alive_says_by_what(run: Run) -> None:
+    kept = JobState(Phase.SUCCEEDED, 1, 0, "sidecar x keeps it", is_kept_alive=True)
+    assert status(run, kept) == ("waiting", 0, "")
+    write_marker(run.folder.folder("stage1"), step="stage1", spec_hash="0", inputs={}, outputs={})
+
+    assert status(run, kept) == ("done", 1, "sidecar x keeps it")
+    failed = JobState(Phase.FAILED, 1, 70, "a bug; sidecar x keeps it", is_kept_alive=True)
+    assert status(run, failed) == ("done", 1, "")
+
+
 def test_a_failure_that_the_backend_has_forgotten_is_told_from_storage(run: Run) -> None:
     run.summarise(steps={"stage1": "failed"})
     number = claim_attempt(run, Step.STAGE1, "stage1").number

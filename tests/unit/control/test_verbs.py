@@ -13,7 +13,7 @@ import pytest
 from hbseg.config.placement import Placement
 from hbseg.config.specs import TrainSpec
 from hbseg.control import verbs
-from hbseg.control.pipeline import Started
+from hbseg.control.pipeline import Pipeline, Started
 from hbseg.control.verbs import Submitted
 from hbseg.data.places import version_folder
 from hbseg.errors import (
@@ -27,6 +27,7 @@ from hbseg.errors import (
 )
 from hbseg.runs.backend import ACTIVE, ENDED, Backend, JobState, Phase, RunEvent
 from hbseg.runs.chain import make_task
+from hbseg.runs.chain_specs import ChainSpecs
 from hbseg.runs.run import Run
 from hbseg.runs.step_call import StepCall
 from hbseg.runs.steps import Step
@@ -38,6 +39,7 @@ from hbseg.storage.store import Store
 VERSION = "0123456789abcdef"
 SPEC = TrainSpec.from_mapping({"model": {}, "dataset": {"version": VERSION}}, source="x")
 PENDING, RUNNING = JobState(Phase.PENDING), JobState(Phase.RUNNING, 1)
+KEPT = JobState(Phase.SUCCEEDED, 1, 0, "sidecar x keeps it", is_kept_alive=True)
 SUCCEEDED, ABSENT = JobState(Phase.SUCCEEDED, 1, 0), JobState(Phase.ABSENT)
 
 
@@ -75,6 +77,8 @@ class FakeBackend:
         """The state of each task now."""
         self.ahead: list[JobState] = []
         """States that follow, as somebody waits; where they end, the wait runs out of time."""
+        self.at_end: Callable[[], None] = lambda: None
+        """Called when a task has reached the last state ahead."""
         self.first = PENDING
         """State of a task right after its start."""
         self.lines = ["one", "two"]
@@ -111,6 +115,8 @@ class FakeBackend:
         yield self.state(run, task_name)
         while self.ahead and self.state(run, task_name).phase not in (*ENDED, Phase.ABSENT):
             self.known[task_name] = self.ahead.pop(0)
+            if not self.ahead:
+                self.at_end()
             yield self.known[task_name]
 
     def logs(
@@ -440,6 +446,18 @@ def test_each_reason_for_waiting_is_told_once(
     assert told == ["waits: quota", "waits: no GPU"]
 
 
+def test_what_kept_a_done_task_alive_is_told(
+    backend: FakeBackend, submitted: Submitted, data: Store
+) -> None:
+    backend.ahead = [RUNNING, KEPT]
+    finish(submitted.run, data)
+    told: list[str] = []
+
+    assert verbs.wait(backend, submitted, tell=told.append) == KEPT
+
+    assert told == ["warning: stage1: sidecar x keeps it"]
+
+
 def test_a_task_that_ended_well_without_a_marker_is_not_done(
     backend: FakeBackend, submitted: Submitted
 ) -> None:
@@ -461,6 +479,23 @@ def test_a_task_that_is_cancelled_before_it_has_logs_is_cancelled_for_those_who_
         verbs.wait(backend, submitted, line=pytest.fail)
 
     assert submitted.run.read().steps == {"stage1": "cancelled"}
+
+
+# pipeline
+
+
+def test_a_pipeline_tells_what_kept_a_done_task_alive(
+    backend: FakeBackend, claimed: Run, data: Store
+) -> None:
+    task = make_task(claimed, data, Step.STAGE1, SPEC)
+    told: list[str] = []
+    pipeline = Pipeline(backend, claimed, data, ChainSpecs({}), tell=told.append)
+    backend.ahead = [RUNNING, KEPT]
+    backend.at_end = lambda: finish(claimed, data)
+
+    pipeline.do(task)
+
+    assert told == ["warning: stage1: sidecar x keeps it"]
 
 
 # cancel
@@ -528,10 +563,23 @@ def test_what_another_namespace_is_at_work_on_stays_in_the_summary(
     assert run.read().steps == {"stage1": "cancelled", "stage2": "running"}
 
 
+def test_a_cancel_of_a_task_that_is_kept_alive_is_no_cancel(
+    backend: FakeBackend, claimed: Run
+) -> None:
+    backend.known = {"stage1": KEPT, "infer": SUCCEEDED}
+    claimed.summarise(steps={"stage1": "done", "infer": "running"})
+    told: list[str] = []
+
+    verbs.cancel(backend, claimed, ["stage1", "infer"], tell=told.append)
+
+    assert told == ["stage1 had ended already; its job is deleted"]
+    assert claimed.read().steps == {"stage1": "done", "infer": "cancelled"}
+
+
 # active tasks
 
 
-def test_only_tasks_that_are_pending_or_running_are_active(
+def test_only_tasks_that_are_pending_running_or_kept_alive_are_active(
     backend: FakeBackend, claimed: Run
 ) -> None:
     assert verbs.active_tasks(backend, claimed) == []
@@ -539,6 +587,8 @@ def test_only_tasks_that_are_pending_or_running_are_active(
     backend.known = {"stage1": SUCCEEDED, "stage2": RUNNING, "infer": PENDING, "valid": failed}
 
     assert verbs.active_tasks(backend, claimed) == ["stage2", "infer"]
+    backend.known = {"stage1": KEPT}
+    assert verbs.active_tasks(backend, claimed) == ["stage1"]
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,8 @@ def test_a_sound_cluster_ends_with_0(cluster: FakeCluster, tmp_path: Path) -> No
 
     assert failures == ["volume"]
     cluster.put("persistentvolumeclaims", "c", status={"phase": "Bound"})
-    again = examine_cluster(lambda: cluster, Placement(), {})
+    profile = ClusterProfile(image="team:1")
+    again = examine_cluster(lambda: cluster, Placement(cluster=profile), {})
     assert (report.exit_code, again.exit_code) == (5, 0)
     assert json.loads(again.to_json())["kind"] == "DoctorReport"
 

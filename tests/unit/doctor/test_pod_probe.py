@@ -17,6 +17,8 @@ from hbseg.doctor.pod_probe import probe, probe_job
 from hbseg.doctor.report import DoctorReport
 from hbseg.doctor.subject import Subject
 from hbseg_jobs.probe import main
+from tests.unit.cluster.sidecars import RUNS, add_sidecar
+from tests.unit.cluster.sidecars import ended as ended_state
 from tests.unit.doctor.fake_cluster import FakeCluster
 
 PROFILE = ClusterProfile(
@@ -162,6 +164,63 @@ def test_an_image_without_hbseg_is_found_out_by_the_end_of_its_log(cluster: Fake
 
     assert check.status == Status.FAILED
     assert check.message == "it ended with code 1: No module named hbseg_jobs.probe"
+
+
+PULL = {"waiting": {"reason": "ImagePullBackOff", "message": "because"}}
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_what_the_pod_found_is_told_though_a_sidecar_runs_on(
+    cluster: FakeCluster, native: bool
+) -> None:
+    report = DoctorReport(backend="pod", checks=(ok("image", "hbseg"),))
+    meshed = ended(report.for_termination().decode())
+    add_sidecar(meshed, RUNS, native=native)
+    starting = pod(**container(waiting={"reason": "PodInitializing"}))
+    add_sidecar(starting, ended_state(1), native=native)
+    cluster.changes = [starting, meshed]
+
+    assert [check.name for check in probe(of(cluster), 60)] == ["pod", "pod: image"]
+
+
+def test_a_native_sidecar_that_will_never_start_is_not_waited_for(cluster: FakeCluster) -> None:
+    stuck = pod(**container(waiting={"reason": "PodInitializing"}))
+    add_sidecar(stuck, PULL, native=True)
+    cluster.changes = [stuck]
+
+    (check,) = probe(of(cluster), 3600)
+
+    assert check.message == "sidecar istio-proxy: image proxy:1 cannot be pulled: because"
+
+
+def test_a_plain_sidecar_that_will_never_start_keeps_nobody_from_looking(
+    cluster: FakeCluster,
+) -> None:
+    report = DoctorReport(backend="pod", checks=(ok("image", "hbseg"),))
+    running = pod(**container(running={}))
+    creating = pod(**container(waiting={"reason": "ContainerCreating"}))
+    over = ended(report.for_termination().decode())
+    for one in (creating, running, over):
+        add_sidecar(one, PULL)
+    cluster.changes = [creating, running, over]
+
+    assert [check.name for check in probe(of(cluster), 60)] == ["pod", "pod: image"]
+
+
+def test_an_init_container_that_fails_ends_the_look(cluster: FakeCluster) -> None:
+    failed = pod(**container(waiting={"reason": "PodInitializing"}))
+    failed["spec"]["initContainers"] = [{"name": "istio-validation", "image": "proxy:1"}]
+    failed["status"] |= {
+        "phase": "Failed",
+        "initContainerStatuses": [
+            {"name": "istio-validation", "state": ended_state(126, message="no redirect")}
+        ],
+    }
+    cluster.changes = [failed]
+
+    (check,) = probe(of(cluster), 3600)
+
+    assert "init container istio-validation of p ended with exit code 126" in check.message
 
 
 def test_the_look_itself_is_written_as_a_termination_message(

@@ -146,7 +146,7 @@ def test_another_addressing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with pytest.raises(UsageError) as error:
         s3_client()
-    assert str(error.value) == "HBSEG_S3_ADDRESSING is 'Path', expected auto, path, virtual"
+    assert str(error.value) == "HBSEG_S3_ADDRESSING is 'Path', expected auto, path or virtual"
     assert error.value.exit_code == 2
 
 

@@ -14,7 +14,9 @@ from tests.unit.cluster.conftest import captured
 
 POD: dict[str, Any] = {
     "spec": {
-        "containers": [{"resources": {"limits": {"nvidia.com/gpu": "4", "memory": "8Gi"}}}],
+        "containers": [
+            {"name": "pytorch", "resources": {"limits": {"nvidia.com/gpu": "4", "memory": "8Gi"}}}
+        ],
         "nodeSelector": {"gpu": "h100"},
     }
 }

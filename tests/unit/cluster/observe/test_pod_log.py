@@ -9,6 +9,7 @@ from hbseg.cluster.observe.follow import merged_logs
 from hbseg.cluster.observe.pod_log import Line, PodFollower, parsed, whole_log
 from hbseg.cluster.requests.client import Cluster
 from tests.unit.cluster.fake_api import FakeApi, Reply, status
+from tests.unit.cluster.sidecars import RUNS, add_sidecar
 
 STARTING = Reply(400, status(400, 'container "c" in pod "p" is waiting to start'))
 
@@ -125,3 +126,20 @@ def test_logs_of_all_pods_are_merged_by_time(api: FakeApi, cluster: Cluster) -> 
             assert texts == ["[0] at 1", "[1] at 2", "[1] at 3", "[0] at 4"]
         else:
             assert texts == ["[1] at 2", "[1] at 3"]
+
+
+def test_beside_a_sidecar_the_log_of_the_main_container_is_asked_for(
+    api: FakeApi, cluster: Cluster
+) -> None:
+    pod: dict[str, Any] = {
+        "metadata": {"name": "p"},
+        "spec": {"containers": [{"name": "step"}]},
+        "status": {"containerStatuses": [{"name": "step", "state": {"running": {}}}]},
+    }
+    add_sidecar(pod, RUNS)
+    api.plan("GET", "pods/p/log", Reply(body=raw(1, "a")))
+
+    lines = list(merged_logs(cluster, {"kind": "Job", "spec": {}}, [pod], None))
+
+    assert [line.partition(" ")[2] for line in lines] == ["a"]
+    assert [request.query.get("container") for request in api.requests] == ["step"]
