@@ -45,6 +45,10 @@ cluster: ## a Kubernetes node on this machine, for tests and by hand: root, Linu
 cluster-down: ## end that node
 	@$(BIN)/python -m tests.cluster.node down
 
+.PHONY: images
+images: ## the control, train and tensorrt images: REGISTRY=... [PUSH=1] [IMAGES=control]
+	@images/build
+
 test-long: ## soaks and slow drills, by hand
 	@.ci/setup dev
 	$(BIN)/python -m pytest tests -m slow
@@ -61,6 +65,11 @@ bench: ## what commands cost, beside plain ways to the same end: a table, and be
 
 clean: ## remove what was built; .venv stays
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+
+.PHONY: chart
+chart: ## regenerate README and schema of the Helm chart from its values and the profile
+	@.ci/setup dev
+	$(BIN)/python -m helm.generate
 
 .PHONY: docs
 docs: ## regenerate docs/cli.md from the parser

@@ -14,6 +14,7 @@ from hbseg.data.synth import write_raw_set
 from hbseg.local.s3server import EmbeddedS3
 from hbseg.storage.opening import open_store
 from hbseg.storage.store import Store
+from tests.helm import Helm, helm_program
 from tests.small import HANDS, TEST_HANDS
 
 _OTHERS_AWS = (
@@ -103,3 +104,8 @@ def raw_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         write_raw_set(root / "raw", hands=HANDS, test_hands=TEST_HANDS, seed=5, workers=2)
     return root / "raw"
+
+
+@pytest.fixture(scope="session")
+def helm(tmp_path_factory: pytest.TempPathFactory) -> Helm:
+    return Helm(helm_program(), tmp_path_factory.mktemp("helm"))

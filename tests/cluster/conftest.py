@@ -16,6 +16,7 @@ from hbseg.data.prepare import prepare
 from hbseg.local.s3server import EmbeddedS3
 from hbseg.storage.opening import open_store
 from tests.cluster.cluster import OwnCluster
+from tests.cluster.control_image import loaded
 from tests.cluster.crew import crew_of
 from tests.cluster.foreign import KUBECONFIG, UnusableError, foreign_ground
 from tests.cluster.ground import Ground
@@ -132,6 +133,17 @@ def own_cluster(ground: Ground) -> OwnCluster:
     """Our own node, for tests that are marked `own_node`."""
     assert isinstance(ground.cluster, OwnCluster)
     return ground.cluster
+
+
+@pytest.fixture(scope="session")
+def control_image(ground: Ground) -> str:
+    """Reference of the control image, which the cluster's nodes have or can pull.
+
+    On our own node it is the image of `images/control.Dockerfile` as the checkout is now.
+    """
+    if isinstance(ground.cluster, OwnCluster):
+        return loaded(ground.cluster.node)
+    return str(ground.profile["control_image"])
 
 
 @pytest.fixture

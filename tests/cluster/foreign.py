@@ -24,6 +24,8 @@ KUBECONFIG = "HBSEG_TEST_KUBECONFIG"
 """A file with which kubectl reaches the cluster."""
 IMAGE = "HBSEG_TEST_IMAGE"
 """The image of `tests/cluster/Dockerfile`, as the cluster's nodes pull it."""
+CONTROL_IMAGE = "HBSEG_TEST_CONTROL_IMAGE"
+"""The control image, the same way; may be left out: the tests' image has all that it has."""
 S3_ENDPOINT = "HBSEG_TEST_S3_ENDPOINT"
 """URL of an S3 server, for this machine and for pods."""
 PROFILE = "HBSEG_TEST_PROFILE"
@@ -81,7 +83,11 @@ def foreign_ground(environment: Mapping[str, str]) -> Ground | None:
     if missing:
         raise UnusableError(f"{KUBECONFIG} names a cluster, which needs {', '.join(missing)} too")
     s3 = NamedS3(_s3_environment(environment))
-    own = profile(s3, image=environment[IMAGE], **_further_profile(environment))
+    images = {
+        "image": environment[IMAGE],
+        "control_image": environment.get(CONTROL_IMAGE) or environment[IMAGE],
+    }
+    own = profile(s3, **(images | _further_profile(environment)))
     return Ground(_cluster(environment), s3, own, _together)
 
 

@@ -1,0 +1,85 @@
+"""What is generated from values and profile is that of the checkout, and says all of it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import yaml
+
+from hbseg.doctor.rights import needed
+from helm.generate import readme, schema, values
+from tests.helm import CHART, Helm
+
+VALUES = (CHART / "values.yaml").read_text()
+
+
+def test_the_schema_is_that_of_values_and_profile() -> None:
+    """Otherwise run `make chart`."""
+    assert json.loads((CHART / "values.schema.json").read_text()) == schema()
+
+
+def test_the_readme_has_the_values_of_the_checkout() -> None:
+    """Otherwise run `make chart`."""
+    text = (CHART / "README.md").read_text()
+
+    assert readme(text) == text
+    assert all(f"| `{'.'.join(value.path)}` |" in text for value in values(VALUES))
+
+
+def leaves(node: Any, documented: set[tuple[str, ...]], path: tuple[str, ...] = ()) -> list[str]:
+    """Return the values that no documented value holds."""
+    if path in documented:
+        return []
+    if isinstance(node, dict) and node:
+        return [n for key, item in node.items() for n in leaves(item, documented, (*path, key))]
+    return [".".join(path)]
+
+
+def test_every_value_is_documented() -> None:
+    found = values(VALUES)
+
+    assert leaves(yaml.safe_load(VALUES), {value.path for value in found}) == []
+    assert all(len(value.text) > 10 for value in found)
+
+
+def closed_but_for_global(node: Any, path: str = "") -> list[str]:
+    """Return the paths of objects with named keys that allow others."""
+    if isinstance(node, list):
+        return [name for item in node for name in closed_but_for_global(item, path)]
+    if not isinstance(node, dict):
+        return []
+    here = [path] if "properties" in node and node.get("additionalProperties") is not False else []
+    below = [(key, item) for key, item in node.items() if key != "allOf"]  # only names the keys
+    return here + [n for key, item in below for n in closed_but_for_global(item, f"{path}/{key}")]
+
+
+def test_only_global_takes_keys_that_are_not_known() -> None:
+    assert closed_but_for_global(schema()) == ["/properties/global"]
+
+
+def test_the_runners_role_is_what_the_doctor_asks_for(helm: Helm) -> None:
+    asked = {
+        (kind.group, f"{kind.plural}/{below}" if below else kind.plural, verb)
+        for kind, below, verbs in needed()
+        for verb in verbs
+    }
+    given = {
+        (group, resource, verb)
+        for rule in helm.rendered()["Role", "hbseg"]["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+    assert given == asked
+
+
+def test_the_doctors_role_only_reads_and_lists_no_secret(helm: Helm) -> None:
+    secret = {"existingSecret": "keys"}
+    queue = {"create": True, "clusterQueue": "gpus"}
+    rendered = helm.rendered(credentials=secret, localQueue=queue, cache={"enabled": True})
+
+    for rule in rendered["Role", "hbseg-doctor"]["rules"]:
+        assert set(rule["verbs"]) <= {"get", "list"}
+        assert rule.get("resourceNames") or rule["resources"] == ["resourcequotas"]
