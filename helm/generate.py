@@ -1,4 +1,4 @@
-"""Writes what follows from the chart's values.yaml and from hbseg's profile: schema and README.
+"""Writes what follows from the chart's values.yaml and from hbseg's profile: schema and tables.
 
     python -m helm.generate
 
@@ -9,18 +9,33 @@ default does not tell it, and is one of `TYPES`. The schema of `profile` is that
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
+from pydantic import BaseModel
 
+from hbseg.config.pod_profile import (
+    CaBundle,
+    Gang,
+    Limits,
+    Scratch,
+    SecretKey,
+    Toleration,
+    Volume,
+)
 from hbseg.config.profile import ClusterProfile
+from hbseg.documents import Block
 
 CHART: Final = Path(__file__).parent / "hbseg"
+PROFILE_PAGE: Final = Path(__file__).parents[1] / "docs" / "profile.md"
 
 _NAME: Final = {
     "type": "string",
@@ -81,6 +96,7 @@ TYPES: Final[dict[str, dict[str, Any]]] = {
 }
 """Schemas by the names that stand in values.yaml."""
 _OF_DEFAULT: Final = {bool: "boolean", int: "integer", str: "string"}
+_KEYS: Final = re.compile(r"(?<=<!-- keys -->\n).*(?=<!-- /keys -->)", re.DOTALL)
 _TABLE: Final = re.compile(r"(?<=<!-- values -->\n).*(?=<!-- /values -->)", re.DOTALL)
 
 
@@ -209,11 +225,78 @@ def readme(text: str) -> str:
     return _TABLE.sub(lambda _: table, text)
 
 
+def profile_page(text: str) -> str:
+    """Return docs/profile.md with the tables of the keys between its two marks."""
+    definitions = schema()["$defs"]
+    tables = [_keys_of(ClusterProfile, definitions["ClusterProfile"])]
+    for block in (Scratch, Limits, CaBundle, SecretKey, Volume, Toleration, Gang):
+        properties = _object_of(definitions[block.__name__])
+        tables.append(f"### {block.__name__}\n{_summary(block)}\n\n{_keys_of(block, properties)}")
+    return _KEYS.sub(lambda _: "\n".join(tables), text)
+
+
+def _keys_of(model: type[BaseModel], properties: dict[str, Any]) -> str:
+    """Return the table of a model's keys, in their order, those of `ClusterProfile` first."""
+    rows = ["| key | type | default | |", "|---|---|---|---|"]
+    told = {name: text for base in reversed(model.__mro__) for name, text in _texts(base).items()}
+    for key, schema in properties["properties"].items():
+        default = f"`{json.dumps(schema['default'])}`" if "default" in schema else "needed"
+        text = told.get(key, "").replace("|", r"\|")
+        rows.append(f"| `{key}` | {_type(schema)} | {default} | {text} |")
+    return "\n".join([*rows, ""])
+
+
+def _object_of(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the part of a schema that is an object."""
+    return next(part for part in (schema, *schema.get("anyOf", ())) if "properties" in part)
+
+
+def _type(schema: dict[str, Any]) -> str:
+    """Return the type of a key in words."""
+    if "$ref" in schema:
+        return str(schema["$ref"]).rpartition("/")[2]
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    if "anyOf" in schema:
+        parts = [_type(part) for part in schema["anyOf"]]
+        if {"string", "number"} <= {*parts}:
+            return "quantity"
+        return " or ".join(dict.fromkeys(part for part in parts if part != "null"))
+    if schema.get("type") == "array":
+        return f"list of {_type(schema['items'])}" if "items" in schema else "list"
+    if schema.get("type") == "object":
+        inner = schema.get("additionalProperties")
+        patterns = [*schema.get("patternProperties", {}).values()]
+        values = inner if isinstance(inner, dict) else patterns[0] if patterns else None
+        return f"map of {_type(values)}" if values else "map"
+    return str(schema.get("type", "any"))
+
+
+def _summary(model: type[BaseModel]) -> str:
+    return " ".join((model.__doc__ or "").split())
+
+
+def _texts(model: type) -> dict[str, str]:
+    """Return the docstrings below a class's own fields, by their names."""
+    if not issubclass(model, BaseModel) or model in (BaseModel, Block):
+        return {}
+    body = ast.parse(inspect.getsource(model)).body[0]
+    found = {}
+    for field, after in pairwise(getattr(body, "body", [])):
+        match field, after:
+            case (
+                ast.AnnAssign(target=ast.Name(id=name)),
+                ast.Expr(value=ast.Constant(value=str(text))),
+            ):
+                found[model.model_fields[name].alias or name] = " ".join(text.split())
+    return found
+
+
 def main() -> None:
-    """Write both files."""
+    """Write the files."""
     (CHART / "values.schema.json").write_text(json.dumps(schema(), indent=2) + "\n")
-    path = CHART / "README.md"
-    path.write_text(readme(path.read_text()))
+    for path, filled in ((CHART / "README.md", readme), (PROFILE_PAGE, profile_page)):
+        path.write_text(filled(path.read_text()))
 
 
 if __name__ == "__main__":

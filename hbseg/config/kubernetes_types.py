@@ -58,17 +58,18 @@ def _above_zero(quantity: str) -> str:
     return quantity
 
 
+_QuantityText = Annotated[str, Field(pattern=r"^\d+(\.\d+)?(m|k|[MGTP]|[KMGTP]i)?$", max_length=20)]
+_LimitText = Annotated[
+    str, Field(pattern=r"^(request|\d+(\.\d+)?(m|k|[MGTP]|[KMGTP]i)?)$", max_length=20)
+]
 Quantity = Annotated[
-    str,
-    BeforeValidator(_number_as_text, json_schema_input_type=str | int | float),
-    Field(pattern=r"^\d+(\.\d+)?(m|k|[MGTP]|[KMGTP]i)?$", max_length=20),
+    _QuantityText,
+    BeforeValidator(_number_as_text, json_schema_input_type=_QuantityText | int | float),
     AfterValidator(_above_zero),
 ]
 """A Kubernetes quantity above 0: cores (`500m`, `4`) or bytes (`16Gi`)."""
 Limit = Annotated[
-    str,
-    BeforeValidator(_number_as_text, json_schema_input_type=str | int | float),
-    Field(pattern=r"^(request|\d+(\.\d+)?(m|k|[MGTP]|[KMGTP]i)?)$", max_length=20),
+    _LimitText, BeforeValidator(_number_as_text, json_schema_input_type=_LimitText | int | float)
 ]
 """A quantity, or `request` for as much as is asked for."""
 ObjectName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]

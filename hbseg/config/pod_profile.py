@@ -26,9 +26,13 @@ class Toleration(Block):
     """A taint of nodes that pods tolerate, e.g. of spot machines."""
 
     key: str | None = None
+    """Key of the taint; none: all taints."""
     operator: Literal["Equal", "Exists"] = "Equal"
+    """Whether the value must be equal, or the taint only exist."""
     value: str | None = None
+    """Value of the taint."""
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+    """Effect of the taint; none: all effects."""
     toleration_seconds: Annotated[int, Field(ge=0)] | None = Field(
         default=None, alias="tolerationSeconds"
     )
@@ -39,14 +43,17 @@ class Volume(Block):
     """A volume of the namespace, mounted into every pod: of a claim, a ConfigMap or a Secret."""
 
     claim: ObjectName | None = None
-    """PersistentVolumeClaim."""
+    """Name of a PersistentVolumeClaim."""
     config_map: ObjectName | None = None
+    """Name of a ConfigMap."""
     secret: ObjectName | None = None
+    """Name of a Secret."""
     path: MountPath
     """Where it is mounted."""
     sub_path: SubPath | None = None
     """Folder of the volume that is mounted; none: its root."""
     read_only: bool = True
+    """Whether pods may only read it; ConfigMaps and Secrets are never written."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -58,7 +65,9 @@ class SecretKey(Block):
     """A key of a Secret of the namespace."""
 
     secret: ObjectName
+    """Name of the Secret."""
     key: DataKey
+    """Key in its data."""
     optional: bool = False
     """Whether pods start without it."""
 
@@ -67,8 +76,11 @@ class CaBundle(Block):
     """Certificates of a private authority, as PEM in a ConfigMap or a Secret of the namespace."""
 
     config_map: ObjectName | None = None
+    """Name of the ConfigMap that has them."""
     secret: ObjectName | None = None
+    """Name of the Secret that has them."""
     key: DataKey = "ca.crt"
+    """Key in its data."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -103,7 +115,9 @@ class Gang(Block):
     """How a gang scheduler starts all pods of a training together or none."""
 
     queue: ObjectName | None = None
+    """Queue of the gang scheduler."""
     priority_class: ObjectName | None = None
+    """Priority class of the gang."""
 
 
 class PodProfile(Block):
@@ -112,6 +126,7 @@ class PodProfile(Block):
     image: Image | None = None
     """Image of the steps."""
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
+    """When nodes pull images."""
     labels: Labels = {}
     """Further labels of jobs and pods."""
     annotations: Annotations = {}
@@ -131,18 +146,23 @@ class PodProfile(Block):
     shared_memory: Quantity = "4Gi"
     """Size of /dev/shm, which counts as the pod's memory."""
     scratch: Scratch = Scratch()
+    """The disk at /scratch; a size alone is taken, too."""
     limits: Limits = Limits()
+    """Limits for quotas that count them."""
     devices: dict[ResourceName, Quantity | None] = {}
     """Further resources of each pod of a training, asked for and limit, e.g.
     `vpc.amazonaws.com/efa: 32`, `hugepages-2Mi: 5120Mi`."""
     rdma_resource: ResourceName | None = None
     """Name of an RDMA device, one for each pod of a training on several nodes, e.g. `rdma/hca`."""
     node_selector: NodeLabels = {}
+    """Labels of the nodes that may run the pods."""
     tolerations: tuple[Toleration, ...] = ()
+    """Taints of nodes that the pods tolerate."""
     spread_over: str | None = None
     """Label of nodes over whose values the pods of one job are spread, e.g.
     `kubernetes.io/hostname`; as far as possible."""
     priority_class: ObjectName | None = None
+    """PriorityClass of the pods."""
     scheduler: ObjectName | None = None
     """Scheduler of the pods; none: the cluster's default."""
     gang: Gang | None = None
@@ -156,6 +176,7 @@ class PodProfile(Block):
     secret_environment: Annotated[dict[str, SecretKey | None], VariableNames] = {}
     """Environment from Secrets, by the variables' names."""
     volumes: tuple[Volume, ...] = ()
+    """Volumes that are mounted into every pod."""
     termination_grace: Annotated[int, Field(ge=10, le=3600)] = 60
     """Seconds from SIGTERM to SIGKILL of a pod: time for a checkpoint."""
     pod_overrides: dict[str, Any] = {}

@@ -80,6 +80,7 @@ class ClusterProfile(PodProfile):
     tensorrt_image: Image | None = None
     """Image of the steps that make or run TensorRT engines; none: `image`."""
     image_pull_secrets: tuple[ObjectName, ...] = ()
+    """Secrets for pulling images."""
     service_account: ObjectName | None = None
     """Service account of the pods, for workload identity; none: the namespace's default."""
     runner_service_account: ObjectName = "hbseg-runner"
@@ -90,6 +91,7 @@ class ClusterProfile(PodProfile):
     s3_endpoint: str | None = None
     """URL of the S3 server as pods reach it; none: that of the cloud."""
     s3_region: str | None = None
+    """Region of the S3 server."""
     s3_checksums: Literal["when_required", "when_supported"] | None = None
     """When requests to S3 carry checksums; none: `when_required` at an endpoint of your own,
     `when_supported` in the cloud."""

@@ -7,8 +7,9 @@ from typing import Any
 
 import yaml
 
+from hbseg.config.profile import ClusterProfile
 from hbseg.doctor.rights import needed
-from helm.generate import readme, schema, values
+from helm.generate import PROFILE_PAGE, profile_page, readme, schema, values
 from tests.helm import CHART, Helm
 
 VALUES = (CHART / "values.yaml").read_text()
@@ -25,6 +26,16 @@ def test_the_readme_has_the_values_of_the_checkout() -> None:
 
     assert readme(text) == text
     assert all(f"| `{'.'.join(value.path)}` |" in text for value in values(VALUES))
+
+
+def test_the_page_of_the_profile_has_every_key_with_its_text() -> None:
+    """Otherwise run `make chart`."""
+    text = PROFILE_PAGE.read_text()
+
+    assert profile_page(text) == text
+    for name in ClusterProfile.model_fields:
+        assert f"| `{name}` |" in text
+    assert "|  |" not in text
 
 
 def leaves(node: Any, documented: set[tuple[str, ...]], path: tuple[str, ...] = ()) -> list[str]:
