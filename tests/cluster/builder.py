@@ -1,7 +1,7 @@
 """buildah where it can run as root in a container, and the script behind `make images` with it.
 
-No registry is asked for the images' base: the Debian of the node's pods stands in for it, with pip
-from the environment of the tests.
+No registry is asked for the images' base, `python:3.11-slim`. The Debian of the node's pods stands
+in for it: without compiled modules, as there, and with pip from the environment of the tests.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ ADD layer.tar /
 COPY pip /usr/lib/python3/dist-packages/pip
 ENV PATH=/usr/local/bin:/usr/bin:/bin
 """
+_COMPILED = "__pycache__"
 _STORAGE = """\
 [storage]
 driver = "overlay"
@@ -56,6 +57,11 @@ class Builder:
     def buildah(self, *words: str, text: str | None = None) -> str:
         """Return what buildah prints. Raises NodeError where it fails."""
         return _output(["buildah", *words], self.environment, text)
+
+    def rename(self, image: str, name: str) -> None:
+        """Give an image another name in place of its own."""
+        self.buildah("tag", image, name)
+        self.buildah("rmi", image)
 
     def run(self, image: str, *command: str) -> str:
         """Return what a command in a container of an image prints; it runs as root."""
@@ -88,7 +94,7 @@ def builder(build: Build) -> Iterator[Builder]:
 
 def base_key(build: Build) -> str:
     """Return a digest of what goes into the base."""
-    return hashlib.sha256(build.key.encode() + _BASE.encode()).hexdigest()[:16]
+    return hashlib.sha256(build.key.encode() + Path(__file__).read_bytes()).hexdigest()[:16]
 
 
 def _base(buildah: Builder, build: Build, folder: Path) -> str:
@@ -97,11 +103,23 @@ def _base(buildah: Builder, build: Build, folder: Path) -> str:
     if buildah.buildah("images", "--quiet", "--filter", f"reference={name}"):
         return name
     context = folder / "base"
-    with tarfile.open(build.images[1]) as archive:
-        archive.extract("layer.tar", context, filter="data")
-    shutil.copytree(Path(sysconfig.get_paths()["purelib"]) / "pip", context / "pip")
+    pip = Path(sysconfig.get_paths()["purelib"]) / "pip"
+    shutil.copytree(pip, context / "pip", ignore=shutil.ignore_patterns(_COMPILED))
+    _write_layer(build.images[1], context / "layer.tar")
     buildah.buildah("build", "--quiet", "--tag", name, "--file", "-", str(context), text=_BASE)
     return name
+
+
+def _write_layer(archive: Path, target: Path) -> None:
+    """Write the one layer of an image's archive, without compiled modules."""
+    with (
+        tarfile.open(archive) as image,
+        tarfile.open(fileobj=image.extractfile("layer.tar")) as source,
+        tarfile.open(target, "w") as layer,
+    ):
+        for member in source:
+            if _COMPILED not in member.name:
+                layer.addfile(member, source.extractfile(member) if member.isreg() else None)
 
 
 def _pip_settings(folder: Path) -> dict[str, str]:

@@ -91,8 +91,7 @@ def _build(build: Build, archive: Path) -> None:
         archive.parent.mkdir(exist_ok=True)
         made = buildah.make(REGISTRY="localhost", IMAGES="control").split()[-1]
         reference = f"{REPOSITORY}:{archive.stem}"
-        buildah.buildah("tag", made, reference)
-        buildah.buildah("rmi", made)  # this name; an archive would have it, too
+        buildah.rename(made, reference)  # the archive has all names
         with tempfile.TemporaryDirectory(dir=archive.parent) as work:
             buildah.buildah("push", "--quiet", reference, f"docker-archive:{work}/image.tar")
             os.rename(f"{work}/image.tar", archive)

@@ -40,11 +40,21 @@ class Registry:
 
     def layers(self, reference: str) -> list[str]:
         """Return the digests of an image's layers, by a reference with a digest."""
-        name, _, digest = reference.removeprefix(f"{self.host}/").partition("@")
-        return [layer["digest"] for layer in self._manifest(name, digest)["layers"]]
+        return [layer["digest"] for layer in self._manifest(reference)["layers"]]
 
-    def _manifest(self, name: str, digest: str) -> dict[str, Any]:
-        url = f"http://{self.host}/v2/{name}/manifests/{digest}"
+    def configuration_of(self, reference: str) -> dict[str, Any]:
+        """Return what an image says of its containers: `User`, `Labels` and so on."""
+        digest = self._manifest(reference)["config"]["digest"]
+        name = reference.partition("@")[0]
+        found: dict[str, Any] = self._json(f"{name}@{digest}", "blobs")["config"]
+        return found
+
+    def _manifest(self, reference: str) -> dict[str, Any]:
+        return self._json(reference, "manifests")
+
+    def _json(self, reference: str, kind: str) -> dict[str, Any]:
+        name, _, digest = reference.removeprefix(f"{self.host}/").partition("@")
+        url = f"http://{self.host}/v2/{name}/{kind}/{digest}"
         answer = urllib3.request("GET", url, headers={"Accept": _MANIFEST})
         assert answer.status == 200, answer.data
         found: dict[str, Any] = json.loads(answer.data)
