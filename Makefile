@@ -31,6 +31,7 @@ check-code:
 	$(BIN)/lint-imports
 	$(BIN)/codespell
 	$(BIN)/yamllint --strict .
+	$(BIN)/hadolint images/*.Dockerfile tests/cluster/Dockerfile
 
 format: ## rewrite the code in the house's format
 	@.ci/setup dev

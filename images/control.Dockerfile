@@ -41,7 +41,9 @@ COPY --from=own /own /opt/hbseg
 # A user without an entry in passwd has no home; of the image only /tmp can be written.
 ENV PATH=/opt/hbseg/bin:$PATH HOME=/tmp
 
-ARG VERSION REVISION SOURCE
+ARG VERSION
+ARG REVISION
+ARG SOURCE
 LABEL org.opencontainers.image.title="hbseg-control" \
       org.opencontainers.image.description="hbseg's command line, runner and doctor" \
       org.opencontainers.image.version="${VERSION}" \

@@ -30,12 +30,11 @@ RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf --mount=type=secret,id=
 FROM packages AS tensorrt
 ARG TENSORRT="torch-tensorrt==2.14.0 tensorrt-cu13==11.1.0.106 \
     tensorrt-cu13-bindings==11.1.0.106 tensorrt-cu13-libs==11.1.0.106"
-ARG TENSORRT_INDEX=https://pypi.nvidia.com
+ARG TENSORRT_INDEX="--extra-index-url https://pypi.nvidia.com"
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf --mount=type=secret,id=ca.crt \
     cp -R /packages/. /opt/hbseg \
     && python -m pip --python /opt/hbseg/bin/python install --no-cache-dir --no-compile \
-        --constraint constraints.txt --extra-index-url "${TENSORRT_INDEX}" \
-        --prefix /tensorrt ${TENSORRT} \
+        --constraint constraints.txt ${TENSORRT_INDEX} --prefix /tensorrt ${TENSORRT} \
     && python -m compileall -q -j 0 --invalidation-mode unchecked-hash \
         -s /tensorrt -p /opt/hbseg /tensorrt
 
@@ -70,7 +69,9 @@ ENV PATH=/opt/hbseg/bin:$PATH HOME=/tmp
 # What NVIDIA's container runtime mounts of the driver; which GPUs a pod sees is the cluster's part.
 ENV NVIDIA_DRIVER_CAPABILITIES=compute,utility
 
-ARG VERSION REVISION SOURCE
+ARG VERSION
+ARG REVISION
+ARG SOURCE
 LABEL org.opencontainers.image.title="hbseg-tensorrt" \
       org.opencontainers.image.description="hbseg's steps, with torch and TensorRT for CUDA 13" \
       org.opencontainers.image.version="${VERSION}" \

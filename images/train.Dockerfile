@@ -55,7 +55,9 @@ ENV PATH=/opt/hbseg/bin:$PATH HOME=/tmp
 # What NVIDIA's container runtime mounts of the driver; which GPUs a pod sees is the cluster's part.
 ENV NVIDIA_DRIVER_CAPABILITIES=compute,utility
 
-ARG VERSION REVISION SOURCE
+ARG VERSION
+ARG REVISION
+ARG SOURCE
 LABEL org.opencontainers.image.title="hbseg-train" \
       org.opencontainers.image.description="hbseg's steps, with torch for CUDA 13" \
       org.opencontainers.image.version="${VERSION}" \

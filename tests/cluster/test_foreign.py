@@ -19,6 +19,7 @@ import yaml
 
 from tests.cluster.cluster import OwnCluster
 from tests.cluster.foreign import (
+    CONTROL_IMAGE,
     IMAGE,
     KUBECONFIG,
     NEEDED,
@@ -30,7 +31,6 @@ from tests.cluster.foreign import (
 from tests.cluster.ground import Ground
 from tests.cluster.namespace import TestNamespace
 from tests.cluster.node.paths import ROOT
-from tests.cluster.node.source import PACKAGES
 from tests.cluster.packed import packed_image
 
 RIGHTS = Path(__file__).with_name("rights.yaml")
@@ -61,7 +61,7 @@ def test_what_is_named_is_what_pods_and_this_machine_get(named: dict[str, str]) 
     ground = foreign_ground({**named, IMAGE: "here/tests:1", "AWS_SESSION_TOKEN": "short"})
 
     assert ground
-    assert ground.profile["image"] == "here/tests:1"
+    assert ground.profile["image"] == ground.profile["control_image"] == "here/tests:1"
     assert ground.profile["s3_endpoint"] == ground.s3.environment["AWS_ENDPOINT_URL"]
     assert ground.profile["s3_endpoint"] == "http://s3.example"
     assert ground.keys["AWS_SESSION_TOKEN"] == "short"
@@ -147,16 +147,6 @@ def test_missing_variables_fail_before_any_test_and_without_a_traceback(
     assert "passed" not in done.stdout
 
 
-def test_the_image_of_the_dockerfile_has_our_packages() -> None:
-    text = Path(__file__).with_name("Dockerfile").read_text()
-    copied = dict(re.findall(r"^COPY (\S+) (\S+)$", text, re.MULTILINE))
-    fakes = {"tests/integration/fakes": "tests/integration/fakes"}
-
-    assert copied == {PACKAGES[name]: name for name in PACKAGES if name != "tests"} | fakes
-    open_to_builder = Path(__file__).with_name("Dockerfile.dockerignore").read_text()
-    assert all(f"!{place}\n" in open_to_builder for place in copied)
-
-
 @contextmanager
 def user_of_rights(namespace: TestNamespace, kubeconfig: Path) -> Iterator[str]:
     """Write the kubeconfig of a user with the rights of `rights.yaml`; yield its path."""
@@ -177,7 +167,11 @@ def user_of_rights(namespace: TestNamespace, kubeconfig: Path) -> Iterator[str]:
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_all_tests_but_those_of_our_node_run_on_a_foreign_cluster(
-    ground: Ground, own_cluster: OwnCluster, namespace: TestNamespace, tmp_path: Path
+    ground: Ground,
+    own_cluster: OwnCluster,
+    namespace: TestNamespace,
+    control_image: str,
+    tmp_path: Path,
 ) -> None:
     further = tmp_path / "profile.yaml"
     inside = {"s3_endpoint": ground.profile["s3_endpoint"], "image_pull_policy": "Never"}
@@ -190,6 +184,7 @@ def test_all_tests_but_those_of_our_node_run_on_a_foreign_cluster(
         environment = {
             KUBECONFIG: kubeconfig,
             IMAGE: image,
+            CONTROL_IMAGE: control_image,
             PROFILE: str(further),
             S3_ENDPOINT: s3.pop("AWS_ENDPOINT_URL"),
             "PATH": f"{own_cluster.node.build.programs}:{os.environ['PATH']}",

@@ -13,6 +13,7 @@ IMAGE_PYTHON = (3, 11)
 """Python of the base image, Debian 12's: pods use the packages of our own virtual environment."""
 PROGRAMS = {
     "buildah": "buildah",
+    "docker-registry": "docker-registry",
     "containerd": "containerd",
     "runc": "runc",
     "iptables": "iptables",
@@ -22,7 +23,7 @@ PROGRAMS = {
     "unshare": "util-linux",
     "setsid": "util-linux",
 }
-"""Programs that the node runs or that build an image for it, and the Debian package of each."""
+"""Programs of the node and of the tests of images, and the Debian package of each."""
 PLUGINS = Path("/usr/lib/cni")
 """Where Debian's containernetworking-plugins are."""
 _ADMIN = 21  # CAP_SYS_ADMIN, capability(7)
