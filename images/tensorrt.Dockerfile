@@ -28,7 +28,7 @@ RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf --mount=type=secret,id=
 # TensorRT and its bridge to torch. Their libraries are in NVIDIA's index only; PyPI has packages that
 # fetch them from there when they are built.
 FROM packages AS tensorrt
-ARG TENSORRT="torch-tensorrt==2.14.0 tensorrt-cu13==11.1.0.106 \
+ARG TENSORRT="torch-tensorrt==2.14.0 dllist==2.0.0 tensorrt-cu13==11.1.0.106 \
     tensorrt-cu13-bindings==11.1.0.106 tensorrt-cu13-libs==11.1.0.106"
 ARG TENSORRT_INDEX="--extra-index-url https://pypi.nvidia.com"
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf --mount=type=secret,id=ca.crt \

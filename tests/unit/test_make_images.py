@@ -85,9 +85,9 @@ def test_without_a_registry_it_says_how_to_name_one(machine: Machine) -> None:
 
 def test_an_image_that_is_not_there_is_named_with_those_that_are(machine: Machine) -> None:
     machine.has("podman")
-    told = machine.refusal("REGISTRY=here", "IMAGES=control trian")
+    told = machine.refusal("REGISTRY=here", "IMAGES=control other")
 
-    assert told.endswith("there is no image 'trian'; expected some of: control train tensorrt")
+    assert told.endswith("there is no image 'other'; expected some of: control train tensorrt")
     assert not machine.calls("build")
 
 
