@@ -4,6 +4,7 @@ ARG BASE=python:3.11-slim
 
 # torch and its CUDA libraries, in a virtual environment that has no pip. tensorrt.Dockerfile begins
 # with the same stages, so that both images share these layers.
+# A module of torch is written for newer Pythons alone; compileall would fail on it.
 FROM ${BASE} AS torch
 WORKDIR /build
 COPY constraints.txt ./
@@ -12,7 +13,7 @@ RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf --mount=type=secret,id=
     python -m venv --without-pip /opt/hbseg \
     && python -m pip --python /opt/hbseg/bin/python install --no-cache-dir --no-compile \
         --constraint constraints.txt ${TORCH} \
-    && python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/hbseg
+    && python -m compileall -q -j 0 --invalidation-mode unchecked-hash -x '/py3[0-9]+_' /opt/hbseg
 
 # The other packages, as files that are laid over that environment.
 FROM torch AS packages
