@@ -24,7 +24,7 @@ def good_lines() -> Lines:
 
 
 def problems(path: Path, lines: Lines) -> list[str]:
-    path.write_text("".join(lines))
+    path.write_text("".join(lines), newline="")
     return submission.validate(path, IMAGES)
 
 
@@ -82,19 +82,91 @@ def nothing(lines: Lines) -> Lines:
     return []
 
 
+def image_missing(lines: Lines) -> Lines:
+    return lines[:30]
+
+
+def unknown_image(lines: Lines) -> Lines:
+    return [*lines[:30], *(line.replace("a.png", "x.png") for line in lines[30:])]
+
+
+def unknown_class(lines: Lines) -> Lines:
+    return [*lines[:2], lines[2].replace("finger-2", "finger-20"), *lines[3:]]
+
+
+def row_8(lines: Lines, code: str) -> Lines:
+    return [*lines[:7], lines[7].replace("1 2 5 1", code), *lines[8:]]
+
+
+def unsorted_runs(lines: Lines) -> Lines:
+    return row_8(lines, "5 1 1 2")
+
+
+def negative_number(lines: Lines) -> Lines:
+    return row_8(lines, "1 2 -5 1")
+
+
+def huge_number(lines: Lines) -> Lines:
+    return row_8(lines, "1 " + "9" * 5000)
+
+
+def large_value(lines: Lines) -> Lines:
+    return row_8(lines, "1 2 5 999999999999")
+
+
+def endless_row(lines: Lines) -> Lines:
+    return row_8(lines, "1 1 " * 2000)
+
+
+def carriage_returns(lines: Lines) -> Lines:
+    return [line.replace("\n", "\r\n") for line in lines]
+
+
+def byte_order_mark(lines: Lines) -> Lines:
+    return ["\ufeff" + lines[0], *lines[1:]]
+
+
+def nul_byte(lines: Lines) -> Lines:
+    return row_8(lines, "1 2\0")
+
+
+def cut_off(lines: Lines) -> Lines:
+    return [*lines[:-1], lines[-1][:-3]]
+
+
+def open_quote(lines: Lines) -> Lines:
+    return row_8(lines, '"1 2')
+
+
 @pytest.mark.parametrize(
     ("spoil", "expected"),
     [
         (missing_row, "row 6: b.png finger-6, expected b.png finger-5"),
-        (missing_end, "row 59: missing, expected a.png Ulna; the file has 58 rows of 59"),
+        (
+            missing_end,
+            "row 59: missing, expected a.png Ulna; the file ends after 28 of its 29 rows",
+        ),
         (swapped_rows, "row 4: b.png finger-4, expected b.png finger-3"),
-        (swapped_images, "row 2: a.png finger-1, expected b.png finger-1"),
+        (swapped_images, "row 2: a.png finger-1, expected b.png finger-1 (a row is missing, or"),
+        (image_missing, "row 31: missing, expected a.png finger-1; the file has 30 rows of 59"),
+        (unknown_image, "row 31: x.png finger-1, expected a.png finger-1 (unknown image, not one"),
+        (unknown_class, "row 3: b.png finger-20, expected b.png finger-2 (unknown class)"),
         (extra_row, "row 60: one too many, expected 59 rows with the header"),
-        (overlapping_run, "row 8 (b.png finger-7): run 3 1 overlaps the one before it"),
+        (overlapping_run, "row 8 (b.png finger-7): run 3 1 overlaps the one before it (1 5)"),
+        (unsorted_runs, "row 8 (b.png finger-7): run 1 2 is out of order: it starts before 5 1"),
+        (negative_number, "row 8 (b.png finger-7): not a positive number: '-5'"),
+        (huge_number, "row 8 (b.png finger-7): not a positive number of 5000 digits: '9999"),
+        (large_value, "row 8 (b.png finger-7): run 5 999999999999 leaves the picture of 100"),
+        (endless_row, "row 8: more than 4,746 bytes, longer than any code of a picture"),
         (beyond_the_picture, "row 8 (b.png finger-7): run 99 3 leaves the picture of 100 pixels"),
         (other_header, "row 1: header is 'image,class,rle', expected 'image_name,class,rle'"),
         (fields_too_few, "row 3: 2 fields, expected 3"),
-        (nothing, "row 1: header is '', expected 'image_name,class,rle'"),
+        (nothing, "row 1: header is '', expected 'image_name,class,rle'; the file is empty"),
+        (carriage_returns, "row 1: ends with CR LF; write lines that end with LF alone"),
+        (byte_order_mark, "row 1: a byte order mark; write the file as UTF-8 without one"),
+        (nul_byte, "row 8: a NUL byte; the file is damaged"),
+        (cut_off, "row 59: no line end, the file may be cut off"),
+        (open_quote, "row 8: "),
     ],
 )
 def test_the_first_wrong_row_is_named(
