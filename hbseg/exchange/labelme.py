@@ -1,7 +1,7 @@
 """labelme JSON: `FOLDER/<image name without its ending>.json`, one a picture.
 
 A mask is written as the outlines of its parts where these draw exactly the same pixels, and as a
-shape of the type `mask` (a box with a PNG, labelme 5.3 and later) where they do not: holes, parts
+shape of the type `mask` (a box with a PNG) where they do not: holes, parts
 of one or two pixels. So the way there and back changes nothing. Read are both types; several shapes
 of a bone are a union, points are rounded to whole pixels.
 """
@@ -32,7 +32,7 @@ from hbseg.submission import Image
 from hbseg.submission.scanning import Hand
 
 VERSION: Final = "5.5.0"
-"""Version of labelme whose format this is."""
+"""Version that the files name; labelme 6.3.1 reads them."""
 Side = Annotated[int, Field(ge=1, le=MAX_PIXELS)]
 PathOf = Callable[[str], str]
 """Name of an image to the path that labelme opens it by, relative to the JSON."""

@@ -52,7 +52,8 @@ def load(kind: type[Document], path: Path) -> Document:
     try:
         return kind.model_validate_json(data)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
+        found = error.errors(include_url=False, include_input=False)
+        first = max(found, key=lambda item: len(item["loc"]))  # of a union: what came nearest
         place = ".".join(str(part) for part in first["loc"][:6])
         what = " ".join(first["msg"].split())[:160]
         raise InvalidInput(f"{path}: {place + ': ' if place else ''}{what}") from None

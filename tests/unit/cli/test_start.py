@@ -1,7 +1,12 @@
 """What the command costs before it does anything."""
 
+import base64
 import subprocess
 import sys
+from pathlib import Path
+
+from hbseg.anatomy import BONES
+from hbseg.submission import Image, header, rows
 
 HEAVY = ("torch", "numpy", "cv2", "boto3", "botocore", "pydantic", "yaml", "rich", "psutil")
 
@@ -50,6 +55,25 @@ def test_manifests_need_no_library_of_the_cluster_or_of_storage() -> None:
 
 def test_a_listing_never_imports_torch(tmp_path: object) -> None:
     assert loaded(["list", "--runs", str(tmp_path)], ("torch", "boto3")) == []
+
+
+PNG = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAkAAAAJCAAAAADF+lnMAAAAHElEQVQIHTXBMQEAAABAMPqXdtlkMplMJpPJZAECHAAK"
+    "xD8bfgAAAABJRU5ErkJggg=="
+)
+"""9 x 9 black pixels."""
+
+
+def test_a_csv_is_checked_without_numpy(tmp_path: Path) -> None:
+    path = tmp_path / "s.csv"
+    path.write_text(header() + rows(Image("a.png"), ["1 2"] * len(BONES)))
+
+    light = tuple(name for name in HEAVY if name != "pydantic")  # Typer's own, for some types
+    assert loaded(["submission", "validate", str(path), "--size", "9x9"], light) == []
+    picture = base64.b64decode(PNG)
+    (tmp_path / "a.png").write_bytes(picture)
+    with_pictures = ["submission", "validate", str(path), "--images", str(tmp_path)]
+    assert loaded(with_pictures, ("numpy", "cv2", "torch", "boto3")) == []
 
 
 COUNTED = """

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import pytest
 from hbseg import submission
 from hbseg.anatomy import BONES, NUM_BONES
 from hbseg.submission import Image
+from hbseg.submission.expected import of_one_size
+from hbseg.submission.validation import Verdict, check
 
 IMAGES = [
     Image("test/DCM/ID001/b.png", 10, 10),
@@ -107,7 +110,7 @@ def negative_number(lines: Lines) -> Lines:
 
 
 def huge_number(lines: Lines) -> Lines:
-    return row_8(lines, "1 " + "9" * 5000)
+    return row_8(lines, "1 " + "9" * 4000)
 
 
 def large_value(lines: Lines) -> Lines:
@@ -155,9 +158,9 @@ def open_quote(lines: Lines) -> Lines:
         (overlapping_run, "row 8 (b.png finger-7): run 3 1 overlaps the one before it (1 5)"),
         (unsorted_runs, "row 8 (b.png finger-7): run 1 2 is out of order: it starts before 5 1"),
         (negative_number, "row 8 (b.png finger-7): not a positive number: '-5'"),
-        (huge_number, "row 8 (b.png finger-7): not a positive number of 5000 digits: '9999"),
+        (huge_number, "row 8 (b.png finger-7): not a positive number of 4000 digits: '9999"),
         (large_value, "row 8 (b.png finger-7): run 5 999999999999 leaves the picture of 100"),
-        (endless_row, "row 8: more than 4,746 bytes, longer than any code of a picture"),
+        (endless_row, "row 8: more than 4,396 bytes, longer than any code of a picture"),
         (beyond_the_picture, "row 8 (b.png finger-7): run 99 3 leaves the picture of 100 pixels"),
         (other_header, "row 1: header is 'image,class,rle', expected 'image_name,class,rle'"),
         (fields_too_few, "row 3: 2 fields, expected 3"),
@@ -166,7 +169,7 @@ def open_quote(lines: Lines) -> Lines:
         (byte_order_mark, "row 1: a byte order mark; write the file as UTF-8 without one"),
         (nul_byte, "row 8: a NUL byte; the file is damaged"),
         (cut_off, "row 59: no line end, the file may be cut off"),
-        (open_quote, "row 8: "),
+        (open_quote, "row 8: not readable as CSV: "),
     ],
 )
 def test_the_first_wrong_row_is_named(
@@ -196,6 +199,65 @@ def test_a_text_stands_for_an_image_of_the_task(tmp_path: Path) -> None:
     codes = [f"{2048 * 2048} 1"] * NUM_BONES
     path.write_text(submission.header() + submission.rows(image, codes))
     assert submission.validate(path, ["test/DCM/ID001/x.png"]) == []
+
+
+def test_two_pictures_of_one_name_are_a_problem(tmp_path: Path) -> None:
+    path = tmp_path / "s.csv"
+    path.write_text("")
+    found = submission.validate(path, ["a/x.png", "b/x.png"])
+    assert found[0].startswith("two pictures are called x.png: a/x.png and b/x.png")
+
+
+def test_images_that_are_not_listed_may_be_any_but_each_only_once(tmp_path: Path) -> None:
+    path = tmp_path / "s.csv"
+    path.write_text("".join(good_lines()))
+    assert check(path, of_one_size(10, 10)) == Verdict(2, [])
+
+    path.write_text("".join([*good_lines(), *good_lines()[1:30]]))
+    (problem,) = check(path, of_one_size(10, 10)).problems
+    assert problem.startswith("row 60: image b.png again, its rows began in row 2; two images")
+
+    path.write_text(submission.header())
+    assert check(path, of_one_size()).problems == [
+        "row 2: missing, the file has no images after its header"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("", "row 2: the image has no name"), ("../a.png", "row 2: image ../a.png has a folder")],
+)
+def test_a_name_is_a_file_s_name(tmp_path: Path, name: str, expected: str) -> None:
+    path = tmp_path / "s.csv"
+    path.write_text(submission.header() + f"{name},finger-1,\n")
+    assert check(path, of_one_size()).problems[0].startswith(expected)
+
+
+def test_memory_does_not_grow_with_rows_nor_with_a_row_that_never_ends(tmp_path: Path) -> None:
+    short, long, endless = (tmp_path / name for name in ("short.csv", "long.csv", "endless.csv"))
+    for path, number in ((short, 4), (long, 80)):
+        images = [Image(f"{i}.png") for i in range(number)]
+        codes = [" ".join(f"{start} 1" for start in range(1, 100, 2))] * NUM_BONES
+        text = "".join(submission.rows(image, codes) for image in images)
+        path.write_text(submission.header() + text)
+    with endless.open("w") as file:
+        file.write(submission.header())
+        file.truncate(1 << 40)
+
+    least, most = peak(short), peak(long)
+
+    assert most < least + 50_000 < long.stat().st_size / 4
+    assert peak(endless) < 100_000_000
+
+
+def peak(path: Path) -> int:
+    """Most bytes that a check takes."""
+    tracemalloc.start()
+    try:
+        check(path, of_one_size())
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
 
 
 def test_names_with_commas_and_quotes_are_kept(tmp_path: Path) -> None:
