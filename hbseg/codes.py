@@ -18,6 +18,10 @@ CODE: Final = re.compile(
 _NUMBER: Final = re.compile(r"[1-9][0-9]{0,11}")
 
 
+class LeavesPictureError(ValueError):
+    """A run ends beyond the picture; it may be of another size than was thought."""
+
+
 def check_code(code: str, size: int) -> None:
     """Check a code for a picture of `size` pixels; an empty one is the code of an empty mask.
 
@@ -35,7 +39,8 @@ def check_code(code: str, size: int) -> None:
     if any(map(gt, ends, starts[1:])):
         raise ValueError(_why_misplaced(starts, lengths, ends))
     if ends[-1] > size + 1:
-        raise ValueError(f"run {starts[-1]} {lengths[-1]} leaves the picture of {size} pixels")
+        run = f"{starts[-1]} {lengths[-1]}"
+        raise LeavesPictureError(f"run {run} leaves the picture of {size} pixels")
 
 
 def longest_code(size: int) -> int:

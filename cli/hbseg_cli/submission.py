@@ -66,11 +66,11 @@ class Pictures:
 
         return of_one_size(*self._size or ()) if self.folder is None else self.folder.expected()
 
-    def next_step(self) -> str:
-        """Return what a person can do about a wrong row."""
-        if self._images is None and self._size is None:
-            return "correct it; give --images or --size if the pictures are not 2048x2048"
-        return "correct it, or make the CSV again"
+    def next_step(self, outside: bool) -> str:
+        """Return what a person can do about a wrong row; `outside`: a run leaves its picture."""
+        if outside and self._images is None and self._size is None:
+            return "give --images or --size if the pictures are not 2048x2048"
+        return "correct the row, or make the CSV again"
 
 
 def _opened(images: str) -> PictureFolder:
@@ -115,7 +115,8 @@ def validate(csv: Csv, pictures: Pictures, output: Format) -> Result:
     verdict = check(csv, pictures.all())
     problems = [{"file": str(csv), "problem": problem} for problem in verdict.problems]
     if problems:
-        say(f"error: {csv}: {verdict.problems[0]}; {pictures.next_step()}", level=-1)
+        step = pictures.next_step(verdict.outside)
+        say(f"error: {csv}: {verdict.problems[0]}; {step}", level=-1)
     else:
         say(f"{csv}: {verdict.num_images} images, every row is right")
     content = document(

@@ -11,6 +11,7 @@ from typing import Final
 from hbseg.data.picture_folder import PictureFolder
 from hbseg.errors import InvalidInput
 from hbseg.exchange import coco, labelme, png_masks
+from hbseg.exchange.names import checked_name
 from hbseg.exchange.source import Source
 from hbseg.rle import to_text
 from hbseg.storage.files import new_folder, replacing
@@ -55,7 +56,7 @@ def read(
     source = _SOURCES[kind](path)
     names = source.names if pictures is None else _in_order(source, pictures, path)
     for name in names:
-        hand = source.hand(name)
+        hand = source.hand(checked_name(name))
         if pictures is not None:
             _check_size(hand, pictures, path)
         yield hand

@@ -1,9 +1,9 @@
 """labelme JSON: `FOLDER/<image name without its ending>.json`, one a picture.
 
 A mask is written as the outlines of its parts where these draw exactly the same pixels, and as a
-shape of the type `mask` (a box with a PNG) where they do not: holes, parts
-of one or two pixels. So the way there and back changes nothing. Read are both types; several shapes
-of a bone are a union, points are rounded to whole pixels.
+shape of the type `mask` (a box with a PNG) where they do not: holes, parts of one or two pixels. So
+the way there and back changes nothing. Read are both types; several shapes of a bone are a union,
+points are rounded to whole pixels.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, Generic, TypeVar
 
 from hbseg.anatomy import BONES, NUM_BONES
-from hbseg.codes import longest_code
+from hbseg.codes import LeavesPictureError, longest_code
 from hbseg.errors import DeniedError, InvalidInput, NotFoundError
 from hbseg.submission.expected import Expected, MisplacedError
 from hbseg.submission.table import HEADER, Image
@@ -41,6 +41,8 @@ class Problem:
 
     row: int
     what: str
+    outside: bool = False
+    """Whether a run leaves the picture, which may be of another size than was thought."""
 
     def __str__(self) -> str:
         return f"row {self.row}{self.what}"
@@ -139,7 +141,8 @@ def _rows(
         try:
             mask = parse(code, image.height * image.width)
         except ValueError as error:
-            yield Problem(number, f" ({image.name} {bone}): {error}")
+            outside = isinstance(error, LeavesPictureError)
+            yield Problem(number, f" ({image.name} {bone}): {error}", outside)
         else:
             yield Row(number, image, bone, mask)
     _check_end(expected, number, image)
@@ -151,17 +154,17 @@ def _lines(file: BinaryIO, longest: int) -> Iterator[str]:
         if len(line) > longest:
             raise MisplacedError(f"more than {longest:,} bytes, longer than any code of a picture")
         if first and line.startswith(_BYTE_ORDER_MARK):
-            raise MisplacedError("a byte order mark; write the file as UTF-8 without one")
+            raise MisplacedError("a byte order mark, expected UTF-8 without one")
         try:
             text = line.decode()
         except UnicodeDecodeError:
-            raise MisplacedError("not UTF-8 text; write the file as UTF-8") from None
+            raise MisplacedError("not UTF-8 text") from None
         if "\0" in text:
-            raise MisplacedError("a NUL byte; the file is damaged, write or download it again")
+            raise MisplacedError("a NUL byte, the file is damaged")
         if text.endswith("\r\n"):
-            raise MisplacedError("ends with CR LF; write lines that end with LF alone")
+            raise MisplacedError("ends with CR LF, expected LF")
         if not text.endswith("\n"):
-            raise MisplacedError("no line end, the file may be cut off; write or download it again")
+            raise MisplacedError("no line end, the file may be cut off")
         yield text
         first = False
 

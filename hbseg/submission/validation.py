@@ -26,6 +26,8 @@ class Verdict:
     """Images that were read whole and right."""
     problems: list[str]
     """What is wrong, first row first; at most `MAX_PROBLEMS` and a last line."""
+    outside: bool = False
+    """Whether the first problem is a run that leaves its picture."""
 
 
 def validate(path: Path | str, images: Iterable[Image | str]) -> list[str]:
@@ -49,12 +51,14 @@ def check(path: Path | str, expected: Expected) -> Verdict:
     """
     right = 0
     problems: list[str] = []
+    outside = False
     for item in scan(path, expected, check_code):
         if not isinstance(item, Problem):
             right += 1
         elif len(problems) < MAX_PROBLEMS:
+            outside = outside or (item.outside and not problems)
             problems.append(str(item))
         else:
             problems.append("more problems follow")
             break
-    return Verdict(right // NUM_BONES, problems)
+    return Verdict(right // NUM_BONES, problems, outside)

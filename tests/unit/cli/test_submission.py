@@ -45,7 +45,7 @@ def test_a_wrong_row_is_named_with_the_file_and_the_next_step(cli: Cli) -> None:
     assert found.code == 5
     assert found.err == (
         "error: s.csv: row 2 (a.png finger-1): run 4194304 2 leaves the picture of 4194304 "
-        "pixels; correct it; give --images or --size if the pictures are not 2048x2048\n"
+        "pixels; give --images or --size if the pictures are not 2048x2048\n"
     )
     document = found.json()
     assert (document["kind"], document["images"]) == ("SubmissionCheck", 0)
@@ -64,6 +64,7 @@ def test_a_csv_must_cover_the_pictures_of_a_folder_in_their_order(cli: Cli) -> N
     assert "wrong.csv: row 2: a.png finger-1, expected b.png finger-1" in found.err
     found = cli("submission", "validate", csv("s.csv", {"b.png": "2400 2"}), "--images", folder)
     assert "row 2 (b.png finger-1): run 2400 2 leaves the picture of 2400 pixels" in found.err
+    assert found.err.endswith("; correct the row, or make the CSV again\n")
 
 
 def test_two_pictures_of_one_name_and_an_unreadable_one_are_refused(cli: Cli) -> None:

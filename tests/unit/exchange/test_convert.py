@@ -63,7 +63,9 @@ def same(found: list[Hand], expected: list[Hand]) -> bool:
 
 @pytest.mark.parametrize("kind", list(Format))
 @given(masks=MASKS)
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_masks_of_any_shape_survive_the_way_there_and_back(
     tmp_path_factory: pytest.TempPathFactory, kind: Format, masks: list[Mask]
 ) -> None:
@@ -315,6 +317,15 @@ class WithName(Image):
     @property
     def name(self) -> str:
         return self.path
+
+
+@pytest.mark.parametrize("name", ["", "..", "a\nb.png", "a\0.png", "x" * 201])
+def test_a_name_from_a_document_is_a_file_s_name(tmp_path: Path, name: str) -> None:
+    folder = labelme_file(tmp_path)
+    path = folder / "a.json"
+    path.write_text(path.read_text().replace('"../x/a.png"', json.dumps(name)))
+    with pytest.raises(InvalidInput, match="cannot be a file's name; rename the image"):
+        hands_of(Format.LABELME, folder)
 
 
 def test_a_folder_with_files_is_not_written_into(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
@@ -31,6 +31,7 @@ BALLOTS = st.integers(1, 5).flatmap(
 
 
 @given(BALLOTS)
+@settings(deadline=None)
 def test_a_sweep_over_runs_elects_the_pixels_that_counting_elects(
     given: tuple[list[Mask], list[int], int],
 ) -> None:
@@ -97,6 +98,7 @@ def test_a_bone_s_threshold_counts_more_than_that_of_all_wherever_it_stands(
 
 
 @given(st.lists(st.integers(0, 3 * MILLION), min_size=1, max_size=4), st.integers(0, MILLION - 1))
+@settings(deadline=None)
 def test_needed_is_the_least_sum_above_the_share(weights: list[int], share: int) -> None:
     if not any(weights):
         return
