@@ -296,7 +296,9 @@ def test_a_wrong_png_mask_is_refused(
     assert reason in str(raised.value)
 
 
-@pytest.mark.parametrize("name", ["../a.png", "..", "a\\b.png", "a\0.png", "x" * 201, "/etc/x"])
+@pytest.mark.parametrize(
+    "name", ["sub/a.png", "../a.png", "..", "a\\b.png", "a\0.png", "x" * 201, "/etc/x"]
+)
 @pytest.mark.parametrize("kind", [Format.MASKS, Format.LABELME])
 def test_no_name_leads_out_of_the_target_and_nothing_is_left(
     tmp_path: Path, kind: Format, name: str
