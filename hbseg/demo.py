@@ -10,30 +10,32 @@ import fcntl
 import json
 import os
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from hbseg import rle
-from hbseg.anatomy import BONES, INDEX
+from hbseg.anatomy import BONES
 from hbseg.config.placement import Placement
 from hbseg.config.specs import InferSpec, PrepareSpec, TrainSpec
 from hbseg.control.fetch import download_csv, fetch_report, fetch_submission
 from hbseg.control.pipeline import Event, Pipeline
+from hbseg.data.picture_folder import picture_keys
 from hbseg.errors import ConflictError, DeniedError, InvalidInput, StepFailed
 from hbseg.local.backend import LocalBackend
 from hbseg.local.s3server import EmbeddedS3
-from hbseg.runs.chain import dataset_version, make_task, picture_keys
+from hbseg.runs.chain import dataset_version, make_task
 from hbseg.runs.chain_specs import ChainSpecs
 from hbseg.runs.run import Run
 from hbseg.runs.steps import TRAINING_STAGES, Step
-from hbseg.storage.files import write_atomically
 from hbseg.storage.opening import open_store
 from hbseg.storage.store import Store
-from hbseg.submission import read as read_submission
+from hbseg.submission import Image
+from hbseg.submission.expected import Listed
+from hbseg.submission.scanning import read_hands
 from hbseg.system.cpu import usable_cores
 
 if TYPE_CHECKING:
@@ -248,26 +250,14 @@ class _Demo:
         return target
 
     def _draw(self, folder: Store, pictures: Store, csv: Path) -> None:
-        import cv2
+        from hbseg.data.picture_folder import PictureFolder
+        from hbseg.report.drawing import draw_overlays
 
-        from hbseg.data.pictures import read_gray
-        from hbseg.report.overlay import draw_overlay
-
-        overlays = self._folder / "overlays"
-        overlays.mkdir(exist_ok=True)
-        listed = json.loads(folder.get("pictures.json"))["pictures"]
-        by_name = {picture["path"].rpartition("/")[2]: picture["path"] for picture in listed}
-        drawn_as = overlay_names(by_name)
-        for done, (name, codes) in enumerate(_codes(csv), start=1):
-            key = by_name[name]
-            gray = read_gray(pictures.get(key), source=key)
-            runs = [rle.from_text(code, gray.size) for code in codes]
-            drawn = cv2.cvtColor(draw_overlay(gray, runs), cv2.COLOR_RGB2BGR)
-            encoded, png = cv2.imencode(".png", drawn)
-            if not encoded:
-                raise InvalidInput(f"the overlay of {key} cannot be written as PNG")
-            write_atomically(overlays / drawn_as[name], png.tobytes())
-            self._listener.progress("overlays", done, len(by_name))
+        total = len(json.loads(folder.get("pictures.json"))["pictures"])
+        shown = PictureFolder(pictures)
+        hands = read_hands(csv, shown.expected())
+        for done, _ in enumerate(draw_overlays(hands, shown, self._folder / "overlays"), start=1):
+            self._listener.progress("overlays", done, total)
 
     def _score(self, submission: Path) -> dict[str, float]:
         """Return the mean Dice of each bone over the test hands; empty without their truth."""
@@ -279,23 +269,15 @@ class _Demo:
         if truth is None:
             return {}
         sums: dict[str, float] = defaultdict(float)
-        for name, codes in _codes(submission):
-            sample, path = truth[name]
-            expected = annotation.runs(
+        expected = Listed(Image(s.path, s.height, s.width) for s, _ in truth.values())
+        for hand in read_hands(submission, expected):
+            sample, path = truth[hand.image.name]
+            right = annotation.runs(
                 annotation.read(path.read_bytes(), source=str(path)), sample.shape
             )
-            for bone, code, right in zip(BONES, codes, expected, strict=True):
-                found = rle.from_text(code, sample.height * sample.width)
-                sums[bone] += rle.dice(found, right) / len(truth)
+            for bone, *masks in zip(BONES, hand.runs, right, strict=True):
+                sums[bone] += rle.dice(*masks) / len(truth)
         return dict(sums)
-
-
-def overlay_names(names: Collection[str]) -> dict[str, str]:
-    """Return the overlay's file name for each picture's, which differ in more than the ending."""
-    stems = Counter(Path(name).stem for name in names)
-    return {
-        name: f"{Path(name).stem if stems[Path(name).stem] == 1 else name}.png" for name in names
-    }
 
 
 def _truth(raw: Path, dataset: Dataset) -> dict[str, tuple[Sample, Path]] | None:
@@ -309,19 +291,6 @@ def _truth(raw: Path, dataset: Dataset) -> dict[str, tuple[Sample, Path]] | None
             return None
         found[name] = (sample, path)
     return found or None
-
-
-def _codes(submission: Path) -> Iterator[tuple[str, list[str]]]:
-    """Yield each image's name and its 29 codes in class order, image by image."""
-    name, codes = "", [""] * len(BONES)
-    for image, bone, code in read_submission(submission):
-        if image != name and name:
-            yield name, codes
-            codes = [""] * len(BONES)
-        name = image
-        codes[INDEX[bone]] = code
-    if name:
-        yield name, codes
 
 
 def _make_hands(raw: Path, hands: int, test_hands: int, listener: Listener) -> None:

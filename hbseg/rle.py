@@ -6,18 +6,28 @@ length, sorted, with a gap between neighbours. Areas, overlaps and Dice are comp
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hbseg.codes import CODE, check_code
+
 Runs = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Patch:
+    """A mask in its box: `mask` uint8 [h, w] of 0 and 1, and the box's corner in pixels."""
+
+    mask: NDArray[np.uint8]
+    top: int
+    left: int
+
 
 DICE_EPSILON = 1e-4
 """Added above and below in Dice, so that two empty masks agree (source: the task's metric)."""
-
-_CODE = re.compile(r"[1-9][0-9]{0,11} [1-9][0-9]{0,11}(?: [1-9][0-9]{0,11} [1-9][0-9]{0,11})*")
 
 
 def encode(mask: NDArray[np.bool_]) -> str:
@@ -65,6 +75,30 @@ def runs_in_box(mask: NDArray[np.bool_], left: int, top: int, width: int) -> Run
     return _joined(starts, runs[:, 1])
 
 
+def patch_of(runs: Runs, height: int, width: int) -> Patch:
+    """Return the mask of `runs`, at least one, in its box.
+
+    Raises:
+        ValueError: the runs leave a picture of this size.
+    """
+    starts, ends = runs[:, 0], runs[:, 0] + runs[:, 1]
+    if starts[0] < 0 or ends[-1] > height * width:
+        raise ValueError(f"runs end at pixel {ends[-1]}, the picture has {height} x {width}")
+    first, last = starts // width, (ends - 1) // width
+    rows_of_run = last - first + 1  # a run may go on in the next row
+    index = np.repeat(np.arange(len(runs)), rows_of_run)
+    before = np.cumsum(rows_of_run) - rows_of_run
+    row = first[index] + np.arange(len(index)) - before[index]
+    left = np.maximum(starts[index] - row * width, 0)
+    right = np.minimum(ends[index] - row * width, width)
+    top, edge = int(row[0]), int(left.min())
+    steps = np.zeros((int(row[-1]) - top + 1, int(right.max()) - edge + 1), dtype=np.int8)
+    steps[row - top, left - edge] += 1
+    steps[row - top, right - edge] -= 1
+    mask = np.cumsum(steps, axis=1, dtype=np.int8)[:, :-1].astype(np.uint8)
+    return Patch(mask, top, edge)
+
+
 def to_text(runs: Runs) -> str:
     """Return the code of runs."""
     return " ".join(map(str, np.add(runs, (1, 0)).ravel().tolist()))
@@ -78,18 +112,13 @@ def from_text(rle: str, size: int) -> Runs:
     """
     if not rle:
         return np.empty((0, 2), dtype=np.int64)
-    if _CODE.fullmatch(rle) is None:
-        raise ValueError(_why_unreadable(rle))
-    runs = np.array(rle.split(" "), dtype=np.int64).reshape(-1, 2)
+    if CODE.fullmatch(rle) is None:
+        check_code(rle, size)
+    runs = np.fromstring(rle, dtype=np.int64, sep=" ").reshape(-1, 2)
     runs[:, 0] -= 1
-    ends = runs[:, 0] + runs[:, 1]
-    bad = np.flatnonzero(runs[1:, 0] < ends[:-1])
-    if bad.size:
-        first = runs[bad[0] + 1]
-        raise ValueError(f"run {first[0] + 1} {first[1]} overlaps the one before it")
-    if ends[-1] > size:
-        last = runs[-1]
-        raise ValueError(f"run {last[0] + 1} {last[1]} leaves the picture of {size} pixels")
+    ends = runs.sum(axis=1)
+    if (runs[1:, 0] < ends[:-1]).any() or ends[-1] > size:
+        check_code(rle, size)  # raises with the reason
     return runs
 
 
@@ -113,6 +142,24 @@ def dice(first: Runs, second: Runs) -> float:
     return (shared + DICE_EPSILON) / (area(first) + area(second) + DICE_EPSILON)
 
 
+def elected(ballots: Sequence[Runs], weights: Sequence[int], needed: int) -> Runs:
+    """Return the runs of the pixels whose ballots have weights of at least `needed` together.
+
+    A sweep over the sorted starts and ends of all runs; no mask is made. `needed` is at least 1.
+    """
+    starts = np.concatenate([runs[:, 0] for runs in ballots])
+    ends = starts + np.concatenate([runs[:, 1] for runs in ballots])
+    weight = np.repeat(np.array(weights, dtype=np.int64), [len(runs) for runs in ballots])
+    positions = np.concatenate((starts, ends))
+    order = np.argsort(positions, kind="stable")
+    positions = positions[order]
+    levels = np.cumsum(np.concatenate((weight, -weight))[order])
+    last = np.append(positions[1:] != positions[:-1], True)[: len(positions)]
+    positions, inside = positions[last], levels[last] >= needed
+    changes = positions[inside != np.concatenate(([False], inside[:-1]))[: len(inside)]]
+    return np.stack([changes[::2], changes[1::2] - changes[::2]], axis=1)
+
+
 def _joined(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> Runs:
     """Return runs in which neighbours that touch are one."""
     if not starts.size:
@@ -130,10 +177,3 @@ def _covered_before(runs: Runs, positions: NDArray[np.int64]) -> NDArray[np.int6
     last = np.maximum(index - 1, 0)
     beyond = np.clip(runs[last, 0] + runs[last, 1] - positions, 0, None)
     return np.where(index > 0, total[index] - beyond, 0)
-
-
-def _why_unreadable(rle: str) -> str:
-    for number in rle.split(" "):
-        if not re.fullmatch(r"[1-9][0-9]{0,11}", number):
-            return f"not a positive number: {number[:40]!r}"
-    return "an odd number of values: the last start has no length"

@@ -26,6 +26,7 @@ from hbseg_cli import (
     render,
     runs,
     status,
+    submission,
     submit,
 )
 from hbseg_cli.output import Result, error_document, say, verbosity, write
@@ -57,6 +58,7 @@ for _module in (
     logs,
     diff,
     fetch,
+    submission,
     doctor,
     config,
 ):

@@ -23,7 +23,7 @@ from hbseg.documents import Block, Document, canonical_digest
 from hbseg.errors import ContractError, InvalidInput, NotFoundError
 from hbseg.ml.engines.card import Engine
 from hbseg.ml.predict import Prediction, Source, Unreadable, predict
-from hbseg.ml.sources import Truth, check_names, say
+from hbseg.ml.sources import Truth, say
 from hbseg.runs.progress import Heartbeat
 from hbseg.runs.steps import SHORT
 from hbseg.storage.markers import sha256_of, sha256_of_file
@@ -131,7 +131,7 @@ class InferStep:
             ContractError: a part in storage does not make a valid submission.
         """
         sources = sorted(sources, key=lambda source: source.path)
-        check_names(sources)
+        submission.by_name(source.path for source in sources)
         if share.count > 1 and not self._make_share(sources, share):
             return None
         merged = self._work / SUBMISSION

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from hbseg.data import annotation
@@ -10,7 +10,7 @@ from hbseg.data.dataset import Dataset
 from hbseg.data.pictures import read_gray
 from hbseg.data.raw import PICTURE_SUFFIXES, is_picture
 from hbseg.data.shards import Sample
-from hbseg.errors import InvalidInput, NotFoundError
+from hbseg.errors import NotFoundError
 from hbseg.ml.predict import Picture, Source
 from hbseg.rle import Runs
 from hbseg.runs.steps import SHORT
@@ -65,23 +65,6 @@ def folder_sources(folder: Store) -> list[Source]:
         expected = f"expected {', '.join(PICTURE_SUFFIXES)}"
         raise NotFoundError(f"no pictures in {folder.url}", expected)
     return sources
-
-
-def check_names(sources: Iterable[Source]) -> None:
-    """Refuse two pictures of one name, since a submission names its images without folder.
-
-    Raises:
-        InvalidInput: names both paths.
-    """
-    seen: dict[str, str] = {}
-    for source in sources:
-        name = source.path.rpartition("/")[2]
-        if name in seen:
-            raise InvalidInput(
-                f"two pictures are called {name}: {seen[name]} and {source.path}",
-                "the CSV names pictures without folder: rename one, or take one folder at a time",
-            )
-        seen[name] = source.path
 
 
 def _loader(folder: Store, key: str) -> Callable[[], Picture]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import cv2
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hbseg.anatomy import BONES, COLOURS, NUM_BONES
-from hbseg.rle import Runs
+from hbseg.rle import Patch, Runs, patch_of
 
 Bytes = NDArray[np.uint8]
 Colour = tuple[int, int, int]
@@ -39,15 +38,6 @@ _MAX_GAIN = 1.8
 _MIDDLE = 0.36
 """Brightness that the median of what is not background is brought towards."""
 _GAMMA = (0.65, 1.2)
-
-
-@dataclass(frozen=True)
-class Patch:
-    """A mask in its box: `mask` uint8 [h, w] of 0 and 1, and the box's corner in pixels."""
-
-    mask: Bytes
-    top: int
-    left: int
 
 
 def draw_overlay(gray: Bytes, runs: Sequence[Runs]) -> Bytes:
@@ -105,30 +95,6 @@ def stretched(gray: Bytes) -> Bytes:
     gamma = float(np.clip(math.log(_MIDDLE) / math.log(level), *_GAMMA))
     table = np.rint(255 * levels**gamma).astype(np.uint8)
     return np.asarray(cv2.LUT(gray, table), dtype=np.uint8)
-
-
-def patch_of(runs: Runs, height: int, width: int) -> Patch:
-    """Return the mask of `runs`, at least one, in its box.
-
-    Raises:
-        ValueError: the runs leave a picture of this size.
-    """
-    starts, ends = runs[:, 0], runs[:, 0] + runs[:, 1]
-    if starts[0] < 0 or ends[-1] > height * width:
-        raise ValueError(f"runs end at pixel {ends[-1]}, the picture has {height} x {width}")
-    first, last = starts // width, (ends - 1) // width
-    rows_of_run = last - first + 1  # a run may go on in the next row
-    index = np.repeat(np.arange(len(runs)), rows_of_run)
-    before = np.cumsum(rows_of_run) - rows_of_run
-    row = first[index] + np.arange(len(index)) - before[index]
-    left = np.maximum(starts[index] - row * width, 0)
-    right = np.minimum(ends[index] - row * width, width)
-    top, edge = int(row[0]), int(left.min())
-    steps = np.zeros((int(row[-1]) - top + 1, int(right.max()) - edge + 1), dtype=np.int8)
-    steps[row - top, left - edge] += 1
-    steps[row - top, right - edge] -= 1
-    mask = np.cumsum(steps, axis=1, dtype=np.int8)[:, :-1].astype(np.uint8)
-    return Patch(mask, top, edge)
 
 
 def _percentiles(histogram: NDArray[np.integer], percents: Sequence[float]) -> list[float]:

@@ -111,22 +111,10 @@ def pictures_key(pictures: Store) -> str:
     Raises:
         NotFoundError: there is no picture in the folder, or no folder.
     """
+    from hbseg.data.picture_folder import picture_keys
+
     content = [(key, sha256_of(pictures.get(key))) for key in picture_keys(pictures)]
     return canonical_digest(content)[:SHORT]
-
-
-def picture_keys(images: Store) -> list[str]:
-    """Return the keys of a folder's pictures, recognised by name.
-
-    Raises:
-        NotFoundError: there is no picture in the folder, or no folder.
-    """
-    from hbseg.data.raw import is_picture
-
-    keys = [entry.key for entry in images.list() if is_picture(entry.key)]
-    if not keys:
-        raise NotFoundError(f"no pictures in {images.url}", "correct --images")
-    return keys
 
 
 class _InputLookup:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hbseg.errors import DeniedError, DiskFullError
+from hbseg.errors import ConflictError, DeniedError, DiskFullError
 
 PRIVATE = ".hbseg-"
 """Names of our own lock and temporary files start so; they are no objects of a folder store."""
@@ -59,6 +59,31 @@ def temporary_beside(target: Path, *, mode: int = 0o666, hint: str | None = None
         raise write_error(error, target, hint) from None
     finally:
         name.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_folder(target: Path, *, hint: str | None = None) -> Iterator[Path]:
+    """Yield an empty folder beside `target`; it becomes `target` if the block succeeds.
+
+    Raises:
+        ConflictError: `target` is there and not empty, or no folder.
+        DiskFullError, DeniedError: see `write_error`.
+    """
+    try:
+        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+            raise ConflictError(f"{target} is there already and not an empty folder", hint)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.parent / f"{PRIVATE}part-{uuid.uuid4().hex}"
+        temporary.mkdir()
+    except OSError as error:
+        raise write_error(error, target, hint) from None
+    try:
+        yield temporary
+        os.replace(temporary, target)
+    except OSError as error:
+        raise write_error(error, target, hint) from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_error(error: OSError, target: Path, hint: str | None = None) -> Exception:

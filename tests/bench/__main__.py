@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.bench import listing, starting, submitting
+from tests.bench import listing, starting, submissions, submitting
 from tests.bench.costs import ROOT
 from tests.bench.figures import written
 from tests.bench.place import s3_place
@@ -23,6 +23,7 @@ def main() -> None:
             figures = starting.figures(folder, s3)
             figures += listing.figures(folder, s3)
             figures += submitting.figures(folder, s3)
+        figures += submissions.figures(folder / "csv")
     print(written(figures, FILE))
     tell_load("after")
 

@@ -197,7 +197,8 @@ def test_pictures_are_told_by_their_names_alone(hidden: str, tmp_path: Path) -> 
         (tmp_path / name).write_bytes(b"")
     script = (
         "import sys; sys.modules.update(dict.fromkeys(sys.argv[1].split(',')))\n"
-        "from hbseg.runs.chain import picture_keys; from hbseg.storage.opening import open_store\n"
+        "from hbseg.data.picture_folder import picture_keys\n"
+        "from hbseg.storage.opening import open_store\n"
         "print(picture_keys(open_store(sys.argv[2])))"
     )
     command = [sys.executable, "-c", script, hidden, str(tmp_path)]

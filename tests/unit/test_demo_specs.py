@@ -12,7 +12,6 @@ from hbseg.demo import (
     Listener,
     _environment,
     fitted,
-    overlay_names,
     run_demo,
 )
 from hbseg.errors import InvalidInput, NotFoundError
@@ -62,14 +61,6 @@ def test_a_raw_set_that_is_not_there_is_refused_before_anything_starts(
 ) -> None:
     with pytest.raises(NotFoundError):
         fitted(specs, PrepareSpec(), hands=HANDS, raw=tmp_path / "none")
-
-
-def test_pictures_that_differ_in_their_ending_alone_have_overlays_of_their_own() -> None:
-    assert overlay_names(["a.png", "a.jpg", "b.jpg"]) == {
-        "a.png": "a.png.png",
-        "a.jpg": "a.jpg.png",
-        "b.jpg": "b.png",
-    }
 
 
 def test_a_raw_set_without_test_pictures_is_refused_before_anything_starts(

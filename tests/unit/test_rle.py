@@ -59,6 +59,20 @@ def test_a_box_gives_the_runs_of_the_whole_picture(
     assert rle.to_text(runs) == rle.encode(picture)
 
 
+def test_a_patch_is_the_mask_in_its_box() -> None:
+    rng = np.random.default_rng(1)
+    for _ in range(200):
+        height, width = rng.integers(1, 12, 2).tolist()
+        mask = rng.random((height, width)) < rng.choice([0.1, 0.5, 0.95])
+        if not mask.any():
+            continue
+        patch = rle.patch_of(rle.runs_of(mask), height, width)
+        again = np.zeros_like(mask)
+        rows, columns = patch.mask.shape
+        again[patch.top : patch.top + rows, patch.left : patch.left + columns] = patch.mask
+        assert np.array_equal(again, mask)
+
+
 def test_two_empty_masks_agree() -> None:
     empty = rle.from_text("", 100)
     assert rle.dice(empty, empty) == 1
@@ -81,10 +95,10 @@ def test_two_empty_masks_agree() -> None:
         ("٣ 1", "not a positive number"),
         ("1٣ 1", "not a positive number: '1٣'"),
         ("1 1 3 1٣", "not a positive number: '1٣'"),
-        ("1 3 3 1", "run 3 1 overlaps"),
-        ("5 1 1 1", "run 1 1 overlaps"),
+        ("1 3 3 1", r"run 3 1 overlaps the one before it \(1 3\)"),
+        ("5 1 1 1", "run 1 1 is out of order: it starts before 5 1"),
         ("9 2", "run 9 2 leaves the picture of 9 pixels"),
-        ("99999999999999999999 1", "not a positive number"),
+        ("99999999999999999999 1", "not a positive number of 20 digits"),
     ],
 )
 def test_a_bad_code_is_refused_with_its_reason(code: str, reason: str) -> None:

@@ -1,12 +1,16 @@
 """What the command costs before it does anything."""
 
+import base64
 import inspect
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import typer
 
+from hbseg.anatomy import BONES
+from hbseg.submission import Image, header, rows
 from hbseg_cli.main import app
 
 HEAVY = ("torch", "numpy", "cv2", "boto3", "botocore", "pydantic", "yaml", "json", "rich", "psutil")
@@ -106,6 +110,25 @@ def test_no_start_compiles_annotations_of_commands() -> None:
 
 def test_a_listing_never_imports_torch(tmp_path: object) -> None:
     assert loaded(["list", "--runs", str(tmp_path)], ("torch", "boto3")) == []
+
+
+PNG = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAkAAAAJCAAAAADF+lnMAAAAHElEQVQIHTXBMQEAAABAMPqXdtlkMplMJpPJZAECHAAK"
+    "xD8bfgAAAABJRU5ErkJggg=="
+)
+"""9 x 9 black pixels."""
+
+
+def test_a_csv_is_checked_without_numpy(tmp_path: Path) -> None:
+    path = tmp_path / "s.csv"
+    path.write_text(header() + rows(Image("a.png"), ["1 2"] * len(BONES)))
+
+    light = tuple(name for name in HEAVY if name != "pydantic")  # Typer's own, for some types
+    assert loaded(["submission", "validate", str(path), "--size", "9x9"], light) == []
+    picture = base64.b64decode(PNG)
+    (tmp_path / "a.png").write_bytes(picture)
+    with_pictures = ["submission", "validate", str(path), "--images", str(tmp_path)]
+    assert loaded(with_pictures, ("numpy", "cv2", "torch", "boto3")) == []
 
 
 COUNTED = """

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,10 +12,10 @@ from hbseg.ml import infer
 from hbseg.ml.engines.card import Images, Logits
 from hbseg.ml.infer import Inferred, InferStep, Share
 from hbseg.ml.predict import Source
-from hbseg.ml.sources import MAX_LINES, check_names, folder_sources
+from hbseg.ml.sources import MAX_LINES, folder_sources
 from hbseg.storage.folder import FolderStore
 from hbseg.storage.markers import sha256_of
-from tests.engines import BrightnessEngine, grey, picture
+from tests.engines import BrightnessEngine, picture
 
 IDENTITY = "0123456789abcdef"
 
@@ -128,11 +127,6 @@ def test_two_pictures_of_one_name_are_refused(tmp_path: Path) -> None:
         "the CSV names pictures without folder: rename one, or take one folder at a time"
     )
     assert not list(folder.list())
-    check_names(paths("a/x.png", "a/y.png"))
-
-
-def paths(*names: str) -> Sequence[Source]:
-    return [Source(name, lambda: grey(0)) for name in names]
 
 
 def test_only_parts_whose_pictures_changed_are_made_again(tmp_path: Path) -> None:

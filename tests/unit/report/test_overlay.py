@@ -15,7 +15,6 @@ from hbseg.report.overlay import (
     draw_overlay,
     line_width,
     outline_colour,
-    patch_of,
     stretched,
 )
 
@@ -115,20 +114,6 @@ def test_the_radiograph_given_is_not_changed_and_may_be_read_only() -> None:
     before = gray.copy()
     draw_overlay(gray, runs_with(Radius=disc(300, 300, 100, 100, 50)))
     assert np.array_equal(gray, before)
-
-
-def test_a_patch_is_the_mask_in_its_box() -> None:
-    rng = np.random.default_rng(1)
-    for _ in range(200):
-        height, width = rng.integers(1, 12, 2).tolist()
-        mask = rng.random((height, width)) < rng.choice([0.1, 0.5, 0.95])
-        if not mask.any():
-            continue
-        patch = patch_of(rle.runs_of(mask), height, width)
-        again = np.zeros_like(mask)
-        rows, columns = patch.mask.shape
-        again[patch.top : patch.top + rows, patch.left : patch.left + columns] = patch.mask
-        assert np.array_equal(again, mask)
 
 
 def test_runs_beyond_the_picture_and_a_wrong_number_of_masks_are_refused() -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from hbseg.errors import DeniedError, DiskFullError
-from hbseg.storage.files import disk_full, free_bytes, replacing, write_atomically
+from hbseg.errors import ConflictError, DeniedError, DiskFullError
+from hbseg.storage.files import disk_full, free_bytes, new_folder, replacing, write_atomically
 
 
 def full(*_: object, **__: object) -> None:
@@ -74,6 +74,35 @@ def test_any_failure_of_the_block_leaves_the_old_file_and_no_part(tmp_path: Path
 
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_new_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "a" / "folder"
+
+    def fail_half_way() -> None:
+        with new_folder(target) as temporary:
+            (temporary / "half").touch()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_half_way()
+    assert list(target.parent.iterdir()) == []
+
+    target.mkdir()  # an empty one may be there
+    with new_folder(target) as temporary:
+        (temporary / "file").touch()
+        assert list(target.iterdir()) == []
+    assert list(target.parent.rglob("*")) == [target, target / "file"]
+
+
+def test_a_folder_with_files_or_a_file_is_no_place_for_a_new_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for target in (tmp_path, tmp_path / "file"):
+        with pytest.raises(ConflictError, match="there already"), new_folder(target):
+            pass
+    with pytest.raises(DeniedError, match="a file stands"), new_folder(tmp_path / "file" / "x"):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_secret_is_its_owner_s_alone_from_the_first_moment_on(tmp_path: Path) -> None:
