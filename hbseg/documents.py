@@ -337,6 +337,16 @@ def _unknown_key(error: ValidationError) -> str | None:
     return None
 
 
+_FORMS: Final = {
+    "tuple_type": "expected a list",
+    "dict_type": "expected keys and values",
+    "model_type": "expected keys and values",
+}
+"""Forms of values in YAML's words, by pydantic's names of errors."""
+_MAY_BE_SECRET: Final = frozenset({"environment", "secret_environment", "pod_overrides"})
+"""Keys below which a wrong value is not shown."""
+
+
 def _first_problem(model: type[BaseModel], error: ValidationError) -> str:
     problems = error.errors(include_url=False, include_context=False)
     unknown = [p for p in problems if p["type"] == "extra_forbidden"]
@@ -350,8 +360,9 @@ def _first_problem(model: type[BaseModel], error: ValidationError) -> str:
         return f"{path}: missing"
     if message[1:2].islower():
         message = f"{message[:1].lower()}{message[1:]}"
-    if problem["type"] == "value_error":
-        return f"{path}: {message}"  # our own words; what was found may be a secret
+    message = _FORMS.get(problem["type"], message)
+    if problem["type"] == "value_error" or _MAY_BE_SECRET & set(problem["loc"]):
+        return f"{path}: {message}"  # what was found may be a secret
     return f"{path}: {message}, found {problem['input']!r:.80}"
 
 

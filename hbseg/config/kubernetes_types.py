@@ -16,6 +16,7 @@ OUR_PREFIXES: Final = (
     "hbseg.io/",
     "training.kubeflow.org/",
     "batch.kubernetes.io/",
+    "kueue.x-k8s.io/",
     "pod-security.kubernetes.io/",
 )
 """Labels and annotations that hbseg or a controller sets and reads."""
@@ -31,15 +32,15 @@ _LABEL_KEY: Final = re.compile(
 )
 _LABEL_VALUE: Final = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?")
 _OUR_VARIABLES: Final = re.compile(
-    r"HOME|LD_PRELOAD|MASTER_(ADDR|PORT)|WORLD_SIZE|(LOCAL_|GROUP_|ROLE_)?RANK|LOCAL_WORLD_SIZE"
-    r"|PET_.*|HBSEG_(NODE|NODES|TERMINATION_LOG)"
+    r"HOME|USER|LD_PRELOAD|PYTHONHOME|MASTER_(ADDR|PORT)|WORLD_SIZE|(LOCAL_|GROUP_|ROLE_)?RANK"
+    r"|LOCAL_WORLD_SIZE|PET_.*|HBSEG_(?!S3_ADDRESSING$).*"
 )
 """Set by the launcher, torchrun or the operator, which need them as they are."""
 _SYSTEM_FOLDERS: Final = tuple(
     PurePosixPath(path)
     for path in (
         *("/bin", "/boot", "/dev", "/etc/hbseg", CA_FOLDER, "/lib", "/lib64", "/proc", "/run"),
-        *("/sbin", "/sys", "/usr/bin", "/usr/lib", "/usr/local", "/var/run"),
+        *("/opt/hbseg", "/sbin", "/sys", "/usr/bin", "/usr/lib", "/usr/local", "/var/run"),
     )
 )
 """Folders of the image, of the kernel, or of the pod's spec."""
@@ -86,8 +87,9 @@ Image = Annotated[
 """Reference of an image: `REGISTRY/NAME:TAG`, or `REGISTRY/NAME@sha256:DIGEST`."""
 
 
-def _mount_path(path: str) -> str:
-    folder = PurePosixPath(path)
+def check_mount_path(path: str) -> str:
+    """Return where a volume may be mounted. Raises ValueError where it would hide needed files."""
+    folder = PurePosixPath(re.sub("^//+", "/", path))
     if not folder.is_absolute() or ".." in folder.parts or ":" in path:
         raise ValueError(f"expected an absolute path without `..` and `:`, found {path!r:.80}")
     above = [own for own in (*_SYSTEM_FOLDERS, *_OWN_FOLDERS) if own.is_relative_to(folder)]
@@ -96,7 +98,7 @@ def _mount_path(path: str) -> str:
     return str(folder)
 
 
-MountPath = Annotated[str, AfterValidator(_mount_path)]
+MountPath = Annotated[str, AfterValidator(check_mount_path)]
 """Absolute path of a volume in a pod."""
 
 
@@ -110,9 +112,19 @@ SubPath = Annotated[str, AfterValidator(_sub_path)]
 """Folder of a volume, relative to its root."""
 
 
+def is_our_key(key: str) -> bool:
+    """Return whether hbseg or a controller sets a label or annotation of this name."""
+    return key.startswith(OUR_PREFIXES) or key in OUR_LABELS
+
+
+def is_our_variable(name: str) -> bool:
+    """Return whether an environment variable is set for the launcher and torchrun."""
+    return _OUR_VARIABLES.fullmatch(name) is not None
+
+
 def _own_keys(named: dict[str, str | None]) -> dict[str, str | None]:
     for key in named:
-        if key.startswith(OUR_PREFIXES) or key in OUR_LABELS:
+        if is_our_key(key):
             raise ValueError(f"{key} is set by hbseg or a controller; use a key of your own")
     return named
 
@@ -125,10 +137,15 @@ def _labels(labels: dict[str, str | None]) -> dict[str, str | None]:
     return labels
 
 
+def _label_key(key: str) -> str:
+    if not _LABEL_KEY.fullmatch(key):
+        raise ValueError(f"{key!r:.80} is no key, expected PREFIX/NAME or NAME")
+    return key
+
+
 def _keys(named: dict[str, str | None]) -> dict[str, str | None]:
     for key in named:
-        if not _LABEL_KEY.fullmatch(key):
-            raise ValueError(f"{key!r:.80} is no key, expected PREFIX/NAME or NAME")
+        _label_key(key)
     return named
 
 
@@ -136,7 +153,7 @@ def _variables(names: dict[str, Any]) -> dict[str, Any]:
     for name in names:
         if not _VARIABLE.fullmatch(name):
             raise ValueError(f"{name!r:.60} is no name of an environment variable")
-        if _OUR_VARIABLES.fullmatch(name):
+        if is_our_variable(name):
             raise ValueError(f"{name} is set for the launcher and torchrun; take it out")
     return names
 
@@ -151,6 +168,8 @@ def _without_secrets(environment: dict[str, str | None]) -> dict[str, str | None
     return environment
 
 
+LabelKey = Annotated[str, AfterValidator(_label_key)]
+"""Name of a label."""
 NodeLabels = Annotated[dict[str, str | None], AfterValidator(_labels)]
 """Labels of nodes; null takes one out that a wider layer sets."""
 Labels = Annotated[dict[str, str | None], AfterValidator(_labels), AfterValidator(_own_keys)]

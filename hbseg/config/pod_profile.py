@@ -9,6 +9,7 @@ from hbseg.config.kubernetes_types import (
     DataKey,
     Environment,
     Image,
+    LabelKey,
     Labels,
     Limit,
     MountPath,
@@ -19,6 +20,7 @@ from hbseg.config.kubernetes_types import (
     SubPath,
     VariableNames,
 )
+from hbseg.config.pod_overrides import PodOverrides
 from hbseg.documents import Block
 
 
@@ -26,7 +28,7 @@ class Toleration(Block):
     """A taint of nodes that pods tolerate, e.g. of spot machines."""
 
     key: str | None = None
-    """Key of the taint; none: all taints."""
+    """Key of the taint; none, with `operator: Exists`: all taints."""
     operator: Literal["Equal", "Exists"] = "Equal"
     """Whether the value must be equal, or the taint only exist."""
     value: str | None = None
@@ -37,6 +39,16 @@ class Toleration(Block):
         default=None, alias="tolerationSeconds"
     )
     """Seconds that a pod stays on a node with a NoExecute taint; none: for ever."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Toleration":
+        if self.operator == "Exists" and self.value is not None:
+            raise ValueError("operator Exists has no value; take it out, or use Equal")
+        if self.operator == "Equal" and self.key is None:
+            raise ValueError("operator Equal needs a key; Exists without a key is all taints")
+        if self.toleration_seconds is not None and self.effect != "NoExecute":
+            raise ValueError("tolerationSeconds needs effect: NoExecute")
+        return self
 
 
 class Volume(Block):
@@ -158,7 +170,7 @@ class PodProfile(Block):
     """Labels of the nodes that may run the pods."""
     tolerations: tuple[Toleration, ...] = ()
     """Taints of nodes that the pods tolerate."""
-    spread_over: str | None = None
+    spread_over: LabelKey | None = None
     """Label of nodes over whose values the pods of one job are spread, e.g.
     `kubernetes.io/hostname`; as far as possible."""
     priority_class: ObjectName | None = None
@@ -179,7 +191,7 @@ class PodProfile(Block):
     """Volumes that are mounted into every pod."""
     termination_grace: Annotated[int, Field(ge=10, le=3600)] = 60
     """Seconds from SIGTERM to SIGKILL of a pod: time for a checkpoint."""
-    pod_overrides: dict[str, Any] = {}
+    pod_overrides: PodOverrides = {}
     """Merged into the pod template at last, as `kubectl patch --type strategic` does: lists by
     name, null removes. The container of the step is called `main` here."""
     unrestricted: bool = False

@@ -23,7 +23,8 @@ from pydantic import Field, field_validator
 
 from hbseg import __version__
 from hbseg.config.kubernetes_types import Image, ObjectName
-from hbseg.config.pod_profile import CaBundle, PodProfile
+from hbseg.config.pod_overrides import strategic_merge
+from hbseg.config.pod_profile import CaBundle, PodProfile, SecretKey
 from hbseg.documents import Block
 
 UNSEEN_FOLDER_HINT: Final = "give s3://BUCKET/FOLDER, or a folder below a volume of cluster.volumes"
@@ -163,10 +164,15 @@ def laid(base: Laid, over: Block) -> Laid:
 
 def _laid(base: Laid, over: Block, names: set[str]) -> Laid:
     changed = {name: _laid_value(getattr(base, name), getattr(over, name)) for name in names}
+    if "pod_overrides" in changed:
+        old, new = getattr(base, "pod_overrides"), getattr(over, "pod_overrides")  # noqa: B009
+        changed["pod_overrides"] = strategic_merge(old, new, keep_null=True)
     return base.model_copy(update=changed)
 
 
 def _laid_value(old: Any, new: Any) -> Any:
+    if isinstance(new, CaBundle | SecretKey):  # half of one and half of another is neither
+        return new
     if isinstance(old, Block) and isinstance(new, Block):
         return laid(old, new)
     if isinstance(old, dict) and isinstance(new, dict):

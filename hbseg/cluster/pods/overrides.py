@@ -1,7 +1,4 @@
-"""A team's own changes of the pod template (`pod_overrides`), merged as Kubernetes merges patches.
-
-They reach what the profile has no key for. What hbseg needs as it is stays as it is.
-"""
+"""A team's own changes of the pod template, put into it. What hbseg needs as it is stays so."""
 
 from __future__ import annotations
 
@@ -11,35 +8,22 @@ from typing import Any, Final
 
 from hbseg.cluster.objects import Manifest
 from hbseg.cluster.pods.restricted import restricted_problems
-from hbseg.config.kubernetes_types import OUR_LABELS, OUR_PREFIXES
+from hbseg.config.kubernetes_types import check_mount_path, is_our_key, is_our_variable
+from hbseg.config.pod_overrides import MAIN, MERGE_KEYS, strategic_merge
 from hbseg.config.profile import ClusterProfile
-from hbseg.documents import nearest
 from hbseg.errors import SpecError
 
-MAIN: Final = "main"
-"""What overrides call the container of the step, whose name depends on the kind of its job."""
 KEY: Final = "cluster.pod_overrides"
 
-_MERGE_KEYS: Final = {
-    "containers": "name",
-    "initContainers": "name",
-    "volumes": "name",
-    "env": "name",
-    "imagePullSecrets": "name",
-    "resourceClaims": "name",
-    "volumeMounts": "mountPath",
-    "volumeDevices": "devicePath",
-    "ports": "containerPort",
-    "hostAliases": "ip",
-    "topologySpreadConstraints": "topologyKey",
-}
-"""Lists whose items have an identity, and the key that is it (Kubernetes' patchMergeKey); any
-other list is replaced as a whole."""
-_PARTS: Final = ("metadata", "spec")
-_METADATA: Final = ("labels", "annotations")
-_OURS: Final = ("restartPolicy", "automountServiceAccountToken", "serviceAccountName")
-_OURS_OF_MAIN: Final = ("image", "command", "args", "resources", "terminationMessagePath")
-_OWN_LISTS: Final = {"env": "name", "volumeMounts": "mountPath"}
+_OURS: Final = (
+    *("restartPolicy", "automountServiceAccountToken", "serviceAccountName", "serviceAccount"),
+    *("terminationGracePeriodSeconds", "activeDeadlineSeconds"),
+)
+"""Keys of a pod that overrides may not change; the profile has keys for some of them."""
+_OURS_OF_MAIN: Final = (
+    *("name", "image", "command", "args", "workingDir", "resources"),
+    *("terminationMessagePath", "terminationMessagePolicy"),
+)
 
 
 def with_overrides(template: Manifest, profile: ClusterProfile) -> None:
@@ -50,11 +34,10 @@ def with_overrides(template: Manifest, profile: ClusterProfile) -> None:
     """
     if not profile.pod_overrides:
         return
-    main = template["spec"]["containers"][0]
-    overrides = _named(profile.pod_overrides, main["name"])
-    for problem in _refused(overrides, template):
+    main = template["spec"]["containers"][0]["name"]
+    merged = strategic_merge(template, _named(profile.pod_overrides, main))
+    for problem in _changed(template, merged):
         raise SpecError(f"{KEY}: {problem}", "take it out of the profile")
-    merged = _merged(template, overrides)
     if not profile.unrestricted:
         for problem in restricted_problems(merged["spec"]):
             raise SpecError(
@@ -78,7 +61,7 @@ def _values(value: Any, path: str) -> Iterator[tuple[str, Any]]:
     if isinstance(value, Mapping) and value:
         for key, inner in value.items():
             yield from _values(inner, f"{path}.{key}" if path else str(key))
-    elif isinstance(value, list) and value and (name := _MERGE_KEYS.get(path.rpartition(".")[2])):
+    elif isinstance(value, list) and value and (name := MERGE_KEYS.get(path.rpartition(".")[2])):
         for item in value:
             rest = {key: inner for key, inner in item.items() if key != name}
             yield from _values(rest, f"{path}[{item.get(name)}]")
@@ -88,91 +71,74 @@ def _values(value: Any, path: str) -> Iterator[tuple[str, Any]]:
 
 def _named(overrides: Mapping[str, Any], main: str) -> Manifest:
     """Return the overrides with the main container called as in the template."""
-    spec = overrides.get("spec")
-    if not isinstance(spec, Mapping) or not isinstance(spec.get("containers"), list):
+    spec = overrides.get("spec") or {}
+    if not spec.get("containers"):
         return dict(overrides)
     containers = [
-        {**item, "name": main} if isinstance(item, Mapping) and item.get("name") == MAIN else item
-        for item in spec["containers"]
+        {**item, "name": main} if item["name"] == MAIN else item for item in spec["containers"]
     ]
     return {**overrides, "spec": {**spec, "containers": containers}}
 
 
-def _refused(overrides: Mapping[str, Any], template: Manifest) -> Iterator[str]:
-    """Yield what overrides may not change."""
-    for part in overrides:
-        if part not in _PARTS:
-            yield f"unknown part {part}; {nearest(str(part), _PARTS)}"
-    yield from _malformed(overrides, template, "")
-    metadata, spec = overrides.get("metadata") or {}, overrides.get("spec") or {}
-    for part, values in metadata.items():
-        if part not in _METADATA:
-            yield f"unknown part metadata.{part}; {nearest(str(part), _METADATA)}"
-        for key in values or ():
-            if key.startswith(OUR_PREFIXES) or key in OUR_LABELS:
+def _changed(before: Manifest, after: Manifest) -> Iterator[str]:
+    """Yield what of hbseg's own is not any more as it was."""
+    yield from _changed_metadata(before.get("metadata") or {}, after.get("metadata") or {})
+    if not isinstance(after.get("spec"), Mapping):
+        yield "spec is decided by hbseg"
+        return
+    pod, merged = before["spec"], after["spec"]
+    yield from (f"spec.{k} is decided by hbseg" for k in _OURS if pod.get(k) != merged.get(k))
+    yield from _lost(pod, merged, "volumes", "name", "spec.volumes")
+    containers = merged.get("containers") or [{}]
+    yield from _changed_main(pod["containers"][0], containers[0])
+    for volume in merged.get("volumes") or ():
+        if _gives_token(volume):
+            yield f"volume {volume['name']} has a token for the cluster; give it an audience"
+
+
+def _changed_metadata(before: Manifest, after: Manifest) -> Iterator[str]:
+    for part in ("labels", "annotations"):
+        old, new = before.get(part) or {}, after.get(part) or {}
+        for key in dict.fromkeys([*old, *new]):
+            if is_our_key(key) and old.get(key) != new.get(key):
                 yield f"metadata.{part}.{key} is set by hbseg or a controller"
-    for key in _OURS:
-        if key in spec:
-            yield f"spec.{key} is decided by hbseg"
-    own = {volume["name"] for volume in template["spec"]["volumes"]}
-    for volume in spec.get("volumes") or ():
-        if volume.get("name") in own:
-            yield f"spec.volumes: {volume['name']} is a volume of hbseg"
-    main = template["spec"]["containers"][0]
-    for container in spec.get("containers") or ():
-        if container.get("name") == main["name"]:
-            yield from _refused_of_main(container, main)
 
 
-def _refused_of_main(container: Manifest, main: Manifest) -> Iterator[str]:
+def _changed_main(before: Manifest, after: Manifest) -> Iterator[str]:
+    of = f"of the container {MAIN}"
     for key in _OURS_OF_MAIN:
-        if key in container:
-            yield f"{key} of the container {MAIN} is decided by hbseg; use the profile's own keys"
-    for part, name in _OWN_LISTS.items():
-        own = {item[name] for item in main.get(part, ())}
-        for item in container.get(part) or ():
-            if item.get(name) in own:
-                yield f"{part} of the container {MAIN}: {item[name]} is set by hbseg"
+        if before.get(key) != after.get(key):
+            yield f"{key} {of} is decided by hbseg; use the profile's own keys"
+    yield from _lost(before, after, "env", "name", f"env {of}")
+    yield from _lost(before, after, "volumeMounts", "mountPath", f"volumeMounts {of}")
+    own = {variable["name"] for variable in before["env"]}
+    for variable in after.get("env") or ():
+        if variable["name"] not in own and is_our_variable(variable["name"]):
+            yield f"env {of}: {variable['name']} is set for the launcher and torchrun"
+    mounted = {mount["mountPath"] for mount in before["volumeMounts"]}
+    for mount in after.get("volumeMounts") or ():
+        if mount["mountPath"] not in mounted:
+            yield from _hidden(mount["mountPath"])
 
 
-def _malformed(over: Mapping[str, Any], base: Mapping[str, Any], path: str) -> Iterator[str]:
-    """Yield where overrides have another form than the template, so that they cannot be merged."""
-    for key, value in over.items():
-        here, old = f"{path}{key}", base.get(key)
-        if str(key).startswith("$"):
-            yield f"{here}: directives of patches are not known"
-        elif key in _MERGE_KEYS and isinstance(value, list):
-            name = _MERGE_KEYS[key]
-            if not all(isinstance(item, Mapping) and name in item for item in value):
-                yield f"{here}: expected items with a {name}"
-        elif key in _MERGE_KEYS and (value is not None or key in ("containers", "volumes")):
-            yield f"{here}: expected a list, found {value!r:.40}"
-        elif isinstance(old, Mapping) and not isinstance(value, Mapping | None):
-            yield f"{here}: expected keys and values, found {value!r:.40}"
-        elif isinstance(value, Mapping):
-            yield from _malformed(value, old if isinstance(old, Mapping) else {}, f"{here}.")
-        elif value is None and key in ("spec", "securityContext", "metadata"):
-            yield f"{here}: cannot be taken out"
+def _hidden(path: str) -> Iterator[str]:
+    try:
+        check_mount_path(path)
+    except ValueError as error:
+        yield f"volumeMounts of the container {MAIN}: {error}"
 
 
-def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> Manifest:
-    """Return the strategic merge: mappings by key, known lists by identity; null removes."""
-    result = dict(base)
-    for key, value in over.items():
-        old = result.get(key)
-        if value is None:
-            result.pop(key, None)
-        elif isinstance(value, Mapping):
-            result[key] = _merged(old if isinstance(old, Mapping) else {}, value)
-        elif isinstance(value, list) and key in _MERGE_KEYS:
-            result[key] = _merged_list(old or [], value, _MERGE_KEYS[key])
-        else:
-            result[key] = value
-    return result
+def _lost(before: Manifest, after: Manifest, part: str, name: str, told: str) -> Iterator[str]:
+    """Yield the items of a list of ours that were changed or taken out."""
+    kept = {item[name]: item for item in after.get(part) or ()}
+    for item in before.get(part) or ():
+        if kept.get(item[name]) != item:
+            yield f"{told}: {item[name]} is set by hbseg"
 
 
-def _merged_list(base: list[Any], over: list[Any], name: str) -> list[Any]:
-    items = {item[name]: item for item in base}
-    for item in over:
-        items[item[name]] = _merged(items.get(item[name], {}), item)
-    return list(items.values())
+def _gives_token(volume: Manifest) -> bool:
+    sources = (volume.get("projected") or {}).get("sources") or ()
+    tokens = [
+        source["serviceAccountToken"] for source in sources if "serviceAccountToken" in source
+    ]
+    return any(not (token or {}).get("audience") for token in tokens)

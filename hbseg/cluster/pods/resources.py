@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from hbseg.cluster.objects import Manifest
 from hbseg.cluster.pods import quantity
 from hbseg.config.kubernetes_types import given
 from hbseg.config.profile import ClusterProfile
 from hbseg.errors import SpecError
+
+_OTHER_KEYS: Final = {
+    "cpu": "cluster.cpu_per_process",
+    "memory": "cluster.memory_per_process",
+    "ephemeral-storage": "cluster.scratch",
+}
+"""Resources that are no devices, and the keys that say how much of them."""
 
 
 def set_resources(
@@ -68,4 +77,8 @@ def _devices(profile: ClusterProfile, processes: int, gpus: int, *, rdma: bool) 
     devices = {resource: str(gpus)} if gpus else {}
     if rdma and profile.rdma_resource is not None:
         devices[profile.rdma_resource] = "1"
+    for name in given(profile.devices):
+        if name in (*devices, *_OTHER_KEYS):
+            key = _OTHER_KEYS.get(name, "cluster.gpu_resource or cluster.rdma_resource")
+            raise SpecError(f"cluster.devices names {name}, which has a key of its own: {key}")
     return devices | given(profile.devices)

@@ -17,6 +17,11 @@ _VOLUMES: Final = frozenset(
         *("projected", "secret", "image"),
     }
 )
+_SELINUX: Final = frozenset(
+    {"container_t", "container_init_t", "container_kvm_t", "container_engine_t"}
+)
+_PROBES: Final = ("livenessProbe", "readinessProbe", "startupProbe")
+_HOOKS: Final = ("postStart", "preStop")
 _PROFILES: Final = ("RuntimeDefault", "Localhost")
 _SYSCTLS: Final = frozenset(
     {
@@ -57,9 +62,19 @@ def _container(container: Manifest) -> Iterator[str]:
         yield f"{of} has procMount {security['procMount']}"
     yield from _capabilities(security.get("capabilities") or {}, of)
     yield from _user(security, of, is_pod=False)
+    yield from _hosts(container, of)
     for port in container.get("ports") or ():
         if port.get("hostPort"):
             yield f"{of} has hostPort {port['hostPort']}"
+
+
+def _hosts(container: Manifest, of: str) -> Iterator[str]:
+    lifecycle = container.get("lifecycle") or {}
+    handlers = [*map(container.get, _PROBES), *map(lifecycle.get, _HOOKS)]
+    for handler in handlers:
+        for kind in ("httpGet", "tcpSocket"):
+            if host := ((handler or {}).get(kind) or {}).get("host"):
+                yield f"{of} has a probe or hook of host {host}"
 
 
 def _capabilities(capabilities: Manifest, of: str) -> Iterator[str]:
@@ -83,5 +98,10 @@ def _user(security: Manifest, of: str, *, is_pod: bool) -> Iterator[str]:
     apparmor = (security.get("appArmorProfile") or {}).get("type")
     if apparmor not in (None, *_PROFILES):
         yield f"{of} has appArmorProfile {apparmor}"
-    if security.get("windowsOptions", {}).get("hostProcess"):
+    selinux = security.get("seLinuxOptions") or {}
+    if selinux.get("user") or selinux.get("role"):
+        yield f"{of} sets user or role of seLinuxOptions"
+    if selinux.get("type") and selinux["type"] not in _SELINUX:
+        yield f"{of} has type {selinux['type']} of seLinuxOptions"
+    if (security.get("windowsOptions") or {}).get("hostProcess"):
         yield f"{of} is a host process"

@@ -207,6 +207,11 @@ def _add_environment(container: Manifest, profile: ClusterProfile) -> None:
         container["env"] += _keys(profile.credentials_secret)
     for name, key in profile.secret_environment.items():
         if key is not None:
+            if name in given(profile.environment):
+                raise SpecError(
+                    f"{name} is in cluster.environment and in cluster.secret_environment",
+                    f"take one out; environment: {{{name}: null}} takes out that of a wider layer",
+                )
             container["env"].append(_of_secret(name, key.secret, key.key, optional=key.optional))
     set_variables(container, given(profile.environment))
 

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from hbseg.config.kubernetes_types import given
-from hbseg.config.pod_profile import PodProfile, Scratch, Toleration, Volume
+from hbseg.config.pod_profile import CaBundle, PodProfile, Scratch, Toleration, Volume
 from hbseg.config.profile import ClusterProfile, ImageKind, PodGroup, laid
 from hbseg.config.settings import SettingsFile
 from hbseg.errors import SpecError
@@ -135,6 +135,23 @@ def test_the_runner_has_no_place_volumes_or_secrets_of_the_steps() -> None:
     assert placed.for_pods(PodGroup.RUNNER).node_selector == {"a": "b"}
 
 
+def test_certificates_of_two_layers_are_not_mixed() -> None:
+    base = ClusterProfile(ca_bundle=CaBundle(secret="theirs", key="k.crt"))
+
+    found = laid(base, ClusterProfile(ca_bundle=CaBundle(config_map="mine")))
+
+    assert found.ca_bundle == CaBundle(config_map="mine")
+
+
+def test_a_wrong_value_that_may_be_a_secret_is_not_shown() -> None:
+    with pytest.raises(SpecError) as refused:
+        SettingsFile.from_mapping(
+            {"cluster": {"secret_environment": {"WANDB_API_KEY": "abcdefsecret"}}}, source="x"
+        )
+    assert "abcdefsecret" not in refused.value.message
+    assert "cluster.secret_environment.WANDB_API_KEY: expected keys and" in refused.value.message
+
+
 # What is refused.
 
 
@@ -165,6 +182,17 @@ def test_the_runner_has_no_place_volumes_or_secrets_of_the_steps() -> None:
         ({"labels": {"team": "a b"}}, "label team is 'a b'"),
         ({"annotations": {"training.kubeflow.org/x": "y"}}, "training.kubeflow.org/x is set by"),
         ({"ca_bundle": {"key": "x"}}, "expected one of config_map, secret, found none"),
+        ({"volumes": [{"claim": "c", "path": "//etc/hbseg"}]}, "would hide files of /etc/hbseg"),
+        ({"volumes": [{"claim": "c", "path": "/opt"}]}, "/opt would hide files of /opt/hbseg"),
+        ({"environment": {"USER": "bob"}}, "USER is set for the launcher"),
+        ({"environment": {"HBSEG_RUNS": "s3://a/b"}}, "HBSEG_RUNS is set for the launcher"),
+        ({"labels": {"kueue.x-k8s.io/queue-name": "a"}}, "kueue.x-k8s.io/queue-name is set by"),
+        ({"tolerations": [{}]}, "operator Equal needs a key"),
+        ({"tolerations": [{"operator": "Exists", "value": "x"}]}, "operator Exists has no value"),
+        ({"tolerations": [{"key": "a", "tolerationSeconds": 1}]}, "needs effect: NoExecute"),
+        ({"spread_over": "bad key!"}, "'bad key!' is no key"),
+        ({"image_pull_secrets": "regcred"}, "cluster.image_pull_secrets: expected a list"),
+        ({"steps": {"training": None}}, "cluster.steps.training: expected keys and values"),
         ({"steps": {"infer": {"imge": "x"}}}, "unknown key cluster.steps.infer.imge; did you mean"),
         ({"steps": {"infer": {"s3_endpoint": "x"}}}, "unknown key cluster.steps.infer.s3_endpoint"),
         ({"s3_addressing": "host"}, "cluster.s3_addressing: "),

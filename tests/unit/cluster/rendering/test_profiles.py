@@ -155,6 +155,12 @@ def test_a_toleration_keeps_its_seconds() -> None:
             {"limits": {"ephemeral_storage": "10Gi"}},
             "cluster.limits.ephemeral_storage is 10Gi, and the pod asks for 52Gi",
         ),
+        ({"devices": {"memory": "32Gi"}}, "cluster.devices names memory, which has a key of its"),
+        ({"devices": {"nvidia.com/gpu": 8}}, "cluster.devices names nvidia.com/gpu, which has"),
+        (
+            {"environment": {"A": "x"}, "secret_environment": {"A": {"secret": "s", "key": "k"}}},
+            "A is in cluster.environment and in cluster.secret_environment",
+        ),
         (
             {"gpu_resource": "nvidia.com/mig-1g.10gb", "gpus_per_process": 2},
             "a process cannot join 2 parts of GPUs",
