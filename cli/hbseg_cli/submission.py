@@ -1,7 +1,5 @@
 """`hbseg submission`: tools for the CSV of masks."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -48,19 +46,19 @@ class Pictures:
         self._folder: PictureFolder | None = None
 
     @property
-    def folder(self) -> PictureFolder | None:
+    def folder(self) -> "PictureFolder | None":
         """The folder, if one is given. Raises NotFoundError, InvalidInput."""
         if self._images is not None and self._folder is None:
             self._folder = _opened(self._images)
         return self._folder
 
-    def all(self) -> Expected:
+    def all(self) -> "Expected":
         """Return that a CSV must cover all pictures, in order; of any where no folder is given."""
         from hbseg.submission.expected import Listed
 
         return self.some() if self.folder is None else Listed(self.folder.images())
 
-    def some(self) -> Expected:
+    def some(self) -> "Expected":
         """Return that a CSV may cover any of the pictures."""
         from hbseg.submission.expected import of_one_size
 
@@ -73,7 +71,7 @@ class Pictures:
         return "correct the row, or make the CSV again"
 
 
-def _opened(images: str) -> PictureFolder:
+def _opened(images: str) -> "PictureFolder":
     from hbseg.data.picture_folder import PictureFolder
     from hbseg.storage.opening import open_store
 
@@ -261,11 +259,11 @@ def _wrote(target: Path, output: Format) -> Result:
     return Result(document("Written", path=str(target)), names=[str(target)], format=output)
 
 
-def _mean(found: list[Agreement]) -> float:
+def _mean(found: "list[Agreement]") -> float:
     return sum(item.mean for item in found) / len(found)
 
 
-def _by_bone(found: list[Agreement]) -> list[dict[str, object]]:
+def _by_bone(found: "list[Agreement]") -> list[dict[str, object]]:
     from hbseg.anatomy import BONES
 
     rows: list[dict[str, object]] = []
@@ -278,7 +276,7 @@ def _by_bone(found: list[Agreement]) -> list[dict[str, object]]:
     return rows
 
 
-def _by_image(found: list[Agreement]) -> list[dict[str, object]]:
+def _by_image(found: "list[Agreement]") -> list[dict[str, object]]:
     from hbseg.anatomy import BONES
 
     rows: list[dict[str, object]] = []
@@ -289,7 +287,7 @@ def _by_image(found: list[Agreement]) -> list[dict[str, object]]:
     return rows
 
 
-def _diff_document(a: Path, b: Path, found: list[Agreement]) -> dict[str, Any]:
+def _diff_document(a: Path, b: Path, found: "list[Agreement]") -> dict[str, Any]:
     from hbseg.anatomy import BONES
 
     bones = {bone: row["dice"] for bone, row in zip(BONES, _by_bone(found), strict=True)}
