@@ -8,7 +8,6 @@ from typing import Any, Final, NamedTuple
 from hbseg.cluster.names import RUN, TASK, labels, spec_name
 from hbseg.cluster.objects import Manifest
 from hbseg.cluster.pods import quantity
-from hbseg.cluster.pods.overrides import with_overrides
 from hbseg.cluster.pods.resources import set_resources
 from hbseg.cluster.pods.volumes import add_volumes, set_scratch
 from hbseg.config.kubernetes_types import CA_FOLDER, given
@@ -138,7 +137,10 @@ def complete_pod(template: Manifest, profile: ClusterProfile, named: dict[str, s
     _put_on_nodes(pod, profile, named)
     _add_environment(container, profile)
     add_volumes(pod, container, profile)
-    with_overrides(template, profile)
+    if profile.pod_overrides:
+        from hbseg.cluster.pods.overrides import with_overrides
+
+        with_overrides(template, profile)
 
 
 def _set_user(pod: Manifest, user: int | None) -> None:
