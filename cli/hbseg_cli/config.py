@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hbseg_cli import options
+from hbseg_cli.groups import OUTPUT, SESSION, grouped
 from hbseg_cli.output import Format, Result, document, say
 from hbseg_cli.session import Session
 
@@ -25,20 +25,18 @@ def _group() -> None:
 
 
 @app.command()
+@grouped(session=SESSION, output=OUTPUT)
 def show(
+    session: Session,
+    output: Format,
     name: Annotated[
         str | None,
         typer.Argument(metavar="[SPEC]", help="A default spec, e.g. train_stage1 or compile."),
     ] = None,
-    backend: options.Backend = None,
-    data: options.Data = None,
-    runs: options.Runs = None,
-    output: options.Output = Format.TABLE,
 ) -> Result:
     """Show every setting with its source, or a default spec with all its values."""
     if name is not None:
         return _spec(name, output)
-    session = Session({"backend": backend, "data": data, "runs": runs})
     found = _known(session).found
     rows = [
         {"name": name, "value": setting.value, "source": setting.source}

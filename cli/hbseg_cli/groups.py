@@ -139,8 +139,10 @@ SESSION = Group(
     lambda **flags: Session(flags),
 )
 STORAGE = Group(
-    {"data": (options.Data, None), "runs": (options.Runs, None)}, lambda **flags: Session(flags)
+    {name: flag for name, flag in SESSION.flags.items() if name != "backend"},
+    lambda **flags: Session(flags),
 )
+"""As `SESSION`, for commands that start nothing: the namespace's settings name the storage."""
 SOURCE = Group(
     {
         "preset": (options.Preset, None),

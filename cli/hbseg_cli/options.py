@@ -9,6 +9,16 @@ import typer
 
 from hbseg_cli.output import Format
 
+
+def _dry_run(kind: str | None) -> str | None:
+    """Return where a dry run is checked. Raises UsageError, before any cluster is asked."""
+    from hbseg.errors import UsageError
+
+    if kind not in (None, "client", "server"):
+        raise UsageError(f"--dry-run={kind}: expected client or server")
+    return kind
+
+
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name of the run.")]
 OptionalRunName = Annotated[
     str | None, typer.Argument(metavar="RUN", help="Name of the run (HBSEG_RUN, else main).")
@@ -48,7 +58,10 @@ Preset = Annotated[
 DryRun = Annotated[
     str | None,
     typer.Option(
-        "--dry-run", metavar="client|server", help="Print what would be started (bare: client)."
+        "--dry-run",
+        metavar="client|server",
+        callback=_dry_run,
+        help="Print what would be started (bare: client).",
     ),
 ]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait for the end; exit 100 if it failed.")]

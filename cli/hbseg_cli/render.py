@@ -19,8 +19,6 @@ from hbseg_cli.session import Session
 
 if TYPE_CHECKING:
     from hbseg.cluster.objects import Manifest
-    from hbseg.cluster.rendering.offline import OfflineCall
-    from hbseg.config.placement import Placement
     from hbseg.runs.steps import Step
 
 PIPELINE = "pipeline"
@@ -58,7 +56,13 @@ def render(
     They are what a submit with --dry-run prints. Values that only storage knows are left open and
     listed on stderr.
     """
-    from hbseg.control.rendering import offline_step, runner_manifests, step_manifests
+    from hbseg.control.rendering import (
+        offline_step,
+        runner_manifests,
+        runner_notes,
+        step_manifests,
+        step_notes,
+    )
     from hbseg.errors import UsageError
     from hbseg.runs.steps import Step
 
@@ -66,13 +70,13 @@ def render(
     placement = submit_options.placement(place)
     if wanted is None:
         objects = runner_manifests(place.settings, run, source.chain(), placement)
+        say_notes(runner_notes(placement))
         return manifest_result(objects, output)
     if (raw is not None) != (wanted == Step.PREPARE):
         raise UsageError("--raw goes with the step prepare, and prepare with --raw URL")
     spec = source.spec(wanted, wanted.row.spec)
     found = offline_step(place.settings, run, wanted, spec, placement, raw=raw, skip_bad=skip_bad)
-    say_open(found)
-    say_profile(placement, wanted)
+    say_notes(step_notes(found, placement))
     return manifest_result(step_manifests(place.settings, found, placement), output)
 
 
@@ -88,18 +92,10 @@ def _step(name: str) -> "Step | None":
     return None if name == PIPELINE else step_named(name)
 
 
-def say_open(found: "OfflineCall") -> None:
-    """Say what in a step's call only storage knows."""
-    for sentence in found.open:
-        say(f"note: {sentence}")
-
-
-def say_profile(placement: "Placement", step: "Step") -> None:
-    """Say what a person should know of the profile that a step's pods have."""
-    from hbseg.control.rendering import profile_notes
-
-    for sentence in profile_notes(placement, step):
-        say(f"note: {sentence}")
+def say_notes(notes: list[str]) -> None:
+    """Say what a person should know of manifests, a line for each sentence."""
+    for note in notes:
+        say(f"note: {note}")
 
 
 def object_name(manifest: "Manifest") -> str:

@@ -254,21 +254,16 @@ class StepSubmitter:
         self, run: str | None, step: "Step", spec: "Spec", *, raw: str | None, skip_bad: bool
     ) -> Result:
         """Return what would be started; needs no storage: what that would tell stays open."""
-        from hbseg.errors import UsageError
-
         kind, settings = self._options.dry_run, self._session.settings
-        if kind not in ("client", "server"):
-            raise UsageError(f"--dry-run={kind}: expected client or server")
         if settings.need("backend") != "kubernetes":
             return self._local_job(run, step, spec, on_server=kind == "server")
-        from hbseg.control.rendering import offline_step, step_manifests
-        from hbseg_cli.render import manifest_result, object_name, say_open, say_profile
+        from hbseg.control.rendering import offline_step, step_manifests, step_notes
+        from hbseg_cli.render import manifest_result, object_name, say_notes
 
         if kind == "server":
             settings = self._session.shared
         found = offline_step(settings, run, step, spec, self._placement, raw=raw, skip_bad=skip_bad)
-        say_open(found)
-        say_profile(self._placement, step)
+        say_notes(step_notes(found, self._placement))
         if kind == "client":
             return manifest_result(step_manifests(settings, found, self._placement), self._format)
         objects = self._session.backend().dry_run(found.call, self._placement)

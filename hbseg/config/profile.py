@@ -29,7 +29,7 @@ from hbseg.documents import Block
 
 UNSEEN_FOLDER_HINT: Final = "give s3://BUCKET/FOLDER, or a folder below a volume of cluster.volumes"
 """The next step of a person whose folder pods do not see."""
-IMAGE_HINT: Final = "set cluster.image in hbseg.yaml, or HBSEG_IMAGE"
+IMAGE_HINT: Final = "set cluster.image in hbseg.yaml (profile.image of the chart), or HBSEG_IMAGE"
 """The next step of a person without an image."""
 
 Laid = TypeVar("Laid", bound=Block)

@@ -10,14 +10,27 @@ from typing import Any
 from hbseg.cluster.objects import Manifest
 from hbseg.cluster.pods.overrides import override_lines
 from hbseg.cluster.pods.template import step_profile
-from hbseg.cluster.rendering.manifests import check_storage, job_objects, runner_objects
+from hbseg.cluster.rendering.manifests import (
+    CONTROL_IMAGE_HINT,
+    NO_CONTROL_IMAGE,
+    check_storage,
+    job_objects,
+    runner_objects,
+)
 from hbseg.cluster.rendering.offline import OfflineCall, offline_call
 from hbseg.config.placement import Placement
-from hbseg.config.profile import IMAGE_HINT, PodGroup, stand_in_image
+from hbseg.config.profile import (
+    IMAGE_HINT,
+    ClusterProfile,
+    ImageKind,
+    PodGroup,
+    stand_in_image,
+)
 from hbseg.config.settings import Settings
 from hbseg.config.specs import Spec
 from hbseg.documents import API_VERSION
 from hbseg.runs.chain_specs import ChainSpecs
+from hbseg.runs.engines import image_kind
 from hbseg.runs.run_name import checked_run_name
 from hbseg.runs.steps import Step
 from hbseg.storage.opening import canonical_url
@@ -47,14 +60,32 @@ def offline_step(
     return found
 
 
-def profile_notes(placement: Placement, step: Step) -> list[str]:
-    """Return what a person should know of the profile of a step's pods, a sentence each."""
-    profile = step_profile(placement.cluster, step)
-    notes = [f"cluster.pod_overrides sets {line}" for line in override_lines(profile)]
-    if profile.image is None:
-        stand_in = stand_in_image(step.row.image)
-        notes.append(f"no image is set, {stand_in} stands for it; a submit needs one: {IMAGE_HINT}")
-    return notes
+def step_notes(found: OfflineCall, placement: Placement) -> list[str]:
+    """Return what a person should know of a step's manifests, a sentence each.
+
+    That is what only storage knows, what overrides change, and an image that is missing.
+    """
+    call = found.call
+    profile, kind = step_profile(placement.cluster, call.step), image_kind(call.step, call.engine)
+    missing = _missing_image(profile, kind, f"no image for the pods of {call.step}", IMAGE_HINT)
+    return [*found.open, *_override_notes(profile), *missing]
+
+
+def runner_notes(placement: Placement) -> list[str]:
+    """Return what a person should know of the manifests of a chain's runner, a sentence each."""
+    profile = placement.cluster.for_pods(PodGroup.RUNNER)
+    missing = _missing_image(profile, ImageKind.CONTROL, NO_CONTROL_IMAGE, CONTROL_IMAGE_HINT)
+    return [*_override_notes(profile), *missing]
+
+
+def _override_notes(profile: ClusterProfile) -> list[str]:
+    return [f"cluster.pod_overrides sets {line}" for line in override_lines(profile)]
+
+
+def _missing_image(profile: ClusterProfile, kind: ImageKind, text: str, hint: str) -> list[str]:
+    if profile.image_of(kind) is not None:
+        return []
+    return [f"{text}, {stand_in_image(kind)} stands for it; the cluster needs one: {hint}"]
 
 
 def step_manifests(settings: Settings, found: OfflineCall, placement: Placement) -> list[Manifest]:

@@ -45,6 +45,7 @@ OF_THE_CLUSTER: Final[Mapping[str, Look]] = {
     "certificates": objects.ca_bundle,
     "volume": objects.volumes,
     "image": objects.images,
+    "runner image": objects.runner_image,
     "proxy": network.proxy,
     "storage of pods": pods_storage,
 }

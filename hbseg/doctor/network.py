@@ -20,16 +20,28 @@ _INSIDE: Final = (".svc", ".local", ".internal")
 
 def proxy(subject: Subject) -> Iterator[Check]:
     """Whether `NO_PROXY` names what a proxy does not reach; nothing where pods get no proxy."""
-    variables = _variables(given(subject.profile.environment))
-    if not any(variables.get(f"{kind}_proxy") for kind in ("http", "https", "all")):
-        return
-    excluded = variables.get("no_proxy", "")
-    proxied = [host for host in _direct(subject.profile) if not _is_excluded(host, excluded)]
-    if proxied:
-        text = f"pods would ask {', '.join(proxied)} through the proxy of cluster.environment"
-        yield warning("proxy", text, f"add to its NO_PROXY: {','.join(proxied)}")
-    else:
+    found = subject.steps_by(_proxied)
+    for proxied, steps in found.items():
+        if proxied:
+            through = f"{', '.join(proxied)} through the proxy of their environment"
+            text = f"the pods of {steps} would ask {through}"
+            yield warning("proxy", text, f"add to its NO_PROXY: {','.join(proxied)}")
+    if () in found and not any(found):
         yield ok("proxy", "NO_PROXY names all that pods must reach without the proxy")
+
+
+def _proxied(profile: ClusterProfile) -> tuple[str, ...] | None:
+    """Return what pods would wrongly ask through their proxy; none where they get no proxy."""
+    variables = _variables(given(profile.environment))
+    if not any(variables.get(f"{kind}_proxy") for kind in ("http", "https", "all")):
+        return None
+    excluded = variables.get("no_proxy", "")
+    return tuple(host for host in _direct(profile) if not _is_excluded(host, excluded))
+
+
+def pods_endpoint(profile: ClusterProfile) -> str | None:
+    """Return the URL of S3 that pods are told, if any; `environment` comes before the profile."""
+    return profile.environment.get("AWS_ENDPOINT_URL") or profile.s3_endpoint
 
 
 def _variables(environment: Mapping[str, str]) -> dict[str, str]:
@@ -42,7 +54,7 @@ def _direct(profile: ClusterProfile) -> Iterator[str]:
     """Yield what pods must reach without a proxy: `HOST` or `HOST:PORT`."""
     if profile.credentials_secret is None:
         yield from METADATA
-    endpoint = profile.s3_endpoint or profile.environment.get("AWS_ENDPOINT_URL") or ""
+    endpoint = pods_endpoint(profile) or ""
     place = endpoint.partition("://")[2].partition("/")[0]
     host = _host(place)
     if host and _is_inside(host):

@@ -8,6 +8,7 @@ from typing import Final
 
 from hbseg.cluster.objects import Object
 from hbseg.cluster.pods.template import KEYS
+from hbseg.cluster.rendering.manifests import CONTROL_IMAGE_HINT, NO_CONTROL_IMAGE
 from hbseg.cluster.requests.resources import (
     CLAIM,
     CONFIG_MAP,
@@ -15,7 +16,7 @@ from hbseg.cluster.requests.resources import (
     SERVICE_ACCOUNT,
     Resource,
 )
-from hbseg.config.profile import IMAGE_HINT, ImageKind, PodGroup
+from hbseg.config.profile import IMAGE_HINT, ImageKind
 from hbseg.doctor.check import Check, Status, failed, ok, warning
 from hbseg.doctor.subject import Subject
 from hbseg.errors import NotFoundError, UnreachableError
@@ -172,13 +173,12 @@ def _claim(name: str, claim: Object) -> Check:
 
 def images(subject: Subject) -> Iterator[Check]:
     """Whether images are named, and cannot change under their names where nodes keep them."""
-    profiles = (*subject.profiles, subject.profile.for_pods(PodGroup.RUNNER))
-    if any(profile.image is None for profile in subject.profiles):
-        yield failed("image", "no image for the pods of steps", IMAGE_HINT)
+    if steps := subject.steps_by(lambda profile: profile.image is None).get(True):
+        yield failed("image", f"no image for the pods of {steps}", IMAGE_HINT)
         return
     named = _named(
         profile.image_of(kind)
-        for profile in profiles
+        for profile in subject.profiles
         if profile.image_pull_policy == "IfNotPresent"
         for kind in ImageKind
     )
@@ -187,6 +187,12 @@ def images(subject: Subject) -> Iterator[Check]:
         yield warning("image", text, "pin a digest: cluster.image: NAME@sha256:...")
     elif named:
         yield ok("image", "all are given by digest")
+
+
+def runner_image(subject: Subject) -> Iterator[Check]:
+    """Whether the image of the pipeline's runner is named; steps need none of it."""
+    if subject.runner_profile.image_of(ImageKind.CONTROL) is None:
+        yield warning("runner image", NO_CONTROL_IMAGE, CONTROL_IMAGE_HINT)
 
 
 def queue(subject: Subject) -> Iterator[Check]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 from hbseg.cluster.kinds import kind_of
 from hbseg.cluster.objects import Manifest, Object
@@ -11,13 +13,15 @@ from hbseg.cluster.pods.template import step_profile
 from hbseg.cluster.rendering.manifests import job_objects
 from hbseg.cluster.requests.client import Cluster
 from hbseg.config.placement import Placement
-from hbseg.config.profile import ClusterProfile
+from hbseg.config.profile import ClusterProfile, PodGroup
 from hbseg.config.specs import DatasetBlock, ModelBlock, ReportSpec, TrainSpec
 from hbseg.runs.step_call import StepCall
 from hbseg.runs.steps import Step
 
 UNNAMED = "s3://hbseg"
 """Where storage is not set, manifests are checked with this."""
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -37,14 +41,36 @@ class Subject:
         return self.placement.cluster
 
     @cached_property
-    def profiles(self) -> tuple[ClusterProfile, ...]:
+    def step_profiles(self) -> dict[Step, ClusterProfile]:
         """What the pods of each step are given, in the order of the steps."""
-        return tuple(step_profile(self.profile, step) for step in Step)
+        return {step: step_profile(self.profile, step) for step in Step}
+
+    @cached_property
+    def runner_profile(self) -> ClusterProfile:
+        """What the pod of a chain's runner is given."""
+        return self.profile.for_pods(PodGroup.RUNNER)
+
+    @property
+    def profiles(self) -> tuple[ClusterProfile, ...]:
+        """What all pods are given: those of each step, then the runner's."""
+        return (*self.step_profiles.values(), self.runner_profile)
 
     @property
     def training_profile(self) -> ClusterProfile:
         """What the pods of a training are given."""
-        return step_profile(self.profile, Step.STAGE1)
+        return self.step_profiles[Step.STAGE1]
+
+    def steps_by(self, look: Callable[[ClusterProfile], Value]) -> dict[Value, str]:
+        """Return what `look` finds in the profiles of steps, each value with the steps' names.
+
+        Where it is the same for all of them, they are called `steps`.
+        """
+        found: dict[Value, list[Step]] = {}
+        for step, profile in self.step_profiles.items():
+            found.setdefault(look(profile), []).append(step)
+        if len(found) == 1:
+            return dict.fromkeys(found, "steps")
+        return {value: ", ".join(steps) for value, steps in found.items()}
 
     @property
     def folders(self) -> dict[str, str]:

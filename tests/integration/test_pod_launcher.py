@@ -100,7 +100,7 @@ class Cluster:
         self.started.append(Pod(folder, process))
         return self.started[-1]
 
-    def meet_anew(self) -> None:
+    def meet_again(self) -> None:
         """Say where two nodes meet, as the operator does."""
         with socket.socket() as found:
             found.bind(("127.0.0.1", 0))
@@ -116,7 +116,7 @@ class Cluster:
 
     def gang(self, task: Task, **placement: float) -> tuple[Pod, Pod]:
         """Start two nodes that meet on the loopback address."""
-        self.meet_anew()
+        self.meet_again()
         first, second = (self.start(task, node=node, nodes=2, **placement) for node in (0, 1))
         return first, second
 
@@ -188,7 +188,7 @@ def test_a_failure_that_may_pass_asks_for_another_start_until_none_is_left(
     failure = read_failure(local.run, Step.COMPILE, 2)
     assert failure == second.message
 
-    third = cluster.start(task, retries=1)  # submitted anew: a new series
+    third = cluster.start(task, retries=1)  # submitted again: a new series
 
     assert third.wait() == 170
     assert third.message.attempt == 3
@@ -427,11 +427,11 @@ def test_a_node_that_waits_in_an_older_attempt_gives_it_up(local: Local, cluster
     gate = local.folder / "gate"
     local.fake(stage1=["ok", f"meet gate {gate}"])
     task = local.task(Step.STAGE1)
-    cluster.meet_anew()
+    cluster.meet_again()
     waiting = cluster.start(task, node=0, nodes=2)
     until(lambda: read_attempt(local.run, Step.STAGE1, 1) is not None, "attempt 1 has begun")
 
-    cluster.meet_anew()
+    cluster.meet_again()
     pods = [cluster.start(task, node=0, nodes=2)]
     until(lambda: read_attempt(local.run, Step.STAGE1, 2) is not None, "attempt 2 has begun")
     pods.append(cluster.start(task, node=1, nodes=2))
@@ -468,7 +468,7 @@ def test_the_cause_of_the_end_counts_and_not_the_lost_peer(local: Local, cluster
 
 
 def test_others_that_do_not_come_are_a_lost_peer(local: Local, cluster: Cluster) -> None:
-    cluster.meet_anew()
+    cluster.meet_again()
     pod = cluster.start(local.task(Step.STAGE1), nodes=2, pending_timeout=2)
 
     assert pod.wait() == 170

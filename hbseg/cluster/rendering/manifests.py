@@ -42,6 +42,9 @@ from hbseg.runs.step_call import StepCall
 
 MAX_CONFIG_MAP = 2**20
 """Bytes of a ConfigMap's data that the API server takes."""
+NO_CONTROL_IMAGE = "no image for runner and doctor"
+CONTROL_IMAGE_HINT = "set cluster.control_image in hbseg.yaml (profile.control_image of the chart)"
+"""The next step of a person without an image of the runner."""
 
 
 def job_objects(

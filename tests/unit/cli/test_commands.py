@@ -38,6 +38,22 @@ def test_without_a_cluster_the_default_backend_says_what_to_do(
     )
 
 
+@pytest.mark.parametrize(
+    "words",
+    [("submit-train", "--stage", "1"), ("data", "prepare", "s3://team/raw", "s3://team/data")],
+)
+def test_a_dry_run_of_no_known_kind_is_refused_before_a_cluster_is_asked(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", "/nowhere/config")
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+
+    outcome = cli(*words, "--dry-run=Client", "--backend", "kubernetes")
+
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err == "error: --dry-run=Client: expected client or server\n"
+
+
 @pytest.mark.parametrize(("has_bf16", "precision"), [(True, "bf16"), (False, "fp32")])
 def test_the_demo_trains_in_what_the_cpu_computes(
     has_bf16: bool, precision: str, cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

@@ -8,7 +8,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_the_reference_is_what_the_parser_says(tmp_path: Path) -> None:
-    """`make docs` writes it anew."""
+    """`make docs` writes it again."""
     target = tmp_path / "cli.md"
     command = [sys.executable, "-m", "typer", "hbseg_cli.main", "utils", "docs"]
     subprocess.run(

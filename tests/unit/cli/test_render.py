@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from hbseg import __version__
 from hbseg.cluster.rendering.lint import problems
 from hbseg.config.specs import TrainSpec
 from tests.unit.cli.conftest import Cli
@@ -211,7 +212,7 @@ def test_a_manifest_that_the_cluster_breaks_on_is_refused(cli: Cli) -> None:
     assert "Job main-report: two volumes are mounted at /data" in outcome.err
 
 
-def test_a_dry_run_without_an_image_says_that_a_submit_needs_one(
+def test_a_dry_run_without_an_image_says_that_the_cluster_needs_one(
     cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("HBSEG_IMAGE")
@@ -219,7 +220,45 @@ def test_a_dry_run_without_an_image_says_that_a_submit_needs_one(
     outcome = cli("submit-report", "first", "--dry-run", *KUBERNETES)
 
     assert outcome.code == 0
-    assert "a submit needs one: set cluster.image in hbseg.yaml, or HBSEG_IMAGE" in outcome.err
+    assert outcome.err.splitlines()[-1] == (
+        f"note: no image for the pods of report, hbseg/train:{__version__} stands for it; the "
+        "cluster needs one: set cluster.image in hbseg.yaml (profile.image of the chart), or "
+        "HBSEG_IMAGE"
+    )
+
+
+def test_the_image_of_a_tensorrt_engine_is_told_apart(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HBSEG_IMAGE")
+
+    def notes(*words: str) -> str:
+        return cli("render", "compile", *S3, *words).err
+
+    bare = notes("--set", "engine=tensorrt")
+    Path("hbseg.yaml").write_text("cluster: {tensorrt_image: 'a/trt:1'}\n")
+
+    missing = "no image for the pods of compile, hbseg"
+    assert f"{missing}/tensorrt:{__version__} stands for it" in bare
+    assert "no image" not in notes("--set", "engine=tensorrt")
+    assert f"{missing}/train:{__version__} stands for it" in notes("--set", "engine=onnx")
+
+
+def test_the_runner_has_the_same_notes_as_a_step(cli: Cli) -> None:
+    bare = cli("render", "pipeline", *S3)
+    overrides = "{spec: {hostAliases: [{ip: 10.0.0.1, hostnames: [s3.example]}]}}"
+    steps = f"{{runner: {{pod_overrides: {overrides}}}}}"
+    Path("hbseg.yaml").write_text(f"cluster: {{control_image: 'a/control:1', steps: {steps}}}\n")
+    named = cli("render", "pipeline", *S3)
+
+    assert (bare.code, bare.err) == (
+        0,
+        f"note: no image for runner and doctor, hbseg/control:{__version__} stands for it; the "
+        "cluster needs one: set cluster.control_image in hbseg.yaml (profile.control_image of the "
+        "chart)\n",
+    )
+    line = 'cluster.pod_overrides sets spec.hostAliases[10.0.0.1].hostnames: ["s3.example"]'
+    assert (named.code, named.err) == (0, f"note: {line}\n")
 
 
 def test_what_overrides_change_is_said(cli: Cli) -> None:

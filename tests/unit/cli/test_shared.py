@@ -41,6 +41,34 @@ def test_a_listing_finds_the_runs_of_the_namespace(
     assert outcome.code == 0, outcome.err
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("list",),
+        ("config", "show"),
+        ("fetch-submission", "first"),
+        ("fetch-report", "first"),
+        ("fetch-checkpoint", "first", "--stage", "1"),
+    ],
+)
+def test_a_command_without_a_backend_takes_a_namespace_and_a_context(
+    cli: Cli,
+    share: Share,
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+) -> None:
+    share("runs: s3://team/runs")
+    asked: list[dict[str, str]] = []
+    monkeypatch.setattr(
+        "hbseg.control.shared_settings.Cluster.connect", lambda **place: asked.append(place)
+    )
+    monkeypatch.setattr("hbseg.control.shared_settings.find_settings", lambda _: None)
+
+    cli(*words, "-n", "hands", "--context", "lab")
+
+    assert asked == [{"namespace": "hands", "context": "lab"}]
+
+
 def test_config_show_names_the_namespace_as_the_source(cli: Cli, share: Share) -> None:
     share("{runs: s3://team/runs, cluster: {image: 'team:1'}}")
 

@@ -25,6 +25,15 @@ def test_workload_identity_must_not_go_through_a_proxy(cluster: FakeCluster, var
     assert check.fix == "add to its NO_PROXY: 169.254.170.23,169.254.170.2"
 
 
+def test_a_proxy_of_one_step_is_looked_at(cluster: FakeCluster) -> None:
+    of = subject(cluster, steps={"infer": {"environment": PROXY}})
+
+    check = one(network.proxy, of)
+
+    assert check.status == Status.WARNING
+    assert check.message.startswith("the pods of infer would ask 169.254.170.23, ")
+
+
 def test_pods_with_a_secret_ask_nobody_for_keys(cluster: FakeCluster) -> None:
     of = subject(cluster, environment=PROXY, credentials_secret="keys")
 

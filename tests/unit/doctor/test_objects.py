@@ -50,6 +50,37 @@ def test_a_queue_is_there_missing_inactive_or_kueue_is(cluster: FakeCluster) -> 
     assert "no ClusterQueue" in one(objects.queue, of).message
 
 
+def test_what_only_the_runner_is_given_is_looked_at_too(cluster: FakeCluster) -> None:
+    volume = {"claim": "runs", "path": "/runs"}
+    own = {"queue": "runners", "priority_class": "low", "volumes": [volume]}
+    of = subject(cluster, steps={"runner": own})
+
+    looks: list[Look] = [objects.queue, objects.priority_class, objects.volumes]
+
+    assert [one(look, of).message for look in looks] == [
+        "no LocalQueue runners",
+        "no PriorityClass low",
+        "no volume claim runs",
+    ]
+
+
+def test_the_runner_needs_an_image_of_its_own(cluster: FakeCluster) -> None:
+    check = one(objects.runner_image, subject(cluster, image="team/train:1"))
+
+    assert (check.status, check.message) == (Status.WARNING, "no image for runner and doctor")
+    assert check.fix.startswith("set cluster.control_image in hbseg.yaml (profile.control_image")
+    for named in ({"control_image": "c:1"}, {"steps": {"runner": {"image": "c:1"}}}):
+        assert list(objects.runner_image(subject(cluster, **named))) == []
+
+
+def test_steps_without_an_image_are_named(cluster: FakeCluster) -> None:
+    none = one(objects.images, subject(cluster))
+    some = one(objects.images, subject(cluster, steps={"others": {"image": "team/train:1"}}))
+
+    assert (none.status, none.message) == (Status.FAILED, "no image for the pods of steps")
+    assert some.message == "no image for the pods of stage1, stage2"
+
+
 def test_named_objects_are_there_or_missed(cluster: FakeCluster) -> None:
     of = subject(
         cluster,

@@ -26,6 +26,32 @@ def test_pods_do_not_see_folders_of_this_machine(cluster: FakeCluster) -> None:
     assert list(pods_storage(Subject(cluster, placement, runs="/mnt/team/runs"))) == []
 
 
+def test_the_pods_of_every_step_must_see_a_folder(cluster: FakeCluster) -> None:
+    mounted = {"volumes": [{"claim": "c", "path": "/mnt/team"}]}
+    steps = {"training": mounted, "others": mounted, "report": {"volumes": []}}
+    profile = ClusterProfile.model_validate({"steps": steps})
+
+    (check,) = pods_storage(Subject(cluster, Placement(cluster=profile), runs="/mnt/team/runs"))
+
+    assert check.status == Status.FAILED
+    assert check.message.endswith("/mnt/team/runs, which the pods of report do not see")
+
+
+def test_an_endpoint_in_the_environment_of_a_step_comes_before_the_profiles(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://10.0.0.1:9000")
+    own = {"infer": {"environment": {"AWS_ENDPOINT_URL": "http://localhost:9000"}}}
+    profile = ClusterProfile.model_validate({"s3_endpoint": "http://s3.team:9000", "steps": own})
+
+    others, infer = pods_storage(
+        Subject(cluster, Placement(cluster=profile), runs="s3://bucket/runs")
+    )
+
+    assert others.status == Status.OK
+    assert (infer.status, "of infer is http://localhost" in infer.message) == (Status.FAILED, True)
+
+
 @pytest.mark.parametrize(
     ("here", "there", "status"),
     [
