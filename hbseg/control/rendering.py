@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 from hbseg.cluster.objects import Manifest
-from hbseg.cluster.pods.overrides import override_lines
 from hbseg.cluster.pods.template import step_profile
 from hbseg.cluster.rendering.manifests import (
     CONTROL_IMAGE_HINT,
@@ -79,6 +78,10 @@ def runner_notes(placement: Placement) -> list[str]:
 
 
 def _override_notes(profile: ClusterProfile) -> list[str]:
+    if not profile.pod_overrides:
+        return []
+    from hbseg.cluster.pods.overrides import override_lines
+
     return [f"cluster.pod_overrides sets {line}" for line in override_lines(profile)]
 
 
