@@ -34,8 +34,7 @@ _OUR_KEYS: Final = "|".join(
     + [f"^{re.escape(label)}$" for label in sorted(OUR_LABELS)]
 )
 _KEY: Final = f"^({_LABEL_KEY.pattern})$"
-_TEXT: Final = {"type": ["string", "null"]}
-_LABEL: Final = _TEXT | {"maxLength": MAX_LABEL, "pattern": f"^({_LABEL_VALUE.pattern})$"}
+_LABEL: Final = {"maxLength": MAX_LABEL, "pattern": f"^({_LABEL_VALUE.pattern})$"}
 _NO_KEY: Final = {"const": "under a key of the form PREFIX/NAME or NAME"}
 _NO_VARIABLE: Final = {"const": "under the name of an environment variable"}
 _OWN_KEY: Final = {"const": "under a key of your own: hbseg or a controller sets this one"}
@@ -81,13 +80,14 @@ def limit(definitions: dict[str, Schema]) -> None:
 def _limit_pods(properties: dict[str, Schema]) -> None:
     for name in ("cpu_per_process", "memory_per_process", "shared_memory"):
         _above_zero(properties[name])
-    _close(properties["node_selector"], _KEY, _LABEL, _NO_KEY)
-    for name, value in (("labels", _LABEL), ("annotations", _TEXT), ("job_annotations", _TEXT)):
-        _close(properties[name], _KEY, value, _NO_KEY, {_OUR_KEYS: _OWN_KEY})
+    for name in ("labels", "node_selector"):
+        properties[name]["additionalProperties"] |= _LABEL
+    _close(properties["node_selector"], _KEY, _NO_KEY)
+    for name in ("labels", "annotations", "job_annotations"):
+        _close(properties[name], _KEY, _NO_KEY, {_OUR_KEYS: _OWN_KEY})
+    ours = {f"^({_OUR_VARIABLES.pattern})$": _OWN_VARIABLE}
     for name in ("environment", "secret_environment"):
-        value = properties[name]["additionalProperties"]
-        ours = {f"^({_OUR_VARIABLES.pattern})$": _OWN_VARIABLE}
-        _close(properties[name], f"^({_VARIABLE.pattern})$", value, _NO_VARIABLE, ours)
+        _close(properties[name], f"^({_VARIABLE.pattern})$", _NO_VARIABLE, ours)
     devices = properties["devices"]
     devices["additionalProperties"] = False
     for quantity in devices["patternProperties"].values():
@@ -97,14 +97,14 @@ def _limit_pods(properties: dict[str, Schema]) -> None:
 def _limit_steps(steps: Schema) -> None:
     names = [*PodGroup, *Step]
     known = {"const": f"under one of the keys {', '.join(names)}"}
-    _close(steps, f"^({'|'.join(names)})$", steps["additionalProperties"], known)
+    _close(steps, f"^({'|'.join(names)})$", known)
 
 
 def _close(
-    mapping: Schema, keys: str, value: Schema, other: Schema, ours: dict[str, Schema] | None = None
+    mapping: Schema, keys: str, other: Schema, ours: dict[str, Schema] | None = None
 ) -> None:
-    """Allow keys of a form alone in a mapping; the keys of `ours` have a schema more."""
-    mapping["patternProperties"] = {keys: value} | (ours or {})
+    """Refuse keys of another form by `other`; the keys of `ours` have one more schema."""
+    mapping["patternProperties"] = {keys: mapping["additionalProperties"]} | (ours or {})
     mapping["additionalProperties"] = other
 
 

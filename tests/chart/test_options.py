@@ -303,8 +303,9 @@ def test_labels_of_the_doctor_come_once_and_the_profiles_before_the_common_ones(
 ) -> None:
     labels = {"team": "b", "helm.sh/chart": "own"}
     profile = IMAGES | {"labels": labels}
-    values = {"commonLabels": {"team": "a", "cost": "1"}, "profile": profile}
-    text = helm.template("--show-only", "templates/tests/doctor.yaml", **values)
+    common = {"team": "a", "cost": "1"}
+    one = ("--show-only", "templates/tests/doctor.yaml")
+    text = helm.template(*one, commonLabels=common, profile=profile)
 
     assert text.count(" team: ") == text.count(" helm.sh/chart: ") == 1
     (pod,) = objects_of(text).values()
