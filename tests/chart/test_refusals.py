@@ -288,17 +288,6 @@ def test_an_old_cluster_is_refused(helm: Helm) -> None:
         {"ca_bundle": {}},
         {"ca_bundle": {"secret": "a", "config_map": "b"}},
         {"ca_bundle": {"secret": "a"}},
-        {"labels": {"hbseg.io/run": "a"}},
-        {"labels": {"app.kubernetes.io/part-of": None}},
-        {"labels": {"app.kubernetes.io/part-of-us": "a", "example.com/team": ""}},
-        {"labels": {"a b": "c"}},
-        {"labels": {"team": "a b"}},
-        {"labels": {"team": "a" * 64}},
-        {"annotations": {"batch.kubernetes.io/a": "b"}},
-        {"annotations": {"example.com/a": "b c"}},
-        {"job_annotations": {"/a": "b"}},
-        {"node_selector": {"hbseg.io/pool": "a", "zone": None}},
-        {"node_selector": {"zone": "a b"}},
         {"steps": {"training": {"labels": {"training.kubeflow.org/a": "b"}}}},
         {"devices": {"a/b/c": 1}},
         {"memory_per_process": "0Gi"},
@@ -359,6 +348,18 @@ VARIABLES = (
     "a-b",
     "1",
 )
+LABELS = {
+    "hbseg.io/run": "a",
+    "batch.kubernetes.io/a": "b",
+    "app.kubernetes.io/part-of": None,
+    "app.kubernetes.io/part-of-us": "a",
+    "example.com/team": "",
+    "/a": "b",
+    "a b": "c",
+    "zone": None,
+    "team": "a b",
+    "owner": "a" * 64,
+}
 QUANTITIES = ("0", "0Gi", "0.0", "0.5", "10m", 0, 0.5, 1, -1, "Gi")
 
 
@@ -369,6 +370,7 @@ def test_the_schema_takes_what_hbseg_takes_item_by_item(helm: Helm) -> None:
     volumes = dict(enumerate([*paths, *folders]))
     profile: dict[str, Any] = {
         "volumes": [*volumes.values()],
+        **dict.fromkeys(("labels", "annotations", "job_annotations", "node_selector"), LABELS),
         "environment": dict.fromkeys(VARIABLES, "x"),
         "secret_environment": dict.fromkeys(VARIABLES),
         "devices": {f"x.example-{n}": quantity for n, quantity in enumerate(QUANTITIES)},
@@ -378,9 +380,10 @@ def test_the_schema_takes_what_hbseg_takes_item_by_item(helm: Helm) -> None:
     parts: list[tuple[str, dict[str, Any]]]
     parts = [(f"volumes/{n}", {"volumes": [volume]}) for n, volume in volumes.items()]
     parts += [
-        (f"{key}/{name}", {key: {name: value}})
-        for key in ("environment", "secret_environment", "devices")
-        for name, value in profile[key].items()
+        (f"{key}/{name.replace('/', '~1')}", {key: {name: value}})
+        for key, named in profile.items()
+        if key != "volumes"
+        for name, value in named.items()
     ]
     refused = {place for place, _ in parts if re.search(f"/profile/{place}['/]", told)}
     assert refused == {place for place, part in parts if not is_taken(part)}
