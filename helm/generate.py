@@ -33,6 +33,7 @@ from hbseg.config.pod_profile import (
 )
 from hbseg.config.profile import ClusterProfile
 from hbseg.documents import Block
+from helm.limits import limit, mount_path
 
 CHART: Final = Path(__file__).parent / "hbseg"
 PROFILE_PAGE: Final = Path(__file__).parents[1] / "docs" / "profile.md"
@@ -80,7 +81,7 @@ TYPES: Final[dict[str, dict[str, Any]]] = {
     "integer": {"type": "integer"},
     "string": {"type": "string"},
     "name": _NAME,
-    "path": {"type": "string", "pattern": "^/[^:]+$"},
+    "path": mount_path(),
     "quantity": _QUANTITY,
     "seconds": {"type": "integer", "minimum": 1},
     "object": {"type": "object"},
@@ -167,13 +168,19 @@ def schema() -> dict[str, Any]:
     """Return the JSON schema of the chart's values."""
     profile = _without_titles(ClusterProfile.model_json_schema())
     definitions = profile.pop("$defs", {}) | {"ClusterProfile": profile}
+    limit(definitions)
     # A size alone is taken, too, by a validator that pydantic's schema does not tell of.
-    definitions["Scratch"] = {"anyOf": [definitions["Scratch"], {"type": ["string", "number"]}]}
+    size = definitions["Scratch"]["properties"]["size"]
+    definitions["Scratch"] = {"anyOf": [definitions["Scratch"], _without_fractions(size)]}
     enabled = {"type": "boolean", "description": "For a parent chart's condition."}
     root = _closed({"enabled": enabled})
     for value in values((CHART / "values.yaml").read_text()):
-        _object(root, value.path[:-1])["properties"][value.path[-1]] = value.schema
+        parent = _object(root, value.path[:-1])
+        parent["properties"][value.path[-1]] = value.schema
+        if value.default and not isinstance(value.default, bool | dict):
+            _require(parent, value.path[-1])
     del root["properties"]["global"]["additionalProperties"]  # parents put more into it
+    root["required"].remove("global")
     whole = {"$schema": "http://json-schema.org/draft-07/schema#"} | root | {"$defs": definitions}
     named: dict[str, Any] = _naming_keys(whole)
     return named
@@ -201,8 +208,18 @@ def _naming_keys(node: Any) -> Any:
 def _object(root: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
     """Return the closed object at a path; make it where it is missing."""
     for key in path:
+        _require(root, key)
         root = root["properties"].setdefault(key, _closed({}))
     return root
+
+
+def _require(parent: dict[str, Any], key: str) -> None:
+    """Refuse that a key is missing: Helm takes a default out where a value is null."""
+    parent["required"] = sorted({*parent.get("required", ()), key})
+
+
+def _without_fractions(quantity: dict[str, Any]) -> dict[str, Any]:
+    return quantity | {"anyOf": [kind for kind in quantity["anyOf"] if kind["type"] != "number"]}
 
 
 def _without_titles(node: Any) -> Any:
@@ -267,7 +284,7 @@ def _type(schema: dict[str, Any]) -> str:
     if schema.get("type") == "object":
         inner = schema.get("additionalProperties")
         patterns = [*schema.get("patternProperties", {}).values()]
-        values = inner if isinstance(inner, dict) else patterns[0] if patterns else None
+        values = patterns[0] if patterns else inner if isinstance(inner, dict) else None
         return f"map of {_type(values)}" if values else "map"
     return str(schema.get("type", "any"))
 

@@ -61,7 +61,8 @@ def closed_but_for_global(node: Any, path: str = "") -> list[str]:
     if not isinstance(node, dict):
         return []
     here = [path] if "properties" in node and node.get("additionalProperties") is not False else []
-    below = [(key, item) for key, item in node.items() if key != "allOf"]  # only names the keys
+    # these two only look at keys
+    below = [(key, item) for key, item in node.items() if key not in ("allOf", "if")]
     return here + [n for key, item in below for n in closed_but_for_global(item, f"{path}/{key}")]
 
 
@@ -94,3 +95,24 @@ def test_the_doctors_role_only_reads_and_lists_no_secret(helm: Helm) -> None:
     for rule in rendered["Role", "hbseg-doctor"]["rules"]:
         assert set(rule["verbs"]) <= {"get", "list"}
         assert rule.get("resourceNames") or rule["resources"] == ["resourcequotas"]
+
+
+def test_the_doctors_role_names_what_any_group_of_pods_is_given(helm: Helm) -> None:
+    training = {
+        "queue": "fast",
+        "volumes": [{"claim": "sets", "path": "/sets"}, {"secret": "gcp", "path": "/gcp"}],
+        "secret_environment": {"A": {"secret": "wandb", "key": "key"}, "B": None},
+    }
+    profile = {
+        "queue": "slow",
+        "ca_bundle": {"secret": "ca"},
+        "image_pull_secrets": ["hub"],
+        "volumes": [{"claim": "runs", "path": "/runs"}],
+        "steps": {"training": training},
+    }
+    rules = helm.rendered(profile=profile)["Role", "hbseg-doctor"]["rules"]
+
+    named = {rule["resources"][0]: rule.get("resourceNames") for rule in rules}
+    assert named["secrets"] == ["ca", "gcp", "wandb"]  # and no pull secret
+    assert named["persistentvolumeclaims"] == ["runs", "sets"]
+    assert named["localqueues"] == ["fast", "slow"]

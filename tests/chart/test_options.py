@@ -274,6 +274,60 @@ def test_a_cache_is_a_claim_that_steps_mount_and_helm_keeps(helm: Helm) -> None:
     assert "annotations" not in gone["PersistentVolumeClaim", "hbseg-cache"]["metadata"]
 
 
+def test_a_cache_is_mounted_where_a_step_has_volumes_of_its_own(helm: Helm) -> None:
+    own = {"volumes": [{"claim": "own", "path": "/own"}]}
+    steps = {"training": own, "report": {"volumes": []}, "runner": own, "others": {}}
+    given = cluster_of(helm, cache={"enabled": True}, profile={"steps": steps})["steps"]
+
+    cache = {"claim": "hbseg-cache", "path": "/cache", "read_only": False}
+    assert given["training"]["volumes"] == [*own["volumes"], cache]
+    assert given["report"]["volumes"] == [cache]
+    assert (given["runner"], given["others"]) == (own, {})
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"profile": None},
+        {"doctor": {"resources": None}},
+        {"commonLabels": None, "commonAnnotations": None},
+    ],
+    ids=str,
+)
+def test_a_value_that_is_null_is_an_empty_one(helm: Helm, values: dict[str, Any]) -> None:
+    assert PROFILE in helm.rendered(**values)
+
+
+def test_labels_of_the_doctor_come_once_and_the_profiles_before_the_common_ones(
+    helm: Helm,
+) -> None:
+    labels = {"team": "b", "helm.sh/chart": "own"}
+    profile = IMAGES | {"labels": labels}
+    common = {"team": "a", "cost": "1"}
+    one = ("--show-only", "templates/tests/doctor.yaml")
+    text = helm.template(*one, commonLabels=common, profile=profile)
+
+    assert text.count(" team: ") == text.count(" helm.sh/chart: ") == 1
+    (pod,) = objects_of(text).values()
+    found = pod["metadata"]["labels"]
+    assert (found["team"], found["cost"]) == ("b", "1")
+    assert found["helm.sh/chart"] == "hbseg-0.1.0"
+
+
+def test_a_variable_of_the_doctor_comes_once_and_a_plain_value_counts(helm: Helm) -> None:
+    keys = {name: {"secret": "own", "key": "k"} for name in ("AWS_ACCESS_KEY_ID", "A")}
+    runner = {"secret_environment": keys, "environment": {"A": "1"}}
+    pod = doctor_of(
+        helm, credentials={"existingSecret": "keys"}, profile={"steps": {"runner": runner}}
+    )
+
+    names = [item["name"] for item in pod["spec"]["containers"][0]["env"]]
+    assert len(names) == len({*names})
+    given = environment_of(pod)
+    assert given["AWS_ACCESS_KEY_ID"] == {"secretKeyRef": {"name": "own", "key": "k"}}
+    assert given["A"] == "1"
+
+
 def test_a_quota_and_a_limit_range_are_made_by_their_values(helm: Helm) -> None:
     limits = [{"type": "Container", "default": {"cpu": "16"}}]
     hard = {"requests.nvidia.com/gpu": 8, "requests.memory": "1Ti"}

@@ -17,31 +17,31 @@
 {{- $_ := set $storage "AWS_CA_BUNDLE" (printf "/etc/hbseg-ca/%s" (.key | default "ca.crt")) -}}
 {{- end -}}
 {{- $own := include "hbseg.overlaid" (dict "under" .environment "over" $runner.environment) | fromYaml -}}
-{{- range $name, $value := include "hbseg.overlaid" (dict "under" $storage "over" $own) | fromYaml }}
-- name: {{ $name }}
-  value: {{ $value | replace "$(" "$$(" | quote }}
-{{- end }}
-{{- with .credentials_secret }}
-{{- range list "AWS_ACCESS_KEY_ID" "AWS_SECRET_ACCESS_KEY" "AWS_SESSION_TOKEN" }}
-- {{ include "hbseg.secretVariable" (dict "name" . "secret" $.credentials_secret "key" . "optional" true) | nindent 2 | trim }}
-{{- end }}
-{{- end }}
-{{- range $name, $from := $runner.secret_environment }}
-{{- if $from }}
-- {{ include "hbseg.secretVariable" (dict "name" $name "secret" $from.secret "key" $from.key "optional" $from.optional) | nindent 2 | trim }}
-{{- end }}
-{{- end }}
-{{- end }}
-
-{{- define "hbseg.secretVariable" -}}
-name: {{ .name }}
-valueFrom:
-  secretKeyRef:
-    name: {{ .secret }}
-    key: {{ .key }}
-    {{- if .optional }}
-    optional: true
-    {{- end }}
+{{- $variables := dict -}}
+{{- range $name, $value := include "hbseg.overlaid" (dict "under" $storage "over" dict) | fromYaml -}}
+{{- $_ := set $variables $name (dict "value" $value) -}}
+{{- end -}}
+{{- with .credentials_secret -}}
+{{- range list "AWS_ACCESS_KEY_ID" "AWS_SECRET_ACCESS_KEY" "AWS_SESSION_TOKEN" -}}
+{{- $from := dict "name" $.credentials_secret "key" . "optional" true -}}
+{{- $_ := set $variables . (dict "valueFrom" (dict "secretKeyRef" $from)) -}}
+{{- end -}}
+{{- end -}}
+{{- range $name, $key := $runner.secret_environment -}}
+{{- if $key -}}
+{{- $from := dict "name" $key.secret "key" $key.key -}}
+{{- if $key.optional }}{{ $_ := set $from "optional" true }}{{ end -}}
+{{- $_ := set $variables $name (dict "valueFrom" (dict "secretKeyRef" $from)) -}}
+{{- end -}}
+{{- end -}}
+{{- range $name, $value := $own -}}
+{{- $_ := set $variables $name (dict "value" ($value | replace "$(" "$$(")) -}}
+{{- end -}}
+{{- $list := list -}}
+{{- range $name := keys $variables | sortAlpha -}}
+{{- $list = append $list (merge (dict "name" $name) (get $variables $name)) -}}
+{{- end -}}
+{{- with $list }}{{ toYaml . }}{{ end -}}
 {{- end }}
 
 {{/* Two mappings laid over each other; null takes a key out. Takes under and over. */}}
@@ -76,7 +76,7 @@ configMap:
 {{/* Resources of the doctor; `limits` of the profile are for quotas that count them. */}}
 {{- define "hbseg.doctorResources" -}}
 {{- $cluster := include "hbseg.cluster" . | fromYaml -}}
-{{- $resources := deepCopy .Values.doctor.resources -}}
+{{- $resources := deepCopy (.Values.doctor.resources | default dict) -}}
 {{- $told := include "hbseg.overlaid" (dict "under" $cluster.limits "over" (dig "steps" "runner" "limits" dict $cluster)) | fromYaml -}}
 {{- $limits := $resources.limits | default dict -}}
 {{- range $key, $name := dict "cpu" "cpu" "ephemeral_storage" "ephemeral-storage" -}}

@@ -36,31 +36,28 @@ matchExpressions:
     values: [stage1, stage2]
 {{- end }}
 
+{{/* Labels of an object: the chart's own, then those of the object, then the common ones. Takes root,
+     and perhaps component and labels. */}}
 {{- define "hbseg.labels" -}}
-app.kubernetes.io/name: hbseg
-app.kubernetes.io/instance: {{ .Release.Name }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
-{{ include "hbseg.partOf" . }}
-{{- with .Values.commonLabels }}
-{{ toYaml . }}
-{{- end }}
+{{- $own := include "hbseg.partOf" . | fromYaml -}}
+{{- $own = merge $own (dict "app.kubernetes.io/name" "hbseg" "app.kubernetes.io/instance" .root.Release.Name) -}}
+{{- $own = merge $own (dict "app.kubernetes.io/version" .root.Chart.AppVersion) -}}
+{{- $own = merge $own (dict "app.kubernetes.io/managed-by" .root.Release.Service) -}}
+{{- $chart := printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" -}}
+{{- $own = merge $own (dict "helm.sh/chart" $chart) -}}
+{{- with .component -}}
+{{- $own = merge $own (dict "app.kubernetes.io/component" .) -}}
+{{- end -}}
+{{- toYaml (merge $own (.labels | default dict) (.root.Values.commonLabels | default dict)) -}}
 {{- end }}
 
 {{/* Metadata of an object. Takes root, name, and perhaps component, labels and annotations. */}}
 {{- define "hbseg.metadata" -}}
-{{- $annotations := merge dict (.annotations | default dict) .root.Values.commonAnnotations -}}
+{{- $annotations := merge dict (.annotations | default dict) (.root.Values.commonAnnotations | default dict) -}}
 name: {{ .name }}
 namespace: {{ .root.Release.Namespace }}
 labels:
-  {{- include "hbseg.labels" .root | nindent 2 }}
-  {{- with .component }}
-  app.kubernetes.io/component: {{ . }}
-  {{- end }}
-  {{- with .labels }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
+  {{- include "hbseg.labels" . | nindent 2 }}
 {{- with $annotations }}
 annotations:
   {{- toYaml . | nindent 2 }}

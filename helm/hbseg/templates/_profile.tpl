@@ -23,7 +23,7 @@
 {{- range (.Values.global).imagePullSecrets -}}
 {{- if kindIs "map" . }}{{ $names = append $names .name }}{{ else }}{{ $names = append $names . }}{{ end -}}
 {{- end -}}
-{{- toYaml (concat $names (.Values.profile.image_pull_secrets | default list) | uniq) -}}
+{{- toYaml (concat $names ((.Values.profile).image_pull_secrets | default list) | uniq) -}}
 {{- end }}
 
 {{/* What the chart's other values say of the profile: its keys in `cluster:`. */}}
@@ -44,7 +44,7 @@
 {{/* `cluster:` of the ConfigMap. */}}
 {{- define "hbseg.cluster" -}}
 {{- $registry := (.Values.global).imageRegistry | default "" -}}
-{{- $cluster := include "hbseg.images" (dict "registry" $registry "values" .Values.profile) | fromYaml -}}
+{{- $cluster := include "hbseg.images" (dict "registry" $registry "values" (.Values.profile | default dict)) | fromYaml -}}
 {{- range $name, $values := $cluster.steps -}}
 {{- $_ := set $cluster.steps $name (include "hbseg.images" (dict "registry" $registry "values" $values) | fromYaml) -}}
 {{- end -}}
@@ -54,6 +54,12 @@
 {{- if .Values.cache.enabled -}}
 {{- $volume := dict "claim" (include "hbseg.cacheClaim" .) "path" .Values.cache.path "read_only" false -}}
 {{- $_ := set $cluster "volumes" (append ($cluster.volumes | default list) $volume) -}}
+{{- /* A list under `steps` replaces that of all pods; the runner has no volumes of the steps. */ -}}
+{{- range $name, $values := $cluster.steps -}}
+{{- if and (hasKey $values "volumes") (ne $name "runner") -}}
+{{- $_ := set $values "volumes" (append $values.volumes $volume) -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 {{- range $key, $value := include "hbseg.implied" . | fromYaml -}}
 {{- $_ := set $cluster $key $value -}}
