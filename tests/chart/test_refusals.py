@@ -270,7 +270,7 @@ def test_an_old_cluster_is_refused(helm: Helm) -> None:
         {"scratch": "20Gi"},
         {"scratch": {"size": "20Gi", "storage_class": "fast"}},
         {"scratch": {"sizes": "20Gi"}},
-        {"tolerations": [{"operator": "Exists", "tolerationSeconds": 60}]},
+        {"tolerations": [{"operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 60}]},
         {"tolerations": [{"operator": "exists"}]},
         {"steps": {"training": {"node_selector": {"pool": "gpu", "zone": None}}}},
         {"steps": {"training": {"node_selectors": {}}}},

@@ -1,38 +1,29 @@
-"""The control image at its work in the cluster, with the rights that docs/kubernetes.md gives."""
+"""The control image at its work in the cluster, with the rights that the chart gives."""
 
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
 from hbseg.control.specs import chain_specs
 from hbseg.runs.chain import chain
 from hbseg.storage.opening import open_store
 from tests.cluster.crew import VERSION, crew_of
-from tests.cluster.node.paths import ROOT
 from tests.cluster.team import Team
+from tests.helm import Helm
 from tests.integration.fakes.fake_chain import plant
 
 ACCOUNT = "hbseg-runner"
 PINNED = tuple(f"{stage}.dataset.version={VERSION}" for stage in ("stage1", "stage2"))
 
 
-def documented_role() -> dict[str, Any]:
-    text = (ROOT / "docs/kubernetes.md").read_text()
-    blocks = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)]
-    role: dict[str, Any] = next(block for block in blocks if block.get("kind") == "Role")
-    return role
-
-
 @pytest.fixture
-def runner(team: Team, control_image: str) -> Team:
+def runner(team: Team, control_image: str, helm: Helm) -> Team:
     """A team with an account for the runner, and nothing in its pods but the control image."""
-    role = documented_role()
+    role = helm.rendered()["Role", "hbseg"]
+    del role["metadata"]["namespace"]
     group = "rbac.authorization.k8s.io"
     binding = {
         "apiVersion": f"{group}/v1",
@@ -79,7 +70,7 @@ def test_a_runner_in_the_cluster_finds_a_chain_done(runner: Team, tmp_path: Path
 
 
 @pytest.mark.own_node  # gives an account rights
-def test_the_doctor_in_the_cluster_finds_the_documented_rights_enough(runner: Team) -> None:
+def test_the_doctor_in_the_cluster_finds_the_charts_rights_enough(runner: Team) -> None:
     job = applied(runner, "hbseg", "doctor", "-o", "json")
 
     runner.namespace.wait(job, "condition=Complete")
