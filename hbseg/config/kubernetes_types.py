@@ -33,9 +33,10 @@ _LABEL_KEY: Final = re.compile(
 _LABEL_VALUE: Final = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?")
 _OUR_VARIABLES: Final = re.compile(
     r"HOME|USER|LD_PRELOAD|PYTHONHOME|MASTER_(ADDR|PORT)|WORLD_SIZE|(LOCAL_|GROUP_|ROLE_)?RANK"
-    r"|LOCAL_WORLD_SIZE|PET_.*|HBSEG_.*"
+    r"|LOCAL_WORLD_SIZE|PET_.*|HBSEG_(NODES?|TERMINATION_LOG)"
+    r"|HBSEG_(BACKEND|CONTEXT|DATA|IMAGE|NAMESPACE|PROFILE|RUNS?|STATE)"
 )
-"""Set by the launcher, torchrun or the operator, which need them as they are."""
+"""What the launcher, torchrun, the operator or the runner need as it is."""
 _SYSTEM_FOLDERS: Final = tuple(
     PurePosixPath(path)
     for path in (
