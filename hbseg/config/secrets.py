@@ -26,8 +26,7 @@ _ALWAYS: Final = frozenset(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_S
 _SWITCH: Final = re.compile(r"|0|1|true|false|yes|no|on|off|none|null", re.I)
 _NUMBER: Final = re.compile(r"[-+]?\d+(\.\d+)?([eE][-+]?\d+)?")
 _PATH: Final = re.compile(r"(file://|s3:/|~|\.{1,2})?(/[\w.@:-]+)+/?")
-_VALUE: Final = re.compile(
-    r"""
+_FORMS: Final = r"""
     \b(AKIA|ASIA)[A-Z0-9]{16}\b                  # AWS
     | \bgh[opsur]_[A-Za-z0-9]{36}                # GitHub
     | \bgithub_pat_[A-Za-z0-9_]{22}
@@ -40,16 +39,33 @@ _VALUE: Final = re.compile(
     | ://[^/\s:@]*:[^/\s@]+@                     # a URL with a password
     | \bhttps?://[^/\s@]+@                       # or with a token as its user
     | -----BEGIN                                 # PEM
-    """,
-    re.X,
+    """
+"""Forms of well-known keys, as a verbose pattern."""
+_MARKS: Final = (
+    "AKIA",
+    "ASIA",
+    "gh",
+    "github_",
+    "glpat-",
+    "hf_",
+    "sk",
+    "xox",
+    "AIza",
+    "eyJ",
+    "@",
+    "-----",
 )
+"""One of them is in each such value; to look for them costs less than to compile the pattern."""
 
 
 def is_secret(name: str, value: str) -> bool:
     """Return whether a variable of this name and value is likely to hold a secret."""
-    return _VALUE.search(value) is not None or (
-        _is_name_of_secret(name) and not _is_plain(name, value)
-    )
+    return _has_form_of_key(value) or (_is_name_of_secret(name) and not _is_plain(name, value))
+
+
+def _has_form_of_key(value: str) -> bool:
+    is_likely = any(mark in value for mark in _MARKS)
+    return is_likely and re.search(_FORMS, value, re.X) is not None
 
 
 def _is_name_of_secret(name: str) -> bool:
