@@ -85,7 +85,7 @@ def patch_of(runs: Runs, height: int, width: int) -> Patch:
     if starts[0] < 0 or ends[-1] > height * width:
         raise ValueError(f"runs end at pixel {ends[-1]}, the picture has {height} x {width}")
     first, last = starts // width, (ends - 1) // width
-    rows_of_run = last - first + 1  # a run may go on in the next row
+    rows_of_run = last - first + 1  # a run may continue in the next row
     index = np.repeat(np.arange(len(runs)), rows_of_run)
     before = np.cumsum(rows_of_run) - rows_of_run
     row = first[index] + np.arange(len(index)) - before[index]
