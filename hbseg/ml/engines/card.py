@@ -7,7 +7,8 @@ refused in one sentence that names both and the next step.
 from __future__ import annotations
 
 import shlex
-from typing import Annotated, Literal, Protocol
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Annotated, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,9 @@ from hbseg.documents import Block, Count, Document
 from hbseg.errors import ContractError
 from hbseg.runs.engines import compile_flags
 from hbseg.runs.steps import SHORT
+
+if TYPE_CHECKING:
+    from torch import Tensor  # ONNX engines run without torch
 
 CARD = "engine.json"
 CPU = "cpu"
@@ -96,6 +100,18 @@ class Engine(Protocol):
 
         A batch of fewer than `batch_size` images (n at least 1) is padded and the padding's
         logits are cut off. h and w are H and W divided by the network's output stride.
+        """
+
+
+@runtime_checkable
+class DeviceEngine(Engine, Protocol):
+    """An engine on a device of torch, whose logits need not leave it."""
+
+    def stream(self, batches: Iterable[Images]) -> Iterator[Tensor]:
+        """Yield the logits of each batch, float32 [n, 29, h, w], on the engine's device.
+
+        The next batch is uploaded while the last one is computed. A tensor that was yielded is
+        valid until the next one is asked for.
         """
 
 
