@@ -33,8 +33,8 @@ _OUR_KEYS: Final = "|".join(
     [f"^{re.escape(prefix)}" for prefix in OUR_PREFIXES]
     + [f"^{re.escape(label)}$" for label in sorted(OUR_LABELS)]
 )
-_KEY: Final = f"^({_LABEL_KEY.pattern})$"
-_LABEL: Final = {"maxLength": MAX_LABEL, "pattern": f"^({_LABEL_VALUE.pattern})$"}
+_KEY: Final = f"^({_LABEL_KEY})$"
+_LABEL: Final = {"maxLength": MAX_LABEL, "pattern": f"^({_LABEL_VALUE})$"}
 _NO_KEY: Final = {"const": "under a key of the form PREFIX/NAME or NAME"}
 _NO_VARIABLE: Final = {"const": "under the name of an environment variable"}
 _OWN_KEY: Final = {"const": "under a key of your own: hbseg or a controller sets this one"}
@@ -85,9 +85,9 @@ def _limit_pods(properties: dict[str, Schema]) -> None:
     _close(properties["node_selector"], _KEY, _NO_KEY)
     for name in ("labels", "annotations", "job_annotations"):
         _close(properties[name], _KEY, _NO_KEY, {_OUR_KEYS: _OWN_KEY})
-    ours = {f"^({_OUR_VARIABLES.pattern})$": _OWN_VARIABLE}
+    ours = {f"^({_OUR_VARIABLES})$": _OWN_VARIABLE}
     for name in ("environment", "secret_environment"):
-        _close(properties[name], f"^({_VARIABLE.pattern})$", _NO_VARIABLE, ours)
+        _close(properties[name], f"^({_VARIABLE})$", _NO_VARIABLE, ours)
     devices = properties["devices"]
     devices["additionalProperties"] = False
     for quantity in devices["patternProperties"].values():

@@ -26,12 +26,11 @@ OUR_LABELS: Final = frozenset(
 CA_FOLDER: Final = "/etc/hbseg-ca"
 """Where pods find the certificates of `ca_bundle`."""
 
-_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_LABEL_KEY: Final = re.compile(
-    r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?"
-)
-_LABEL_VALUE: Final = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?")
-_OUR_VARIABLES: Final = re.compile(
+# Patterns are texts: `re` compiles one when it is first used, and most commands use none.
+_VARIABLE: Final = r"[A-Za-z_][A-Za-z0-9_]*"
+_LABEL_KEY: Final = r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?"
+_LABEL_VALUE: Final = r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?"
+_OUR_VARIABLES: Final = (
     r"HOME|USER|LD_PRELOAD|PYTHONHOME|MASTER_(ADDR|PORT)|WORLD_SIZE|(LOCAL_|GROUP_|ROLE_)?RANK"
     r"|LOCAL_WORLD_SIZE|PET_.*|HBSEG_(NODES?|TERMINATION_LOG)"
     r"|HBSEG_(BACKEND|CONTEXT|DATA|IMAGE|NAMESPACE|PROFILE|RUNS?|STATE)"
@@ -120,7 +119,7 @@ def is_our_key(key: str) -> bool:
 
 def is_our_variable(name: str) -> bool:
     """Return whether an environment variable is set for the launcher and torchrun."""
-    return _OUR_VARIABLES.fullmatch(name) is not None
+    return re.fullmatch(_OUR_VARIABLES, name) is not None
 
 
 def _own_keys(named: dict[str, str | None]) -> dict[str, str | None]:
@@ -132,14 +131,16 @@ def _own_keys(named: dict[str, str | None]) -> dict[str, str | None]:
 
 def _labels(labels: dict[str, str | None]) -> dict[str, str | None]:
     for key, value in _keys(labels).items():
-        if value is not None and not (len(value) <= MAX_LABEL and _LABEL_VALUE.fullmatch(value)):
+        if value is not None and not (
+            len(value) <= MAX_LABEL and re.fullmatch(_LABEL_VALUE, value)
+        ):
             expected = f"at most {MAX_LABEL} of a-z, 0-9, - _ and ."
             raise ValueError(f"label {key} is {value!r:.80}, expected {expected}")
     return labels
 
 
 def _label_key(key: str) -> str:
-    if not _LABEL_KEY.fullmatch(key):
+    if not re.fullmatch(_LABEL_KEY, key):
         raise ValueError(f"{key!r:.80} is no key, expected PREFIX/NAME or NAME")
     return key
 
@@ -152,7 +153,7 @@ def _keys(named: dict[str, str | None]) -> dict[str, str | None]:
 
 def _variables(names: dict[str, Any]) -> dict[str, Any]:
     for name in names:
-        if not _VARIABLE.fullmatch(name):
+        if not re.fullmatch(_VARIABLE, name):
             raise ValueError(f"{name!r:.60} is no name of an environment variable")
         if is_our_variable(name):
             raise ValueError(f"{name} is set for the launcher and torchrun; take it out")

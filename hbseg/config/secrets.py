@@ -11,21 +11,22 @@ from __future__ import annotations
 import re
 from typing import Final
 
-_WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+# Patterns are texts: `re` compiles one when it is first used, and most commands use none.
+_WORD: Final = r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+"
 _KEYS: Final = "(api|access|auth|private|secret|ssh|signing|encryption)?keys?"
-_PASSWORD: Final = re.compile(r".*(password|passwd|passphrase)|pwd", re.I)
-_ANYWHERE: Final = re.compile(r".*(secret|password|passwd|passphrase|credential).*|.*tokens?", re.I)
+_PASSWORD: Final = r"(?i).*(password|passwd|passphrase)|pwd"  # noqa: S105 - a pattern
+_ANYWHERE: Final = r"(?i).*(secret|password|passwd|passphrase|credential).*|.*tokens?"
 """Words that tell a secret wherever they stand: `SECRET_VALUE`, `PGPASSWORD`, `AUTHTOKEN_2`."""
-_LAST: Final = re.compile(rf"{_KEYS}|pass|pat|pwd|auth|creds?|jwt", re.I)
+_LAST: Final = rf"(?i){_KEYS}|pass|pat|pwd|auth|creds?|jwt"
 """Words that do so as the last one: `WANDB_API_KEY`, and not `KEY_PREFIX`."""
 _ABOUT: Final = frozenset(("file", "path", "dir", "url", "uri", "name"))
 """Last words of a name that tells where a secret is, and not what it is."""
 _ALWAYS: Final = frozenset(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"))
 """Secrets whatever their value: an AWS key may look like a path."""
 
-_SWITCH: Final = re.compile(r"|0|1|true|false|yes|no|on|off|none|null", re.I)
-_NUMBER: Final = re.compile(r"[-+]?\d+(\.\d+)?([eE][-+]?\d+)?")
-_PATH: Final = re.compile(r"(file://|s3:/|~|\.{1,2})?(/[\w.@:-]+)+/?")
+_SWITCH: Final = r"(?i)|0|1|true|false|yes|no|on|off|none|null"
+_NUMBER: Final = r"[-+]?\d+(\.\d+)?([eE][-+]?\d+)?"
+_PATH: Final = r"(file://|s3:/|~|\.{1,2})?(/[\w.@:-]+)+/?"
 _FORMS: Final = r"""
     \b(AKIA|ASIA)[A-Z0-9]{16}\b                  # AWS
     | \bgh[opsur]_[A-Za-z0-9]{36}                # GitHub
@@ -74,16 +75,17 @@ def _is_name_of_secret(name: str) -> bool:
         return True
     if not words or words[-1].lower() in _ABOUT:
         return False
-    return _LAST.fullmatch(words[-1]) is not None or any(map(_ANYWHERE.fullmatch, words))
+    is_last = re.fullmatch(_LAST, words[-1]) is not None
+    return is_last or any(re.fullmatch(_ANYWHERE, word) for word in words)
 
 
 def _is_plain(name: str, value: str) -> bool:
     """Return whether a value is no secret although the name is one's."""
     if name in _ALWAYS:
         return False
-    if _NUMBER.fullmatch(value) and not _SWITCH.fullmatch(value):
-        return _PASSWORD.fullmatch(_words(name)[-1]) is None  # a password may be a number
-    return any(form.fullmatch(value) for form in (_SWITCH, _PATH))
+    if re.fullmatch(_NUMBER, value) and not re.fullmatch(_SWITCH, value):
+        return re.fullmatch(_PASSWORD, _words(name)[-1]) is None  # a password may be a number
+    return any(re.fullmatch(form, value) for form in (_SWITCH, _PATH))
 
 
 def _words(name: str) -> list[str]:
@@ -91,7 +93,7 @@ def _words(name: str) -> list[str]:
 
     There may be none.
     """
-    words = _WORD.findall(name)
+    words = re.findall(_WORD, name)
     while words and words[-1].isdecimal():
         words.pop()
     return words

@@ -25,10 +25,9 @@ if TYPE_CHECKING:
 
 _RESTART: Final = ("Always", "OnFailure", "Never", "ExitCode")
 _CLEAN: Final = ("Running", "All")
-_POD_ERROR: Final = re.compile(
-    r"^Error pod (?P<pod>\S+) container (?P<container>\S+) "
-    r"exitCode: (?P<code>\d+) terminated message: (?P<message>.*)",
-    re.S,
+_POD_ERROR: Final = (
+    r"(?s)Error pod (?P<pod>\S+) container (?P<container>\S+) "
+    r"exitCode: (?P<code>\d+) terminated message: (?P<message>.*)"
 )
 
 
@@ -113,7 +112,7 @@ class PyTorchJob(JobKind):
         from hbseg.cluster.pods.states import Failure, of_result, result_in
         from hbseg.cluster.requests.api_errors import one_line
 
-        match = _POD_ERROR.match(str(event.get("message") or ""))
+        match = re.match(_POD_ERROR, str(event.get("message") or ""))
         if match is None or match["container"] not in MAIN_CONTAINERS:
             return None
         told = result_in(match["message"])
