@@ -86,7 +86,7 @@ def test_on_a_gpu_no_stream_overtakes_another(
         return buffer
 
     pipeline = DevicePipeline(engine_card(), torch.device("cuda"), network)  # type: ignore[arg-type]
-    batches = [images(BATCH - index % 2, 10 * index) for index in range(number)]
+    batches = [images(BATCH - index % 3, 10 * index) for index in range(number)]
     read = [buffer.read() for _ in pipeline.stream(batches)]
     cuda.caller.synchronize()
     for (found,), batch in zip(read, batches, strict=True):
