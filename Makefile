@@ -8,7 +8,7 @@ BIN := .venv/bin
 export OMP_WAIT_POLICY := passive
 
 help: ## this list
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 demo: ## the whole chain on this machine, on synthetic hands: about 10 minutes on 2 cores
 	@.ci/setup demo
@@ -49,6 +49,11 @@ cluster-down: ## end that node
 .PHONY: images
 images: ## the control, train and tensorrt images: REGISTRY=... [PUSH=1] [IMAGES=control]
 	@images/build
+
+.PHONY: test-tensorrt
+test-tensorrt: ## our TensorRT engines, built by TensorRT-RTX without a GPU
+	@.ci/setup tensorrt
+	.venv-tensorrt/bin/python -m pytest tests/tensorrt
 
 test-long: ## soaks and slow drills, by hand
 	@.ci/setup dev

@@ -173,9 +173,12 @@ class CompileSpec(Spec):
     """Kind of engine: ONNX Runtime anywhere, TensorRT on NVIDIA GPUs."""
     batch_size: Count = 8
     """Images of one call; fixed in the engine."""
-    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
+    precision: Literal["fp32", "tf32", "fp16", "bf16"] = "fp32"
+    """Type of the network's arithmetic."""
     optimization_level: Annotated[int, Field(ge=0, le=5)] = 3
     """Effort of the compiler."""
+    workspace_mib: Annotated[int, Field(ge=1, le=2**20)] | None = None
+    """Largest GPU memory that TensorRT may use beside weights and tensors; none: all there is."""
     device: str | None = None
     """GPU model that the engine is for; none: the one that compiles."""
     largest_difference: Positive = 0.05

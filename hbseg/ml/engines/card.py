@@ -26,12 +26,16 @@ if TYPE_CHECKING:
 CARD = "engine.json"
 CPU = "cpu"
 """Device of an engine that runs on any processor."""
+INPUT = "images"
+OUTPUT = "logits"
 
 Images = NDArray[np.uint8]
 Logits = NDArray[np.float32]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Versions = Annotated[dict[str, str], Field(min_length=1)]
 """Name of each library that made an engine: its version. Which ones, the engine's kind decides."""
+Flavour = Literal["tensorrt", "tensorrt_rtx"]
+"""TensorRT, or TensorRT-RTX for GeForce and RTX cards: neither loads the other's engines."""
 
 
 class Agreement(Block):
@@ -45,6 +49,17 @@ class Agreement(Block):
     """Bone that has the largest difference."""
     dice: float
     """Dice of the masks (logit above 0, at the network's size), mean over bones and pictures."""
+
+
+class TensorRecord(Block):
+    """A tensor that goes into an engine or comes out."""
+
+    name: str
+    shape: tuple[Count, ...]
+    dtype: str = "float32"
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.dtype} {' x '.join(map(str, self.shape))}"
 
 
 class EngineCard(Document):
@@ -65,6 +80,12 @@ class EngineCard(Document):
     """GPU model that the engine is for, or `cpu`: any processor."""
     compute_capability: str | None = None
     """Of that GPU, e.g. `9.0`."""
+    flavour: Flavour | None = None
+    """Which TensorRT made the engine, and runs it."""
+    optimization_level: int | None = None
+    """Effort of the compiler, where its kind has such a choice."""
+    input: TensorRecord | None = None
+    output: TensorRecord | None = None
     versions: Versions
     checkpoint_sha256: Sha256
     """Of the weights that were compiled."""
@@ -122,6 +143,8 @@ def check_card(
     checkpoint_sha256: str | None = None,
     kind: str | None = None,
     device: str | None = None,
+    precision: str | None = None,
+    size: int | None = None,
 ) -> None:
     """Refuse an engine that is not what is asked for; none: any.
 
@@ -131,9 +154,12 @@ def check_card(
         checkpoint_sha256: weights that it must come from.
         kind: kind of engine.
         device: GPU model, or `cpu`; it is asked for together with its kind.
+        precision: of the arithmetic.
+        size: side of the input, in pixels.
 
     Raises:
-        ContractError: classes, input, kind, device, batch size or checkpoint differ.
+        ContractError: classes, input, kind, device, batch size, precision, checkpoint or size
+            differ.
         ValueError: a device without its kind.
     """
     if device is not None and kind is None:
@@ -150,16 +176,28 @@ def check_card(
                 f"engine was compiled for {what}{found}, asked for {asked}",
                 compile_again(*compile_flags(batch_size, kind, device)),
             )
+    if precision not in (None, card.precision):
+        raise ContractError(
+            f"engine was compiled with precision {card.precision}, asked for {precision}",
+            compile_again(
+                *compile_flags(batch_size, kind, device), "--set", f"precision={precision}"
+            ),
+        )
     if checkpoint_sha256 not in (None, card.checkpoint_sha256):
         raise ContractError(
             f"engine was compiled from weights {card.checkpoint_sha256[:SHORT]}, "
             f"asked for {str(checkpoint_sha256)[:SHORT]}",
             compile_again(),
         )
+    if size not in (None, card.height):
+        raise ContractError(
+            f"engine was compiled for input size {card.height}, asked for {size}",
+            compile_again(*compile_flags(batch_size, kind, device)),
+        )
 
 
-def padded(images_bhw: Images, card: EngineCard) -> Logits:
-    """Return images, uint8 [n, H, W], as a full batch, float32 [B, 1, H, W], padded with 0.
+def check_images(images_bhw: Images, card: EngineCard) -> None:
+    """Check that images, uint8 [n, H, W], fit into one call of an engine.
 
     Raises:
         ValueError: no images, more than a batch, or of another size or type.
@@ -171,8 +209,17 @@ def padded(images_bhw: Images, card: EngineCard) -> Logits:
             f"images are {images_bhw.dtype} {images_bhw.shape}, expected uint8 "
             f"(1 to {card.batch_size}, {card.height}, {card.width})"
         )
+
+
+def padded(images_bhw: Images, card: EngineCard) -> Logits:
+    """Return images, uint8 [n, H, W], as a full batch, float32 [B, 1, H, W], padded with 0.
+
+    Raises:
+        ValueError: see `check_images`.
+    """
+    check_images(images_bhw, card)
     batch = np.zeros((card.batch_size, 1, card.height, card.width), dtype=np.float32)
-    batch[:number, 0] = images_bhw
+    batch[: len(images_bhw), 0] = images_bhw
     return batch
 
 
@@ -186,6 +233,12 @@ def _check_input(card: EngineCard) -> None:
         raise ContractError(
             f"engine takes {card.channels} x {card.height} x {card.width} values, "
             "expected one channel and a square",
+            compile_again(),
+        )
+    shape = (card.batch_size, card.channels, card.height, card.width)
+    if card.input is not None and card.input != TensorRecord(name=INPUT, shape=shape):
+        raise ContractError(
+            f"engine takes {card.input}, its card promises {TensorRecord(name=INPUT, shape=shape)}",
             compile_again(),
         )
 

@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Protocol
 
 from hbseg.config.specs import CompileSpec
 from hbseg.errors import ContractError, SpecError
-from hbseg.ml.engines.card import CPU, Engine, EngineCard, Versions, compile_again
+from hbseg.ml.engines.card import (
+    CPU,
+    Engine,
+    EngineCard,
+    Flavour,
+    TensorRecord,
+    Versions,
+    compile_again,
+)
 
 if TYPE_CHECKING:
     from hbseg.ml.checkpoint import LoadedModel  # it imports torch, which inference has not
@@ -32,6 +40,11 @@ class Compiled:
     """GPU model that the engine is for, or `cpu`: any processor."""
     compute_capability: str | None = None
     """Of that GPU, e.g. `9.0`."""
+    flavour: Flavour | None = None
+    """Which TensorRT it is of."""
+    optimization_level: int | None = None
+    input: TensorRecord | None = None
+    output: TensorRecord | None = None
 
 
 class Compiler(Protocol):
@@ -83,12 +96,31 @@ def _onnx_opener() -> Opener:
     return OnnxEngine
 
 
+def _tensorrt_compiler() -> Compiler:
+    from hbseg.ml.engines.tensorrt_compile import compile_tensorrt, load_compiler
+
+    load_compiler()
+    return compile_tensorrt
+
+
+def _tensorrt_opener() -> Opener:
+    from hbseg.ml.engines.tensorrt import TensorRtEngine
+
+    return TensorRtEngine
+
+
 KINDS: Mapping[str, EngineKind] = {
     "onnx": EngineKind(
         model_file="model.onnx",
         libraries=("torch", "onnx", "onnxruntime"),
         load_compiler=_onnx_compiler,
         load_opener=_onnx_opener,
+    ),
+    "tensorrt": EngineKind(
+        model_file="model.engine",
+        libraries=("tensorrt", "torch_tensorrt", "torch", "cuda"),
+        load_compiler=_tensorrt_compiler,
+        load_opener=_tensorrt_opener,
     ),
 }
 """Kinds of engines by their name in `CompileSpec.engine` and on the card (`backend`)."""

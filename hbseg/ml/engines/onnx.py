@@ -9,10 +9,16 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as runtime_errors
 
 from hbseg.errors import ContractError
-from hbseg.ml.engines.card import CARD, EngineCard, Images, Logits, compile_again, padded
-
-INPUT = "images"
-OUTPUT = "logits"
+from hbseg.ml.engines.card import (
+    CARD,
+    INPUT,
+    OUTPUT,
+    EngineCard,
+    Images,
+    Logits,
+    compile_again,
+    padded,
+)
 
 _REFUSALS = (  # errors of ONNX Runtime share no base class of their own
     runtime_errors.EPFail,

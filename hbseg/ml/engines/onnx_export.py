@@ -20,8 +20,8 @@ from torch import nn
 
 from hbseg.config.specs import CompileSpec
 from hbseg.errors import SpecError
+from hbseg.ml.engines.card import INPUT, OUTPUT, TensorRecord
 from hbseg.ml.engines.kinds import Compiled
-from hbseg.ml.engines.onnx import INPUT, OUTPUT
 
 if TYPE_CHECKING:
     from hbseg.ml.checkpoint import LoadedModel  # it imports all encoders, which takes seconds
@@ -45,18 +45,26 @@ def compile_onnx(spec: CompileSpec, loaded: LoadedModel, path: Path) -> Compiled
         raise SpecError(
             f"device {spec.device}: onnx engines run on any CPU", "leave the device out"
         )
-    export_onnx(loaded.model, path, batch_size=spec.batch_size, size=loaded.card.image_size)
+    first, last = export_onnx(
+        loaded.model, path, batch_size=spec.batch_size, size=loaded.card.image_size
+    )
     return Compiled(
         versions={
             "torch": torch.__version__,
             "onnx": onnx.__version__,
             "onnxruntime": onnxruntime.__version__,
-        }
+        },
+        input=first,
+        output=last,
     )
 
 
-def export_onnx(model: nn.Module, path: Path, *, batch_size: int, size: int) -> None:
-    """Write the network as ONNX: `images` float32 [B, 1, size, size] to `logits`.
+def export_onnx(
+    model: nn.Module, path: Path, *, batch_size: int, size: int
+) -> tuple[TensorRecord, TensorRecord]:
+    """Write the network as ONNX and return its input and output.
+
+    The input is `images`, float32 [B, 1, size, size], the output `logits`.
 
     Raises:
         SpecError: the weights do not fit one file.
@@ -83,6 +91,14 @@ def export_onnx(model: nn.Module, path: Path, *, batch_size: int, size: int) -> 
     proto = program.model_proto
     _remove_notes(proto)
     path.write_bytes(proto.SerializeToString(deterministic=True))
+    return _record(proto.graph.input[0]), _record(proto.graph.output[0])
+
+
+def _record(value: onnx.ValueInfoProto) -> TensorRecord:
+    tensor = value.type.tensor_type
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+    shape = tuple(axis.dim_value for axis in tensor.shape.dim)
+    return TensorRecord(name=value.name, shape=shape, dtype=dtype.name)
 
 
 @contextmanager

@@ -26,6 +26,8 @@ def open_engine(
     checkpoint_sha256: str | None = None,
     kind: str | None = None,
     device: str | None = None,
+    precision: str | None = None,
+    size: int | None = None,
     threads: int = 0,
     loading: Loading = nullcontext,
 ) -> Engine:
@@ -38,6 +40,8 @@ def open_engine(
         checkpoint_sha256: weights that it must come from; none: any.
         kind: kind of engine that is asked for; none: any that this version runs.
         device: GPU model, or `cpu`, that it must be for, with its `kind`; none: any.
+        precision: of the arithmetic; none: any.
+        size: side of the input, in pixels; none: any.
         threads: of the CPU; 0 takes `usable_threads()`.
         loading: context in which the kind's libraries are imported.
 
@@ -54,6 +58,8 @@ def open_engine(
         checkpoint_sha256=checkpoint_sha256,
         kind=kind,
         device=device,
+        precision=precision,
+        size=size,
     )
     check_outputs(folder, marker, [card.model])
     path = _model_file(folder, work, card, marker.outputs[card.model])

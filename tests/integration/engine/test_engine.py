@@ -34,6 +34,10 @@ def test_the_card_says_what_was_compiled(chain: Chain, tmp_path: Path) -> None:
     shape = (card.batch_size, card.channels, card.height, card.width)
     assert shape == (BATCH, 1, SIZE, SIZE)
     assert (card.backend, card.device, card.precision, card.fold) == ("onnx", "cpu", "fp32", FOLD)
+    assert (str(card.input), str(card.output)) == (
+        "images float32 4 x 1 x 64 x 64",
+        "logits float32 4 x 29 x 64 x 64",
+    )
     assert card.model_sha256 == read_marker(chain.engine).outputs["model.onnx"]
     assert card.agreement is not None
     assert card.agreement.pictures == 4
@@ -93,7 +97,7 @@ def test_another_checkpoint_is_refused(chain: Chain, tmp_path: Path) -> None:
 
 
 def test_a_model_with_other_inputs_is_refused(engine_copy: FolderStore, tmp_path: Path) -> None:
-    with_card(engine_copy, height=96, width=96)
+    with_card(engine_copy, height=96, width=96, input=None)
     assert refusal(engine_copy, tmp_path / "work") == (
         "model.onnx takes {'images': (4, 1, 64, 64)}, engine.json says images: (4, 1, 96, 96); "
         "run: hbseg submit-compile RUN"

@@ -70,6 +70,7 @@ def test_a_card_with_a_key_of_a_newer_version_says_so() -> None:
         ({}, {}),
         ({}, {"checkpoint_sha256": "a" * 64}),
         ({}, {"kind": "onnx"}),
+        ({}, {"precision": "fp32", "size": SIZE}),
         ({}, {"kind": "onnx", "device": "cpu"}),
         (L4, {}),
         (L4, {"kind": "tensorrt"}),
@@ -77,9 +78,9 @@ def test_a_card_with_a_key_of_a_newer_version_says_so() -> None:
     ],
 )
 def test_an_engine_that_is_what_is_asked_for_passes(
-    promised: dict[str, object], asked: dict[str, str]
+    promised: dict[str, object], asked: dict[str, object]
 ) -> None:
-    check_card(engine_card(**promised), batch_size=BATCH, **asked)
+    check_card(engine_card(**promised), batch_size=BATCH, **asked)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -140,6 +141,25 @@ def test_an_engine_that_is_what_is_asked_for_passes(
             {},
             "engine takes 1 x 64 x 96 values, expected one channel and a square",
             "",
+        ),
+        (
+            {"input": {"name": "images", "shape": [4, 1, 96, 96], "dtype": "float32"}},
+            {},
+            "engine takes images float32 4 x 1 x 96 x 96, its card promises images float32 "
+            "4 x 1 x 64 x 64",
+            "",
+        ),
+        (
+            {},
+            {"precision": "bf16", "kind": "onnx"},
+            "engine was compiled with precision fp32, asked for bf16",
+            " --engine onnx --batch-size-eval 4 --set precision=bf16",
+        ),
+        (
+            {},
+            {"size": 128},
+            "engine was compiled for input size 64, asked for 128",
+            " --batch-size-eval 4",
         ),
     ],
 )

@@ -96,10 +96,6 @@ def test_the_gate_takes_any_number_of_pictures_in_batches() -> None:
             CompileSpec(device="NVIDIA L4"),
             "device NVIDIA L4: onnx engines run on any CPU; leave the device out",
         ),
-        (
-            CompileSpec(engine="tensorrt"),
-            "engine tensorrt: this version compiles onnx engines only; use --engine onnx",
-        ),
     ],
 )
 def test_what_cannot_be_compiled_is_refused(

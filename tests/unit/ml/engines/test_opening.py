@@ -17,7 +17,7 @@ from hbseg.storage.markers import read_marker, write_marker
 from hbseg.storage.store import Store
 from tests.engines import BATCH, MODEL, engine_card, write_engine
 
-L4 = {"backend": "tensorrt", "device": "NVIDIA L4"}
+TRUNCATED = MODEL[:-1]
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +54,16 @@ def refusal(folder: Store, work: Path, **asked: object) -> str:
             "run: hbseg submit-compile RUN --batch-size-eval 8",
         ),
         (
+            {"precision": "fp16"},
+            "engine was compiled with precision fp32, asked for fp16; run: hbseg submit-compile "
+            "RUN --batch-size-eval 4 --set precision=fp16",
+        ),
+        (
+            {"size": 96},
+            "engine was compiled for input size 64, asked for 96; run: hbseg submit-compile RUN "
+            "--batch-size-eval 4",
+        ),
+        (
             {"checkpoint_sha256": "b" * 64},
             "engine was compiled from weights aaaaaaaaaaaa, asked for bbbbbbbbbbbb; "
             "run: hbseg submit-compile RUN",
@@ -81,14 +91,9 @@ def test_an_engine_that_was_not_asked_for_is_refused_before_its_model_is_read(
     ("changes", "sentence"),
     [
         (
-            L4,
-            "engine was compiled for tensorrt on NVIDIA L4; this version runs onnx engines only; "
-            "run: hbseg submit-compile RUN --engine onnx",
-        ),
-        (
             {"backend": "openvino"},
-            "engine was compiled for openvino on cpu; this version runs onnx engines only; "
-            "run: hbseg submit-compile RUN --engine onnx",
+            "engine was compiled for openvino on cpu; this version runs onnx, tensorrt engines "
+            "only; run: hbseg submit-compile RUN --engine onnx",
         ),
         (
             {"versions": {"torch": "2"}},
@@ -147,7 +152,7 @@ def test_a_card_with_a_key_of_a_newer_version_asks_for_the_upgrade(tmp_path: Pat
 def test_a_damaged_model_is_refused_before_it_is_loaded(
     engine: FolderStore, tmp_path: Path
 ) -> None:
-    engine.put("model.onnx", MODEL[:-1])
+    engine.put("model.onnx", TRUNCATED)
     message = refusal(engine, tmp_path / "work")
     assert "model.onnx is damaged: sha256 is" in message
     assert f"its marker says {engine_card().model_sha256[:12]}; " in message
