@@ -10,6 +10,7 @@ planes of 29 bones (480 MB of floats at 2048) are never made.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -17,63 +18,71 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hbseg import rle
-from hbseg.ml.frame import Frame
+from hbseg.ml.frame import Frame, Grid
 
 Logits = NDArray[np.float32]
 
 
 def native_runs(
     logits_chw: Logits,
-    frame: Frame,
+    place: Frame | Grid,
     *,
-    threshold: float = 0.5,
+    threshold: float | Sequence[float] = 0.5,
     one_piece: bool = False,
 ) -> list[rle.Runs]:
-    """Return the runs of each bone in the picture of `frame`.
+    """Return the runs of each bone at the picture's own size.
 
     Args:
-        logits_chw: float32 [29, side, side]; the side may be any part of the network's input.
-        frame: place of the picture in the network's input.
-        threshold: probability, above 0 and below 1.
+        logits_chw: float32 [29, h, w].
+        place: of the picture on the logits; a frame: they show its whole square, at any size.
+        threshold: probability above 0 and below 1, or one for each bone in class order.
         one_piece: keep only the largest 8-connected part of each bone, and fill its holes.
     """
-    level = math.log(threshold / (1 - threshold))
-    grid = Frame.of(frame.height, frame.width, logits_chw.shape[-1])
-    return [_bone_runs(plane, grid, level, one_piece) for plane in logits_chw]
+    grid = place if isinstance(place, Grid) else place.grid(logits_chw.shape[-1])
+    levels = logit_levels(threshold, len(logits_chw))
+    return [
+        _bone_runs(plane, grid, level, one_piece)
+        for plane, level in zip(logits_chw, levels, strict=True)
+    ]
 
 
-def _bone_runs(plane: Logits, frame: Frame, level: float, one_piece: bool) -> rle.Runs:
+def logit_levels(threshold: float | Sequence[float], number: int) -> list[float]:
+    """Return the logit of each of `number` bones' threshold; a pixel of the bone is above it."""
+    values = [threshold] * number if isinstance(threshold, float) else threshold
+    return [math.log(value / (1 - value)) for value in values]
+
+
+def _bone_runs(plane: Logits, grid: Grid, level: float, one_piece: bool) -> rle.Runs:
     above = plane > level
     rows, columns = np.flatnonzero(above.any(axis=1)), np.flatnonzero(above.any(axis=0))
     if not rows.size:
         return np.empty((0, 2), dtype=np.int64)
-    ys = _native_range(rows[0], rows[-1], frame, frame.top, frame.height)
-    xs = _native_range(columns[0], columns[-1], frame, frame.left, frame.width)
-    mask = _interpolated(plane, ys + frame.top, xs + frame.left, frame) > level
+    ys = _native_range(rows[0], rows[-1], grid.scale, grid.top, grid.height)
+    xs = _native_range(columns[0], columns[-1], grid.scale, grid.left, grid.width)
+    mask = _interpolated(plane, ys + grid.top, xs + grid.left, grid.scale) > level
     if one_piece and mask.size:
         mask = _largest_filled(mask)
     return (
-        rle.runs_in_box(mask, int(xs[0]), int(ys[0]), frame.width)
+        rle.runs_in_box(mask, int(xs[0]), int(ys[0]), grid.width)
         if mask.size
         else (np.empty((0, 2), dtype=np.int64))
     )
 
 
-def _native_range(first: int, last: int, frame: Frame, pad: int, length: int) -> NDArray[np.int64]:
-    """Return the picture's rows (or columns) that the network's `first` to `last` reach."""
-    scale = frame.side / frame.size
-    start = math.floor((first - 0.5) * scale - 0.5) - pad
-    stop = math.ceil((last + 1.5) * scale - 0.5) - pad
+def _native_range(first: int, last: int, scale: float, pad: int, length: int) -> NDArray[np.int64]:
+    """Return the picture's rows (or columns) that the plane's `first` to `last` reach."""
+    start = math.floor((first - 0.5) / scale - 0.5) - pad
+    stop = math.ceil((last + 1.5) / scale - 0.5) - pad
     return np.arange(max(start, 0), min(stop + 1, length))
 
 
 def _interpolated(
-    plane: Logits, ys: NDArray[np.int64], xs: NDArray[np.int64], frame: Frame
+    plane: Logits, ys: NDArray[np.int64], xs: NDArray[np.int64], scale: float
 ) -> Logits:
     if not ys.size or not xs.size:
         return np.empty((len(ys), len(xs)), dtype=np.float32)
-    low_y, high_y, weight_y = _neighbours(ys, frame)
-    low_x, high_x, weight_x = _neighbours(xs, frame)
+    low_y, high_y, weight_y = _neighbours(ys, scale, plane.shape[0])
+    low_x, high_x, weight_x = _neighbours(xs, scale, plane.shape[1])
     part = plane[:, low_x[0] : high_x[-1] + 1]
     lines = part[low_y] + weight_y[:, None] * (part[high_y] - part[low_y])
     low, high = low_x - low_x[0], high_x - low_x[0]
@@ -86,11 +95,11 @@ def _interpolated(
 
 
 def _neighbours(
-    positions: NDArray[np.int64], frame: Frame
+    positions: NDArray[np.int64], scale: float, size: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-    source = np.clip((positions + 0.5) * (frame.size / frame.side) - 0.5, 0, frame.size - 1)
+    source = np.clip((positions + 0.5) * scale - 0.5, 0, size - 1)
     low = np.floor(source).astype(np.int64)
-    high = np.minimum(low + 1, frame.size - 1)
+    high = np.minimum(low + 1, size - 1)
     return low, high, (source - low).astype(np.float32)
 
 

@@ -11,7 +11,8 @@ from hbseg.data.pictures import read_gray
 from hbseg.data.raw import PICTURE_SUFFIXES, is_picture
 from hbseg.data.shards import Sample
 from hbseg.errors import NotFoundError
-from hbseg.ml.predict import Picture, Source
+from hbseg.ml.predict import Source
+from hbseg.ml.views import Picture
 from hbseg.rle import Runs
 from hbseg.runs.steps import SHORT
 from hbseg.storage.store import Store
