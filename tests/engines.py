@@ -72,7 +72,7 @@ class LinearModel:
 
 def loaded_model() -> LoadedModel:
     """A network that needs no library of encoders, which takes seconds to load."""
-    card = SimpleNamespace(image_size=SIZE, classes=BONES)
+    card = SimpleNamespace(image_size=SIZE, view="whole", classes=BONES)
     return cast("LoadedModel", LinearModel(LinearNetwork().eval(), card))
 
 

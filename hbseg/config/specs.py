@@ -15,6 +15,8 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Probability = Annotated[float, Field(gt=0.0, lt=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 ImageSize = Annotated[int, Field(ge=64, le=4096, multiple_of=32)]
+ViewName = Literal["whole", "window"]
+"""What a network sees of a picture: all of it, scaled to the input, or parts at native size."""
 
 
 class Spec(Document):
@@ -99,6 +101,9 @@ class DatasetBlock(Block):
     """Fold that is held out for validation."""
     image_size: ImageSize = 256
     """Side of the network's square input, in pixels."""
+    view: ViewName = "whole"
+    """What the network sees: the whole picture, scaled to `image_size`, or (stage 2 only) windows
+    of `image_size` native pixels."""
     augment: AugmentBlock = AugmentBlock()
 
 
@@ -164,6 +169,11 @@ class TrainSpec(Spec):
             raise ValueError("stage 1 needs a model block")
         if self.stage == 1 and self.init_from is not None:
             raise ValueError("init_from is for stage 2; stage 1 takes model.encoder_weights")
+        if self.stage == 1 and self.dataset.view == "window":
+            raise ValueError(
+                "dataset.view window is for stage 2; stage 1 learns from whole hands which bone "
+                "is which"
+            )
         return self
 
 

@@ -24,7 +24,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from hbseg.anatomy import BONES
-from hbseg.config.specs import ModelBlock
+from hbseg.config.specs import ModelBlock, ViewName
 from hbseg.documents import Document
 from hbseg.errors import ContractError, NotFoundError, SpecError
 from hbseg.ml.model import Segmenter
@@ -49,6 +49,8 @@ class ModelCard(Document):
     model: ModelBlock
     image_size: int
     """Side of the network's input, in pixels."""
+    view: ViewName = "whole"
+    """What the network was trained to see of a picture."""
     classes: tuple[str, ...] = BONES
     weights_sha256: str
 
@@ -227,13 +229,13 @@ class CheckpointFolder:
         self._stage.put(f"{_folder(state.step)}/{STATE}", state.to_json())
 
     def finish(
-        self, weights: Mapping[str, Tensor], block: ModelBlock, image_size: int
+        self, weights: Mapping[str, Tensor], block: ModelBlock, image_size: int, view: ViewName
     ) -> dict[str, str]:
         """Write the finished network; returns its keys with their sha256."""
         digest = self._upload(WEIGHTS, weights)
-        card = ModelCard(model=block, image_size=image_size, weights_sha256=digest).to_json()
-        self._stage.put(CARD, card)
-        return {WEIGHTS: digest, CARD: sha256_of(card)}
+        card = ModelCard(model=block, image_size=image_size, view=view, weights_sha256=digest)
+        self._stage.put(CARD, card.to_json())
+        return {WEIGHTS: digest, CARD: sha256_of(card.to_json())}
 
     def keep(self, steps: Iterable[int]) -> None:
         """Remove all checkpoints but those of `steps` and the best ones that these name.

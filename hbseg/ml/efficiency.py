@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from hbseg.config.specs import EfficiencySpec
 from hbseg.documents import Block, Document
 from hbseg.ml.engines.card import Engine, EngineCard, Images, Logits, Versions, check_card
-from hbseg.ml.engines.reference import eager_logits, scaled
+from hbseg.ml.engines.reference import eager_logits, scaled, seen_at_once
 from hbseg.runs.progress import Heartbeat
 from hbseg.system.cpu import usable_threads
 
@@ -196,7 +196,7 @@ def _document(
 
 
 def _batch(pictures: Sequence[NDArray[np.uint8]], card: EngineCard) -> Images:
-    images = scaled(pictures, card.height)
+    images = scaled(seen_at_once(pictures, card.height, card.view), card.height)
     return np.stack([images[index % len(images)] for index in range(card.batch_size)])
 
 

@@ -20,7 +20,8 @@ from hbseg import rle
 from hbseg.errors import InvalidInput, NotFoundError
 from hbseg.ml.engines.card import DeviceEngine, Engine, Images, Logits
 from hbseg.ml.native import native_runs
-from hbseg.ml.views import Look, Picture, PictureLogits, View, whole_picture
+from hbseg.ml.views import Look, Picture, PictureLogits, View
+from hbseg.ml.windows import look_of
 
 if TYPE_CHECKING:
     from torch import Tensor  # ONNX engines run without torch
@@ -86,7 +87,7 @@ def predict(
     *,
     threshold: float | Sequence[float] = 0.5,
     one_piece: bool = False,
-    look: Look = whole_picture,
+    look: Look | None = None,
 ) -> Iterator[Prediction | Unreadable]:
     """Yield the masks of each picture, in order; see `picture_logits`.
 
@@ -95,7 +96,7 @@ def predict(
         sources: pictures of any sizes.
         threshold: probability above which a pixel belongs to a bone, or one for each bone.
         one_piece: keep only the largest connected part of each bone, and fill its holes.
-        look: how the network sees a picture.
+        look: how the network sees a picture; none: as its card tells.
     """
     for item in picture_logits(engine, sources, look):
         if isinstance(item, Unreadable):
@@ -107,7 +108,7 @@ def predict(
 
 
 def picture_logits(
-    engine: Engine, sources: Iterable[Source], look: Look = whole_picture
+    engine: Engine, sources: Iterable[Source], look: Look | None = None
 ) -> Iterator[Located | Unreadable]:
     """Yield the logits of each picture, in order.
 
@@ -116,6 +117,7 @@ def picture_logits(
     that does not answer) is raised. The last, partial batch is padded and cut. Logits are valid
     until the next item is asked for.
     """
+    look = look or look_of(engine.card.view)
     ahead = BATCHES_AHEAD * engine.card.batch_size
     with closing(_read_ahead(sources, look, engine.card.height, ahead)) as pictures:
         feed = _Feed(pictures, engine.card.batch_size)

@@ -1,10 +1,13 @@
-"""Training samples at the network's size: image and soft labels, computed once and kept on disk.
+"""Training samples as the network sees them: image and soft labels, computed once, kept on disk.
 
 Bones cover a small part of their 29 planes. So a label travels as the boxes around the bones, and
 becomes planes on the device that trains: 0.2 MB a sample instead of 30 at 1024.
 
 Labels are coverage: the share of each network pixel that a bone covers at native size. Hard labels
 resampled by nearest neighbour are shifted against the image by up to a native pixel and a half.
+
+For a network that sees windows the picture is kept at native size, and each epoch cuts another
+window out of it.
 """
 
 from __future__ import annotations
@@ -22,14 +25,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hbseg.anatomy import BONES, NUM_BONES
+from hbseg.config.specs import ViewName
 from hbseg.data.annotation import Polygons, bone_masks
 from hbseg.data.dataset import Dataset
 from hbseg.data.shards import Sample
 from hbseg.ml.frame import Frame
+from hbseg.ml.windows import Place, Windows
 from hbseg.storage.files import replacing
 
 BATCHES_AHEAD = 2
 """Batches that are read while one trains."""
+NEAR_A_BONE = 2 / 3
+"""Share of the windows whose centre is in the box of a bone; the others are anywhere."""
+WINDOW_STREAM = 1
+"""Number of the generator of windows, which must not draw the augmentation's numbers."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,19 @@ class Coverage:
         """Return the pixels that each bone covers, float64 [29]."""
         stops = np.cumsum(self._areas())[:-1]
         return np.array([box.sum(dtype=np.float64) for box in np.split(self.crops, stops)]) / 255
+
+    def cut(self, place: Place, size: int) -> Coverage:
+        """Return the coverage in a window of `size` pixels; boxes beyond it are empty."""
+        boxes, crops = np.zeros_like(self.boxes), [np.empty(0, dtype=np.uint8)]
+        pixels = np.split(self.crops, np.cumsum(self._areas())[:-1])
+        for index, (left, top, width, height) in enumerate(self.boxes.tolist()):
+            x0, x1 = max(left, place.left), min(left + width, place.left + size)
+            y0, y1 = max(top, place.top), min(top + height, place.top + size)
+            if x0 < x1 and y0 < y1:
+                box = pixels[index].reshape(height, width)
+                crops.append(box[y0 - top : y1 - top, x0 - left : x1 - left].ravel())
+                boxes[index] = (x0 - place.left, y0 - place.top, x1 - x0, y1 - y0)
+        return Coverage(boxes, np.concatenate(crops))
 
     def paste(self, planes_chw: Tensor) -> None:
         """Write the boxes into planes of zeros, uint8 [29, S, S], on any device."""
@@ -91,20 +113,40 @@ class Batch:
 
 
 class SampleReader:
-    """Reads samples of one split at one size; safe to use from several threads."""
+    """Reads samples of one split at one size; safe to use from several threads.
 
-    def __init__(self, dataset: Dataset, samples: Sequence[Sample], size: int, cache: Path) -> None:
+    Args:
+        dataset: where they are.
+        samples: those of the split.
+        size: side of the network's input, in pixels.
+        cache: local folder for samples that were read.
+        view: what the network sees of a picture.
+        seed: of the windows.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        samples: Sequence[Sample],
+        size: int,
+        cache: Path,
+        *,
+        view: ViewName = "whole",
+        seed: int = 0,
+    ) -> None:
         self._dataset = dataset
         self._samples = samples
         self._size = size
-        self._cache = cache / f"{dataset.version}-{size}"
+        self._view = view
+        self._seed = seed
+        self._cache = cache / f"{dataset.version}-{view}-{size}"
         self._cache.mkdir(parents=True, exist_ok=True)
 
     def __len__(self) -> int:
         return len(self._samples)
 
-    def read(self, index: int) -> NetworkSample:
-        """Return a sample; the first time it is made, and kept.
+    def read(self, index: int, epoch: int = 0) -> NetworkSample:
+        """Return a sample; the first time it is made, and kept. A window is the epoch's own.
 
         Raises:
             DiskFullError, DeniedError: the sample cannot be kept.
@@ -114,10 +156,18 @@ class SampleReader:
         path = self._cache / f"{name}.npz"
         if not path.exists():
             self._keep(path, sample)
-        return self._kept(path)
+        kept, frame = self._kept(path), self._frame(sample)
+        if isinstance(frame, Frame):
+            return kept
+        rng = np.random.default_rng([self._seed, epoch, index, WINDOW_STREAM])
+        return window_of(kept, frame, rng)
+
+    def _frame(self, sample: Sample) -> Frame | Windows:
+        kind = Frame if self._view == "whole" else Windows
+        return kind(sample.height, sample.width, self._size)
 
     def _keep(self, path: Path, sample: Sample) -> None:
-        frame = Frame.of(sample.height, sample.width, self._size)
+        frame = self._frame(sample)
         picture, polygons = self._dataset.load(sample)
         image = frame.to_network(picture)
         label = coverage(polygons, frame)
@@ -129,7 +179,24 @@ class SampleReader:
             return NetworkSample(arrays["image"], Coverage(arrays["boxes"], arrays["crops"]))
 
 
-def coverage(polygons: Polygons, frame: Frame) -> Coverage:
+def window_of(native: NetworkSample, windows: Windows, rng: np.random.Generator) -> NetworkSample:
+    """Return a random window of a padded picture: two out of three are centred in a bone's box."""
+    near, which, across, down = rng.random(4).tolist()
+    size, (rows, columns) = windows.size, windows.shape
+    boxes = native.coverage.boxes[native.coverage.boxes[:, 2] > 0]
+    top, left = down * (rows - size), across * (columns - size)
+    if near < NEAR_A_BONE and len(boxes):
+        x, y, width, height = boxes[int(which * len(boxes))].tolist()
+        top, left = y + down * height - size / 2, x + across * width - size / 2
+    place = Place(
+        top=min(max(int(top), 0), rows - size), left=min(max(int(left), 0), columns - size)
+    )
+    # A copy: a view would keep the whole picture in memory until the window has trained.
+    image_hw = windows.cut(native.image_hw, place).copy()
+    return NetworkSample(image_hw, native.coverage.cut(place, size))
+
+
+def coverage(polygons: Polygons, frame: Frame | Windows) -> Coverage:
     """Return how much of each network pixel each bone covers."""
     masks = bone_masks(polygons, (frame.height, frame.width))
     boxes = np.zeros((NUM_BONES, 4), dtype=np.int32)
@@ -145,7 +212,7 @@ def coverage(polygons: Polygons, frame: Frame) -> Coverage:
 
 
 def _scaled_box(
-    crop: NDArray[np.bool_], left: int, top: int, frame: Frame
+    crop: NDArray[np.bool_], left: int, top: int, frame: Frame | Windows
 ) -> tuple[int, int, NDArray[np.uint8]]:
     """Return a mask's box at the network's size.
 
@@ -186,15 +253,15 @@ def epoch_batches(
 
 
 def read_ahead(
-    reader: SampleReader, batches: Sequence[tuple[int, ...]], *, threads: int
+    reader: SampleReader, batches: Sequence[tuple[int, ...]], *, threads: int, epoch: int = 0
 ) -> Iterator[Batch]:
-    """Yield the batches in order; `threads` read the next ones meanwhile."""
+    """Yield the batches of an epoch in order; `threads` read the next ones meanwhile."""
     with ThreadPoolExecutor(threads, thread_name_prefix="samples") as pool:
         ahead: list[list[Future[NetworkSample]]] = []
         for number, indices in enumerate(batches):
             while len(ahead) <= min(BATCHES_AHEAD, len(batches) - 1 - number):
                 later = batches[number + len(ahead)]
-                ahead.append([pool.submit(reader.read, index) for index in later])
+                ahead.append([pool.submit(reader.read, index, epoch) for index in later])
             yield Batch(tuple(future.result() for future in ahead.pop(0)), indices)
 
 

@@ -108,12 +108,22 @@ class _Training:
         self.progress = TrainingProgress()
         self.share = _share_of_batch(self.spec, world)
         self.precision = PRECISIONS[self.spec.run.precision]
-        dataset, fold, size = setting.dataset, self.spec.dataset.fold, self.spec.dataset.image_size
+        dataset, block = setting.dataset, self.spec.dataset
         self.reader = SampleReader(
-            dataset, dataset.samples("train", fold), size, setting.work / "samples"
+            dataset,
+            dataset.samples("train", block.fold),
+            block.image_size,
+            setting.work / "samples",
+            view=block.view,
+            seed=self.spec.run.seed,
         )
         self.validation = Validation(
-            dataset, dataset.samples("validation", fold), size, world, setting.heartbeat
+            dataset,
+            dataset.samples("validation", block.fold),
+            block.image_size,
+            world,
+            setting.heartbeat,
+            view=block.view,
         )
         self.steps_per_epoch = max(1, len(self.reader) // self.spec.run.global_batch_size)
         self.total_steps = self.steps_per_epoch * self.spec.run.epochs
@@ -199,7 +209,8 @@ class _Training:
             world_size=self.world.size,
         )[progress.position :]
         self.network.train()
-        for batch in read_ahead(self.reader, batches, threads=_reading_threads(self.world)):
+        threads = _reading_threads(self.world)
+        for batch in read_ahead(self.reader, batches, threads=threads, epoch=progress.epoch):
             self._step(batch)
         seconds = time.monotonic() - started
         self._close_epoch(len(batches) * self.spec.run.global_batch_size / max(seconds, 1e-9))
@@ -370,7 +381,10 @@ class _Training:
         best = self.checkpoints.read(progress.best_step or 0)
         weights = self.checkpoints.load(best, AVERAGE_FILE)
         outputs = self.checkpoints.finish(
-            weights, self.setting.model_block, self.spec.dataset.image_size
+            weights,
+            self.setting.model_block,
+            self.spec.dataset.image_size,
+            self.spec.dataset.view,
         )
         resolved = self.spec.model_copy(update={"model": self.setting.model_block})
         spec = resolved.to_yaml().encode()

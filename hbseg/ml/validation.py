@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,13 +12,15 @@ from torch import Tensor
 
 from hbseg import rle
 from hbseg.anatomy import BONES, NUM_BONES
+from hbseg.config.specs import ViewName
 from hbseg.data.annotation import runs as true_runs
 from hbseg.data.dataset import Dataset
 from hbseg.data.shards import Sample
 from hbseg.ml.distributed import World
-from hbseg.ml.frame import Frame
 from hbseg.ml.model import Segmenter
 from hbseg.ml.native import native_runs
+from hbseg.ml.views import Picture, PictureLogits, Planes, View
+from hbseg.ml.windows import look_of
 from hbseg.runs.progress import Heartbeat
 
 
@@ -26,8 +28,7 @@ from hbseg.runs.progress import Heartbeat
 class ValidationSample:
     """A validation picture as the network sees it, and its true runs at native size."""
 
-    image_hw: Tensor
-    frame: Frame
+    view: View
     runs: list[rle.Runs]
 
 
@@ -46,21 +47,24 @@ class Validation:
         size: int,
         world: World,
         heartbeat: Heartbeat | None = None,
+        *,
+        view: ViewName = "whole",
     ) -> None:
         self._heartbeat = heartbeat or Heartbeat()
         self._world = world
         self._dataset = dataset
         self._samples = samples[world.rank :: world.size]
         self._size = size
+        self._look = look_of(view)
+        self._keeps = view == "whole"
         self._truths: list[ValidationSample] = []
 
     def mean_dice(self, model: Segmenter, precision: torch.dtype) -> dict[str, float]:
         """Return each bone's mean Dice over the whole fold, on every process."""
         sums = torch.zeros(NUM_BONES + 1, dtype=torch.float64)
         for truth in self._read():
-            self._heartbeat.touch()
-            logits = self._logits(model, truth.image_hw, precision)
-            predicted = native_runs(logits, truth.frame)
+            logits = self._logits(model, truth.view, precision)
+            predicted = native_runs(_array(logits.logits_chw), logits.grid)
             sums[:NUM_BONES] += torch.from_numpy(dice_of_bones(predicted, truth.runs))
             sums[NUM_BONES] += 1
         self._heartbeat.touch(waiting_for_peers=self._world.size > 1)
@@ -68,26 +72,39 @@ class Validation:
         means = (total[:NUM_BONES] / total[NUM_BONES]).tolist()
         return dict(zip(BONES, means, strict=True))
 
-    def _logits(
-        self, model: Segmenter, image_hw: Tensor, precision: torch.dtype
-    ) -> NDArray[np.float32]:
+    def _logits(self, model: Segmenter, view: View, precision: torch.dtype) -> PictureLogits:
+        for image_hw in view.crops():
+            self._heartbeat.touch()
+            found = view.add(self._crop_logits(model, image_hw, precision))
+            if found is not None:
+                return found
+        raise ValueError("the view of a picture has no crops")
+
+    def _crop_logits(self, model: Segmenter, image_hw: Picture, precision: torch.dtype) -> Tensor:
         device = self._world.device
-        image = image_hw[None, None].to(device).float()
+        image = torch.from_numpy(image_hw)[None, None].to(device).float()
         image = image.contiguous(memory_format=torch.channels_last)
         enabled = precision is not torch.float32
         with torch.inference_mode(), torch.autocast(device.type, precision, enabled=enabled):
-            logits: NDArray[np.float32] = model(image)[0].float().cpu().numpy()
+            logits: Tensor = model(image)[0].float()
         return logits
 
-    def _read(self) -> list[ValidationSample]:
+    def _read(self) -> Iterator[ValidationSample]:
         # Runs and the small picture: about 150 kB each, so that a fold of thousands still fits.
+        # Windows are of pictures at native size: they are read again each time.
+        if not self._keeps:
+            yield from map(self._truth, self._samples)
+            return
         if not self._truths:
             self._truths = [self._truth(sample) for sample in self._samples]
-        return self._truths
+        yield from self._truths
 
     def _truth(self, sample: Sample) -> ValidationSample:
         self._heartbeat.touch()
-        frame = Frame.of(sample.height, sample.width, self._size)
         picture, polygons = self._dataset.load(sample)
-        image = torch.from_numpy(frame.to_network(picture))
-        return ValidationSample(image, frame, true_runs(polygons, sample.shape))
+        return ValidationSample(self._look(picture, self._size), true_runs(polygons, sample.shape))
+
+
+def _array(planes: Planes) -> NDArray[np.float32]:
+    array: NDArray[np.float32] = torch.as_tensor(planes).cpu().numpy()
+    return array

@@ -121,6 +121,11 @@ def test_what_is_no_plain_yaml_is_refused_in_one_line(text: str) -> None:
         ({"apiVersion": ["hbseg/v2"]}, "apiVersion: input should be 'hbseg/v1'"),
         ({"stage": 1}, "stage 1 needs a model block"),
         ({"stage": 1, "model": {}, "init_from": "x"}, "init_from is for stage 2"),
+        (
+            {"stage": 1, "model": {}, "dataset": {"view": "window"}},
+            "dataset.view window is for stage 2; stage 1 learns from whole hands",
+        ),
+        ({"stage": 2, "dataset": {"view": "windows"}}, "dataset.view: input should be 'whole'"),
         ([1], "expected keys and values, found list"),
     ],
 )

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from hbseg.anatomy import BONES, NUM_BONES
+from hbseg.config.specs import ViewName
 from hbseg.documents import Block, Count, Document
 from hbseg.errors import ContractError
 from hbseg.runs.engines import compile_flags
@@ -75,6 +76,8 @@ class EngineCard(Document):
     """Rows of the input, in pixels."""
     width: Count
     """Columns of the input, in pixels."""
+    view: ViewName = "whole"
+    """What the input is: a whole picture, scaled, or a window of native pixels."""
     precision: str
     device: str
     """GPU model that the engine is for, or `cpu`: any processor."""

@@ -17,7 +17,7 @@ from hbseg.errors import ContractError
 from hbseg.ml.checkpoint import LoadedModel
 from hbseg.ml.engines.card import Agreement, Engine, EngineCard, Images, Logits
 from hbseg.ml.engines.kinds import Compiled, Loading, kind_to_compile
-from hbseg.ml.engines.reference import eager_logits, scaled
+from hbseg.ml.engines.reference import eager_logits, scaled, seen_at_once
 from hbseg.rle import DICE_EPSILON
 from hbseg.storage.markers import sha256_of_file
 from hbseg.system.cpu import usable_threads
@@ -55,6 +55,7 @@ def compile_engine(
     path = work / kind.model_file
     card = _card(spec, loaded, path, compiler(spec, loaded, path), fold)
     engine = opener(path, card, usable_threads())
+    pictures = seen_at_once(pictures, loaded.card.image_size, loaded.card.view)
     images_bhw = scaled(pictures, loaded.card.image_size)
     agreement = agreement_of(loaded.model, engine, images_bhw)
     check_agreement(agreement, accepted=spec.largest_difference)
@@ -107,6 +108,7 @@ def _card(
         channels=1,
         height=loaded.card.image_size,
         width=loaded.card.image_size,
+        view=loaded.card.view,
         precision=spec.precision,
         device=compiled.device,
         compute_capability=compiled.compute_capability,

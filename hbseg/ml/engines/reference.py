@@ -9,10 +9,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from hbseg.config.specs import TrainSpec
+from hbseg.config.specs import TrainSpec, ViewName
 from hbseg.data.dataset import Dataset
 from hbseg.ml.engines.card import Images, Logits
 from hbseg.ml.frame import Frame
+from hbseg.ml.windows import Windows
 from hbseg.storage.markers import check_outputs, read_marker, verified
 from hbseg.storage.store import Store
 
@@ -43,10 +44,25 @@ def reference_pictures(dataset: Dataset, fold: int) -> list[NDArray[np.uint8]]:
     return [dataset.picture(sample) for sample in chosen]
 
 
+def seen_at_once(
+    pictures: Sequence[NDArray[np.uint8]], size: int, view: ViewName
+) -> list[NDArray[np.uint8]]:
+    """Return what one input of a network shows of each picture: all, or its middle window."""
+    if view == "whole":
+        return list(pictures)
+    return [_middle(picture, size) for picture in pictures]
+
+
 def scaled(pictures: Sequence[NDArray[np.uint8]], size: int) -> Images:
     """Return pictures, uint8 [height, width], as the network sees them, uint8 [n, size, size]."""
     frames = [Frame.of(picture.shape[0], picture.shape[1], size) for picture in pictures]
     return np.stack([f.to_network(picture) for f, picture in zip(frames, pictures, strict=True)])
+
+
+def _middle(picture: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    windows = Windows(picture.shape[0], picture.shape[1], size)
+    places = windows.places()
+    return windows.cut(windows.to_network(picture), places[len(places) // 2])
 
 
 def eager_logits(model: nn.Module, images_bhw: Images) -> Logits:

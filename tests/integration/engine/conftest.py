@@ -139,7 +139,7 @@ class Chain:
         text = spec.to_yaml().encode()
         self.stage.put(TRAIN_SPEC, text)
         folder = CheckpointFolder(self.stage, canonical_digest(seed), self.root / "work" / "stage")
-        outputs = folder.finish(model.state_dict(), BLOCK, SIZE)
+        outputs = folder.finish(model.state_dict(), BLOCK, SIZE, "whole")
         write_marker(
             self.stage,
             step=Step.STAGE2,

@@ -27,7 +27,7 @@ def test_a_full_disk_is_named_with_its_free_bytes(
     with pytest.raises(
         DiskFullError, match=r"disk full .*work/upload.*\(\d+ bytes free\)"
     ) as error:
-        folder.finish({"w": torch.zeros(1)}, ModelBlock(), 64)
+        folder.finish({"w": torch.zeros(1)}, ModelBlock(), 64, "whole")
     assert error.value.step_exit_code == 70
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from hbseg import rle
@@ -21,7 +22,16 @@ from hbseg.data.dataset import Dataset
 from hbseg.errors import DiskFullError
 from hbseg.ml.frame import Frame
 from hbseg.ml.native import native_runs
-from hbseg.ml.samples import Batch, SampleReader, coverage, epoch_batches
+from hbseg.ml.samples import (
+    Batch,
+    NetworkSample,
+    SampleReader,
+    coverage,
+    epoch_batches,
+    read_ahead,
+    window_of,
+)
+from hbseg.ml.windows import Windows
 
 
 def bones_of_a_hand(side: int) -> Polygons:
@@ -169,3 +179,76 @@ def test_a_full_disk_is_named_and_no_part_of_a_sample_is_left(
     with pytest.raises(DiskFullError, match=r"disk full while writing .*npz \(\d+ bytes free\)"):
         reader.read(0)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def planes(sample: NetworkSample) -> NDArray[np.uint8]:
+    size = sample.image_hw.shape[0]
+    pasted = torch.zeros((NUM_BONES, size, size), dtype=torch.uint8)
+    sample.coverage.paste(pasted)
+    return pasted.numpy()
+
+
+@pytest.mark.parametrize(("height", "width"), [(200, 200), (160, 100), (51, 120), (60, 53)])
+def test_a_window_shows_a_part_of_the_picture_and_the_same_part_of_every_mask(
+    height: int, width: int
+) -> None:
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 256, (height, width), dtype=np.uint8)
+    polygons = bones_of_a_hand(min(height, width))
+    windows = Windows(height, width, 64)
+    whole = NetworkSample(windows.to_network(picture), coverage(polygons, windows))
+    below = windows.shape[0] - height - windows.top
+    right = windows.shape[1] - width - windows.left
+    padding = ((windows.top, below), (windows.left, right))
+    padded = np.pad(picture, padding, mode="edge")
+    masks = np.pad(full_masks(polygons, (height, width)), ((0, 0), *padding))
+    corners = sliding_window_view(padded, (64, 64))[:, :, 0, :4]
+    for seed in range(5):
+        found = window_of(whole, windows, np.random.default_rng(seed))
+        ((y, x),) = np.argwhere((corners == found.image_hw[0, :4]).all(axis=2))
+        part = (slice(y, y + 64), slice(x, x + 64))
+        assert np.array_equal(found.image_hw, padded[part])
+        assert np.array_equal(planes(found), masks[:, *part].astype(np.uint8) * 255)
+
+
+def test_most_windows_are_centred_near_a_bone_and_some_are_anywhere() -> None:
+    """A bone in the corner of a large picture, which hardly any window would show by chance."""
+    corners = np.array([[300, 300], [340, 300], [340, 340], [300, 340]], np.int32)
+    windows = Windows(2048, 2048, 128)
+    blank = np.zeros((2048, 2048), dtype=np.uint8)
+    whole = NetworkSample(blank, coverage({"Radius": [corners]}, windows))
+    shown = [
+        window_of(whole, windows, np.random.default_rng(seed)).coverage.sums().sum() > 0
+        for seed in range(300)
+    ]
+    assert 0.5 < np.mean(shown) < 0.85
+
+
+def test_a_picture_without_bones_has_windows_too() -> None:
+    windows = Windows(200, 200, 64)
+    whole = NetworkSample(np.zeros((200, 200), dtype=np.uint8), coverage({}, windows))
+    found = window_of(whole, windows, np.random.default_rng(0))
+    assert found.image_hw.shape == (64, 64)
+    assert not found.coverage.sums().any()
+
+
+def test_windows_differ_by_epoch_and_sample_and_not_by_how_they_are_read(
+    drawn: Dataset, tmp_path: Path
+) -> None:
+    def read(name: str, threads: int, epoch: int, seed: int = 0) -> list[bytes]:
+        reader = SampleReader(
+            drawn, drawn.samples("train"), 64, tmp_path / name, view="window", seed=seed
+        )
+        batches = [(4, 1), (0, 2)] if threads == 1 else [(4, 1, 0, 2)]
+        return [
+            sample.image_hw.tobytes() + sample.coverage.boxes.tobytes()
+            for batch in read_ahead(reader, batches, threads=threads, epoch=epoch)
+            for sample in batch.samples
+        ]
+
+    first = read("a", 1, epoch=3)
+    assert len(set(first)) == 4
+    assert read("b", 4, epoch=3) == first  # a new cache, other batches
+    assert read("a", 4, epoch=3) == first
+    assert read("a", 1, epoch=4) != first
+    assert read("a", 1, epoch=3, seed=1) != first

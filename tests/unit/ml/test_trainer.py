@@ -208,6 +208,31 @@ def test_a_training_that_is_killed_in_a_validation_repeats_no_step(
     assert whole(given, again) == undisturbed
 
 
+def test_a_training_on_windows_that_was_cut_resumes_to_the_same_weights(
+    drawn: Dataset,
+    tmp_path: Path,
+    cut_at: Callable[[int], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    block = DatasetBlock(image_size=64, view="window")
+    run = SPEC.run.model_copy(update={"epochs": 2})
+    spec = SPEC.model_copy(update={"stage": 2, "dataset": block, "run": run})
+    alone = setting(drawn, tmp_path / "alone", spec)
+    expected = whole(alone, trained(alone))
+
+    given = setting(drawn, tmp_path / "cut", spec)
+    cut_at(4)
+    with pytest.raises(Cut):
+        train(given, ALONE)
+    monkeypatch.undo()
+    monkeypatch.setattr(trainer, "_reading_threads", lambda world: 5)
+    result = trained(given)
+
+    assert whole(given, result) == expected
+    write_marker(given.stage, step="stage2", spec_hash="", inputs={}, outputs=result.outputs)
+    assert load_weights(given.stage)[0].view == "window"
+
+
 def test_checkpoints_of_another_spec_are_not_gone_on_from(drawn: Dataset, tmp_path: Path) -> None:
     first = trained(setting(drawn, tmp_path, identity="one"))
     spec = SPEC.model_copy(update={"run": SPEC.run.model_copy(update={"seed": 1})})
