@@ -173,13 +173,18 @@ class CompileSpec(Spec):
     """Kind of engine: ONNX Runtime anywhere, TensorRT on NVIDIA GPUs."""
     batch_size: Count = 8
     """Images of one call; fixed in the engine."""
-    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
+    precision: Literal["fp32", "tf32", "fp16", "bf16"] = "fp32"
+    """Type of the network's arithmetic."""
     optimization_level: Annotated[int, Field(ge=0, le=5)] = 3
     """Effort of the compiler."""
     device: str | None = None
     """GPU model that the engine is for; none: the one that compiles."""
-    largest_difference: Positive = 0.05
-    """Largest |logit difference| to the eager network that is accepted."""
+    largest_difference: Positive | None = None
+    """Largest |logit difference| to the eager network that is accepted where |eager logit| < 2;
+    none: the default of the precision (fp32 0.02, tf32 and fp16 0.1, bf16 0.8)."""
+    smallest_dice: Fraction | None = None
+    """Smallest Dice of a bone's masks against the eager network's that is accepted, at native size;
+    none: the default of the precision (fp32 0.999, tf32 and fp16 0.998, bf16 0.98)."""
 
 
 class InferSpec(Spec):
