@@ -16,13 +16,16 @@ class EngineKind(NamedTuple):
     """What the pods of the steps that make or run an engine need."""
 
     image: ImageKind
-    gpu: bool
-    """Whether it is made and run on a GPU, for which it then is."""
+    gpu: bool = False
+    """Whether it is made and run on a GPU where there is one."""
+    needs_gpu: bool = False
+    """Whether there must be one."""
 
 
 ENGINE_KINDS: Final[Mapping[str, EngineKind]] = {
-    "onnx": EngineKind(ImageKind.TRAIN, gpu=False),
-    "tensorrt": EngineKind(ImageKind.TENSORRT, gpu=True),
+    "onnx": EngineKind(ImageKind.TRAIN),
+    "tensorrt": EngineKind(ImageKind.TENSORRT, gpu=True, needs_gpu=True),
+    "eager": EngineKind(ImageKind.TRAIN, gpu=True),
 }
 
 

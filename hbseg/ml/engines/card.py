@@ -180,8 +180,8 @@ def check_card(
         )
 
 
-def padded(images_bhw: Images, card: EngineCard) -> Logits:
-    """Return images, uint8 [n, H, W], as a full batch, float32 [B, 1, H, W], padded with 0.
+def check_images(images_bhw: Images, card: EngineCard) -> None:
+    """Check that images, uint8 [n, H, W], fit into one call of an engine.
 
     Raises:
         ValueError: no images, more than a batch, or of another size or type.
@@ -193,8 +193,17 @@ def padded(images_bhw: Images, card: EngineCard) -> Logits:
             f"images are {images_bhw.dtype} {images_bhw.shape}, expected uint8 "
             f"(1 to {card.batch_size}, {card.height}, {card.width})"
         )
+
+
+def padded(images_bhw: Images, card: EngineCard) -> Logits:
+    """Return images, uint8 [n, H, W], as a full batch, float32 [B, 1, H, W], padded with 0.
+
+    Raises:
+        ValueError: see `check_images`.
+    """
+    check_images(images_bhw, card)
     batch = np.zeros((card.batch_size, 1, card.height, card.width), dtype=np.float32)
-    batch[:number, 0] = images_bhw
+    batch[: len(images_bhw), 0] = images_bhw
     return batch
 
 

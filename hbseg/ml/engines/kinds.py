@@ -83,12 +83,30 @@ def _onnx_opener() -> Opener:
     return OnnxEngine
 
 
+def _eager_compiler() -> Compiler:
+    from hbseg.ml.engines.eager import compile_eager
+
+    return compile_eager
+
+
+def _eager_opener() -> Opener:
+    from hbseg.ml.engines.eager import open_eager
+
+    return open_eager
+
+
 KINDS: Mapping[str, EngineKind] = {
     "onnx": EngineKind(
         model_file="model.onnx",
         libraries=("torch", "onnx", "onnxruntime"),
         load_compiler=_onnx_compiler,
         load_opener=_onnx_opener,
+    ),
+    "eager": EngineKind(
+        model_file="model.safetensors",
+        libraries=("torch",),
+        load_compiler=_eager_compiler,
+        load_opener=_eager_opener,
     ),
 }
 """Kinds of engines by their name in `CompileSpec.engine` and on the card (`backend`)."""

@@ -82,12 +82,12 @@ def test_an_engine_that_was_not_asked_for_is_refused_before_its_model_is_read(
     [
         (
             L4,
-            "engine was compiled for tensorrt on NVIDIA L4; this version runs onnx engines only; "
-            "run: hbseg submit-compile RUN --engine onnx",
+            "engine was compiled for tensorrt on NVIDIA L4; this version runs onnx, eager engines "
+            "only; run: hbseg submit-compile RUN --engine onnx",
         ),
         (
             {"backend": "openvino"},
-            "engine was compiled for openvino on cpu; this version runs onnx engines only; "
+            "engine was compiled for openvino on cpu; this version runs onnx, eager engines only; "
             "run: hbseg submit-compile RUN --engine onnx",
         ),
         (
