@@ -43,6 +43,16 @@ def image_kind(step: Step, engine: str | None) -> ImageKind:
     return step.row.image if engine is None else ENGINE_KINDS[engine].image
 
 
-def uses_gpu(step: Step, engine: str | None) -> bool:
-    """Return whether a step's pods use GPUs; `engine` is the kind that it makes or runs, if any."""
-    return step.row.gpu or (engine is not None and ENGINE_KINDS[engine].gpu)
+def gpus_of_process(step: Step, engine: str | None, of_training: int) -> int:
+    """Return the GPUs of one process of a step; `engine` is the kind that it makes or runs, if any.
+
+    An engine takes one where a process of a training is given any.
+    """
+    if step.row.gpu:
+        return of_training
+    return min(of_training, 1) if engine is not None and ENGINE_KINDS[engine].gpu else 0
+
+
+def has_engine(step: Step) -> bool:
+    """Return whether a step makes or runs an engine."""
+    return step == Step.COMPILE or any(item.match for item in step.row.inputs)

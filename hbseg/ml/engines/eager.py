@@ -43,7 +43,8 @@ def open_eager(path: Path, card: EngineCard, threads: int) -> Engine:
     if not torch.cuda.is_available():
         torch.set_num_threads(threads)
         return EagerEngine(model, card, torch.device("cpu"))
-    torch.backends.cudnn.conv.fp32_precision = "ieee"  # torch's default is TF32
+    # torch computes convolutions in TF32 where it is not told otherwise
+    torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
     device = torch.device("cuda", torch.cuda.current_device())
     return EagerDeviceEngine(model.to(device), card, device)
 

@@ -39,13 +39,13 @@ class Limits(NamedTuple):
 
 LIMITS: Final[Mapping[str, Limits]] = MappingProxyType(
     {
-        "fp32": Limits(0.02, 0.999),
-        "tf32": Limits(0.1, 0.998),
-        "fp16": Limits(0.1, 0.998),
-        "bf16": Limits(0.8, 0.98),
+        "fp32": Limits(0.01, 0.999),
+        "tf32": Limits(0.1, 0.995),
+        "fp16": Limits(0.1, 0.995),
+        "bf16": Limits(0.8, 0.95),
     }
 )
-"""By precision, about five times what the demo's network showed (docs/decisions.md)."""
+"""By precision, three to five times what a network of the demo showed (docs/decisions.md)."""
 
 
 def limits_of(spec: CompileSpec) -> Limits:

@@ -191,7 +191,7 @@ def test_a_limit_that_is_not_set_is_that_of_the_precision(precision: str) -> Non
 
 
 def test_the_limits_let_the_measured_engines_pass_and_are_looser_with_less_precision() -> None:
-    measured = {"tf32": (0.020, 0.99989), "fp16": (0.018, 0.99979), "bf16": (0.164, 0.99795)}
+    measured = {"tf32": (0.023, 0.9990), "fp16": (0.025, 0.9984), "bf16": (0.187, 0.9799)}
     for precision, (difference, dice) in measured.items():
         assert LIMITS[precision].largest_difference > difference
         assert LIMITS[precision].smallest_dice < dice
