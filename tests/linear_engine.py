@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 GPU = "NVIDIA L4"
 CAPABILITY = "8.9"
-ERROR = 0.01
+ERROR = 0.001
 """What the engine adds to its network's logits of one bone, as reduced precision would."""
 WRONG_BONE = 19
 

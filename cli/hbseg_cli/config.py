@@ -6,7 +6,7 @@ import typer
 
 from hbseg_cli.groups import OUTPUT, SESSION, grouped
 from hbseg_cli.output import Format, Result, document, say
-from hbseg_cli.session import Session
+from hbseg_cli.session import Session, placement_of
 
 if TYPE_CHECKING:
     from hbseg.config.settings import Settings
@@ -36,7 +36,7 @@ def show(
 ) -> Result:
     """Show every setting with its source, or a default spec with all its values."""
     if name is not None:
-        return _spec(name, output)
+        return _spec(session, name, output)
     found = _known(session).found
     rows = [
         {"name": name, "value": setting.value, "source": setting.source}
@@ -56,12 +56,19 @@ def _known(session: Session) -> "Settings":
         return session.settings
 
 
-def _spec(name: str, output: Format) -> Result:
+def _spec(session: Session, name: str, output: Format) -> Result:
     from hbseg.control.specs import CONFIGS, default_spec
     from hbseg.documents import nearest
     from hbseg.errors import UsageError
+    from hbseg.runs.steps import Step
 
     if name not in CONFIGS:
         raise UsageError(f"no default spec {name!r:.60}; {nearest(name, CONFIGS)}")
     form = Format.YAML if output == Format.TABLE else output
-    return Result(default_spec(name).to_mapping(), names=[name], format=form)
+    engine = _offered(session) if name == Step.COMPILE.row.config else None
+    return Result(default_spec(name, engine=engine).to_mapping(), names=[name], format=form)
+
+
+def _offered(session: Session) -> str:
+    """Return the kind of engine that the place of the settings offers."""
+    return session.offered_engine(placement_of(_known(session), None))

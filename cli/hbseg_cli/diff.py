@@ -3,7 +3,7 @@
 import typer
 
 from hbseg_cli import options
-from hbseg_cli.groups import OUTPUT, SESSION, SOURCE, SpecSource, grouped
+from hbseg_cli.groups import OUTPUT, SESSION, SOURCE, SpecSource, SubmitOptions, grouped
 from hbseg_cli.output import Format, Result, document
 from hbseg_cli.session import Session
 
@@ -21,7 +21,8 @@ def diff(
     from hbseg.control.diff import run_diff
     from hbseg.runs.run import CLAIM
 
-    specs = source.chain()
+    placement = SubmitOptions().placement(session)
+    specs = source.chain(offered=session.offered_engine(placement))
     of = session.run(run)
     data = session.data(of.read() if of.folder.exists(CLAIM) else None)
     found = run_diff(session.backend(), of, data, specs)

@@ -73,8 +73,12 @@ class SpecSource(NamedTuple):
     settings: list[str] | None = None
     preset: str | None = None
 
-    def spec(self, step: "Step", kind: type[Kind], **flags: Any) -> Kind:
+    def spec(
+        self, step: "Step", kind: type[Kind], *, offered: str | None = None, **flags: Any
+    ) -> Kind:
         """Return a step's spec with a command's own flags put in last.
+
+        `offered` is the kind of engine that is compiled where none is named.
 
         Raises:
             UsageError: there is no such preset.
@@ -89,16 +93,18 @@ class SpecSource(NamedTuple):
             settings=self.settings or (),
             flags=flags,
             variant=preset_folder(self.preset),
+            engine=offered,
         )
 
-    def chain(self) -> "ChainSpecs":
-        """Return the specs of a whole chain. Raises as `spec`."""
+    def chain(self, *, offered: str) -> "ChainSpecs":
+        """Return the specs of a whole chain; `offered` and what it raises as in `spec`."""
         from hbseg.control.specs import chain_specs, preset_folder
 
         return chain_specs(
             config=self.config,
             settings=self.settings or (),
             variant=preset_folder(self.preset),
+            engine=offered,
         )
 
 

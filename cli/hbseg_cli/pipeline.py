@@ -51,7 +51,8 @@ def run_pipeline(
     """Do what is not done yet: stage1, stage2, compile, infer, efficiency, report."""
     from hbseg.control.pipeline import Pipeline
 
-    specs, placement = source.chain(), submit_options.placement(session)
+    placement = submit_options.placement(session)
+    specs = source.chain(offered=session.offered_engine(placement))
     where = session.backend()
     of, store = session.run(run), session.data()
     first = None if raw is None else _prepare(raw, of, session, source, skip_bad=skip_bad)

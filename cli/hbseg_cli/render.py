@@ -68,13 +68,14 @@ def render(
 
     wanted = _step(step)
     placement = submit_options.placement(place)
+    offered = place.offered_engine(placement)
     if wanted is None:
-        objects = runner_manifests(place.settings, run, source.chain(), placement)
+        objects = runner_manifests(place.settings, run, source.chain(offered=offered), placement)
         say_notes(runner_notes(placement))
         return manifest_result(objects, output)
     if (raw is not None) != (wanted == Step.PREPARE):
         raise UsageError("--raw goes with the step prepare, and prepare with --raw URL")
-    spec = source.spec(wanted, wanted.row.spec)
+    spec = source.spec(wanted, wanted.row.spec, offered=offered)
     found = offline_step(place.settings, run, wanted, spec, placement, raw=raw, skip_bad=skip_bad)
     say_notes(step_notes(found, placement))
     return manifest_result(step_manifests(place.settings, found, placement), output)

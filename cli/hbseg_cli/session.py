@@ -73,6 +73,13 @@ class Session:
             say(f"warning: the cluster's settings are not known: {error.message}")
             return self.settings.need(name)
 
+    def offered_engine(self, placement: Placement) -> str:
+        """Return the kind of engine that is compiled where none is named."""
+        from hbseg.control.engines import offered_engine
+
+        backend = "kubernetes" if self.offline else self.settings.need("backend")
+        return offered_engine(backend, placement)
+
     def runs(self) -> Store:
         """Return the folder of the runs."""
         return self._store("runs")

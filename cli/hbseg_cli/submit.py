@@ -24,6 +24,15 @@ if TYPE_CHECKING:
     from hbseg.runs.steps import Step
 
 
+ENGINES = "tensorrt|onnx|eager"
+EngineOfRun = Annotated[
+    str | None,
+    typer.Option(
+        "--engine", metavar=ENGINES, help="Which of the run's engines; default: the latest."
+    ),
+]
+
+
 def add_to(parent: typer.Typer) -> None:
     """Add the commands."""
     for command in (submit_train, submit_compile, submit_infer, submit_efficiency, submit_report):
@@ -72,22 +81,34 @@ def submit_compile(
         str | None, typer.Option("--tensorrt-device", metavar="D", help="GPU model.")
     ] = None,
     engine: Annotated[
-        str | None, typer.Option("--engine", metavar="tensorrt|onnx", help="Kind of engine.")
+        str | None,
+        typer.Option(
+            "--engine",
+            metavar=ENGINES,
+            help="Kind of engine; default: tensorrt where pods have GPUs, else onnx.",
+        ),
+    ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option("--precision", metavar="fp32|tf32|fp16|bf16", help="Type of the arithmetic."),
     ] = None,
 ) -> Result:
     """Make an engine of the run's stage 2."""
     from hbseg.config.specs import CompileSpec
     from hbseg.runs.steps import Step
 
+    submitter = StepSubmitter(session, submit_options, output)
     spec = source.spec(
         Step.COMPILE,
         CompileSpec,
+        offered=submitter.offered_engine,
         batch_size=batch_size,
         optimization_level=optimization_level,
         device=tensorrt_device,
         engine=engine,
+        precision=precision,
     )
-    return StepSubmitter(session, submit_options, output).run(run, Step.COMPILE, spec)
+    return submitter.run(run, Step.COMPILE, spec)
 
 
 @grouped(submit_options=SUBMIT_OPTIONS, source=SOURCE, session=SESSION, output=OUTPUT)
@@ -120,6 +141,7 @@ def submit_infer(
             help="Take each bone's threshold from the run's evaluation (--mode valid).",
         ),
     ] = None,
+    engine: EngineOfRun = None,
 ) -> Result:
     """Make masks with the run's engine: the test images', the validation's, or a folder's."""
     from hbseg.config.specs import InferSpec
@@ -149,7 +171,8 @@ def submit_infer(
             validated=thresholds is not None,
             tell=say,
         )
-    return StepSubmitter(session, submit_options, output).run(run, Step.INFER, spec)
+    submitter = StepSubmitter(session, submit_options, output)
+    return submitter.run(run, Step.INFER, spec, engine=engine)
 
 
 @grouped(submit_options=SUBMIT_OPTIONS, source=SOURCE, session=SESSION, output=OUTPUT)
@@ -159,11 +182,15 @@ def submit_efficiency(
     source: SpecSource,
     session: Session,
     output: Format,
+    engine: EngineOfRun = None,
 ) -> Result:
     """Measure latency and memory of the run's engine of batch size 1."""
+    from hbseg.config.specs import EfficiencySpec
     from hbseg.runs.steps import Step
 
-    return _submit_default(Step.EFFICIENCY, run, submit_options, source, session, output)
+    spec = source.spec(Step.EFFICIENCY, EfficiencySpec)
+    submitter = StepSubmitter(session, submit_options, output)
+    return submitter.run(run, Step.EFFICIENCY, spec, engine=engine)
 
 
 @grouped(submit_options=SUBMIT_OPTIONS, source=SOURCE, session=SESSION, output=OUTPUT)
@@ -175,22 +202,21 @@ def submit_report(
     output: Format,
 ) -> Result:
     """Make the HTML report of a run."""
+    from hbseg.config.specs import ReportSpec
     from hbseg.runs.steps import Step
 
-    return _submit_default(Step.REPORT, run, submit_options, source, session, output)
+    spec = source.spec(Step.REPORT, ReportSpec)
+    return StepSubmitter(session, submit_options, output).run(run, Step.REPORT, spec)
 
 
-def _submit_default(
-    step: "Step",
-    run: str,
-    submit_options: SubmitOptions,
-    source: SpecSource,
-    session: Session,
-    output: Format,
-) -> Result:
-    """Submit a step that has no flags of its own."""
-    spec = source.spec(step, step.row.spec)
-    return StepSubmitter(session, submit_options, output).run(run, step, spec)
+def _check_kind(engine: str | None) -> None:
+    """Refuse a kind of engine that there is not. Raises UsageError."""
+    from hbseg.documents import nearest
+    from hbseg.errors import UsageError
+    from hbseg.runs.engines import ENGINE_KINDS
+
+    if engine is not None and engine not in ENGINE_KINDS:
+        raise UsageError(f"--engine {engine!r:.60}: {nearest(engine, ENGINE_KINDS)}")
 
 
 class StepSubmitter:
@@ -207,6 +233,11 @@ class StepSubmitter:
         """Whether the end of the step is waited for."""
         return self._options.wait or self._options.follow
 
+    @property
+    def offered_engine(self) -> str:
+        """Kind of engine that is compiled where none is named."""
+        return self._session.offered_engine(self._placement)
+
     def run(
         self,
         run: str | None,
@@ -216,6 +247,7 @@ class StepSubmitter:
         first: bool = False,
         raw: str | None = None,
         skip_bad: bool = False,
+        engine: str | None = None,
     ) -> Result:
         """Start the step, and wait for its end or follow its logs where that was asked for.
 
@@ -226,9 +258,11 @@ class StepSubmitter:
             first: whether the run may be new.
             raw: URL of the raw set, for the step prepare.
             skip_bad: whether the step prepare leaves pictures with errors out.
+            engine: kind of the run's engine that the step runs; none: the latest of any kind.
         """
+        _check_kind(engine)
         if self._options.dry_run is not None:
-            return self._dry_run(run, step, spec, raw=raw, skip_bad=skip_bad)
+            return self._dry_run(run, step, spec, raw=raw, skip_bad=skip_bad, engine=engine)
         from hbseg.control.pipeline import Started
         from hbseg.control.verbs import held_claim, submit
         from hbseg.storage.opening import open_store
@@ -245,6 +279,7 @@ class StepSubmitter:
             self._placement,
             raw=None if raw is None else open_store(raw),
             skip_bad=skip_bad,
+            engine=engine,
             tell=say,
         )
         words = {
@@ -284,18 +319,27 @@ class StepSubmitter:
         return Result(document("Submitted", **content), [content], names, self._format)
 
     def _dry_run(
-        self, run: str | None, step: "Step", spec: "Spec", *, raw: str | None, skip_bad: bool
+        self,
+        run: str | None,
+        step: "Step",
+        spec: "Spec",
+        *,
+        raw: str | None,
+        skip_bad: bool,
+        engine: str | None,
     ) -> Result:
         """Return what would be started; needs no storage: what that would tell stays open."""
         kind, settings = self._options.dry_run, self._session.settings
         if settings.need("backend") != "kubernetes":
-            return self._local_job(run, step, spec, on_server=kind == "server")
+            return self._local_job(run, step, spec, engine, on_server=kind == "server")
         from hbseg.control.rendering import offline_step, step_manifests, step_notes
         from hbseg_cli.render import manifest_result, object_name, say_notes
 
         if kind == "server":
             settings = self._session.shared
-        found = offline_step(settings, run, step, spec, self._placement, raw=raw, skip_bad=skip_bad)
+        found = offline_step(
+            settings, run, step, spec, self._placement, raw=raw, skip_bad=skip_bad, engine=engine
+        )
         say_notes(step_notes(found, self._placement))
         if kind == "client":
             return manifest_result(step_manifests(settings, found, self._placement), self._format)
@@ -304,13 +348,19 @@ class StepSubmitter:
             say(f"{object_name(manifest)} accepted by the server")
         return manifest_result(objects, self._format)
 
-    def _local_job(self, run: str | None, step: "Step", spec: "Spec", *, on_server: bool) -> Result:
+    def _local_job(
+        self, run: str | None, step: "Step", spec: "Spec", engine: str | None, *, on_server: bool
+    ) -> Result:
+        from hbseg.config.specs import CompileSpec
+        from hbseg.control.engines import check_place
         from hbseg.errors import UsageError
         from hbseg.runs.run_name import checked_run_name
 
         settings = self._session.settings
         name = checked_run_name(run or settings.need("run"))
         self._session.backend()  # refused here where there is no such
+        engine = spec.engine if isinstance(spec, CompileSpec) else engine
+        check_place(step, engine, "local", self._placement)
         if on_server:
             raise UsageError("--dry-run=server needs a cluster", "use --dry-run")
         content = document(

@@ -72,7 +72,7 @@ class KubernetesBackend:
             SpecError: the profile names no image, or the cluster would break on a job.
             InvalidInput: the server or a webhook refuses one.
         """
-        require_image(call, placement)
+        require_image(call.step, call.engine, placement)
         config_map, job = job_objects(call, placement, namespace=self.namespace)
         return [
             checked(self._cluster, CONFIG_MAP, config_map),

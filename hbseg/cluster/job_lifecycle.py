@@ -61,7 +61,7 @@ class Jobs:
         """
         call = StepCall.of(run, task, data=data)
         check_storage(call.folders(), step_profile(placement.cluster, call.step))
-        require_image(call, placement)
+        require_image(call.step, call.engine, placement)
         config_map, job = job_objects(call, placement, namespace=self._cluster.namespace)
         run_owner.check_run_owner(self._cluster, run)
         there = self._observer.job(run, task.name)

@@ -31,6 +31,11 @@ UNSEEN_FOLDER_HINT: Final = "give s3://BUCKET/FOLDER, or a folder below a volume
 """The next step of a person whose folder pods do not see."""
 IMAGE_HINT: Final = "set cluster.image in hbseg.yaml (profile.image of the chart), or HBSEG_IMAGE"
 """The next step of a person without an image."""
+TENSORRT_IMAGE_HINT: Final = (
+    "set cluster.tensorrt_image in hbseg.yaml (profile.tensorrt_image of the chart), or give "
+    "--engine onnx (a pipeline: --set compile.engine=onnx)"
+)
+"""The next step of a person without an image with TensorRT."""
 
 Laid = TypeVar("Laid", bound=Block)
 
@@ -79,7 +84,7 @@ class ClusterProfile(PodProfile):
     control_image: Image | None = None
     """Image of the pipeline's runner, without torch."""
     tensorrt_image: Image | None = None
-    """Image of the steps that make or run TensorRT engines; none: `image`."""
+    """Image of the steps that make or run TensorRT engines; none: these steps are refused."""
     image_pull_secrets: tuple[ObjectName, ...] = ()
     """Secrets for pulling images."""
     service_account: ObjectName | None = None
@@ -118,7 +123,7 @@ class ClusterProfile(PodProfile):
         images = {
             ImageKind.TRAIN: self.image,
             ImageKind.CONTROL: self.control_image,
-            ImageKind.TENSORRT: self.tensorrt_image or self.image,
+            ImageKind.TENSORRT: self.tensorrt_image,
         }
         return images[kind]
 
@@ -150,6 +155,11 @@ class ClusterProfile(PodProfile):
         if not re.fullmatch(r"https?://[^\s/]+(/\S*)?", endpoint):
             raise ValueError(f"expected http://HOST:PORT or https://HOST, found {endpoint!r:.80}")
         return endpoint
+
+
+def image_hint(kind: ImageKind) -> str:
+    """Return the next step of a person without an image of a kind for steps."""
+    return TENSORRT_IMAGE_HINT if kind == ImageKind.TENSORRT else IMAGE_HINT
 
 
 def stand_in_image(kind: ImageKind) -> str:

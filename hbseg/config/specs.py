@@ -181,20 +181,41 @@ class CompileSpec(Spec):
     """How a checkpoint becomes an engine."""
 
     kind: Literal["CompileSpec"] = "CompileSpec"
-    engine: Literal["onnx", "tensorrt"] = "onnx"
-    """Kind of engine: ONNX Runtime anywhere, TensorRT on NVIDIA GPUs."""
+    engine: Literal["onnx", "tensorrt", "eager"] = "onnx"
+    """Kind of engine: ONNX Runtime on CPUs, TensorRT on NVIDIA GPUs, or the network itself, run by
+    torch on either. Commands put in what the place offers where none is named."""
     batch_size: Count = 8
     """Images of one call; fixed in the engine."""
     precision: Literal["fp32", "tf32", "fp16", "bf16"] = "fp32"
-    """Type of the network's arithmetic."""
+    """Type of the network's arithmetic; other than fp32 for TensorRT only."""
     optimization_level: Annotated[int, Field(ge=0, le=5)] = 3
     """Effort of the compiler."""
     workspace_mib: Annotated[int, Field(ge=1, le=2**20)] | None = None
     """Largest GPU memory that TensorRT may use beside weights and tensors; none: all there is."""
     device: str | None = None
-    """GPU model that the engine is for; none: the one that compiles."""
-    largest_difference: Positive = 0.05
-    """Largest |logit difference| to the eager network that is accepted."""
+    """GPU model that must compile, for TensorRT only; none: whichever does."""
+    largest_difference: Positive | None = None
+    """Largest |logit difference| to the eager network that is accepted where |eager logit| < 2;
+    none: the default of the precision (fp32 0.01, tf32 and fp16 0.1, bf16 0.8)."""
+    smallest_dice: Fraction | None = None
+    """Smallest Dice of a bone's masks against the eager network's that is accepted, at native size;
+    none: the default of the precision (fp32 0.999, tf32 and fp16 0.995, bf16 0.95)."""
+
+    @model_validator(mode="after")
+    def _kind_fits(self) -> Self:
+        if self.engine == "tensorrt":
+            return self
+        if self.precision != "fp32":
+            raise ValueError(
+                f"precision {self.precision} is for TensorRT, {self.engine} engines are fp32; "
+                "give --engine tensorrt, or --precision fp32"
+            )
+        if self.device is not None:
+            raise ValueError(
+                f"device {self.device!r:.60} is for TensorRT, {self.engine} engines are for any "
+                "machine; give --engine tensorrt, or leave the device out"
+            )
+        return self
 
 
 class InferSpec(Spec):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from hbseg.config.placement import Placement
+from hbseg.control.engines import check_chain, check_place
 from hbseg.control.waiting import Tell, ended_state, say_nothing, wait_for_end
 from hbseg.errors import (
     Cancelled,
@@ -53,6 +54,7 @@ def start_task(
     Raises:
         ConflictError: an input is not done, the task runs with another spec, or the run has moved
             to another place.
+        SpecError: its engine needs a GPU, and the place has none.
     """
     if task.is_done() and not task.step.row.repeats:
         return Started.DONE, JobState(Phase.SUCCEEDED)
@@ -63,6 +65,7 @@ def start_task(
                 "finished",
                 f"see: hbseg pipeline status {run.name}",
             )
+    check_place(task.step, task.engine, backend.name, placement)
     if _is_running(backend, run, task):
         return Started.RUNNING, backend.submit(run, task, placement, data=data.url)
     before = run.begin(task.prefix, namespace=backend.namespace)
@@ -172,7 +175,9 @@ class Pipeline:
             NotFinished: a task did not start within the placement's `pending_timeout`.
             ConflictError: another pipeline is at work on the run, or the run is somebody else's.
             NotFoundError: there is no dataset.
+            SpecError: the place cannot make or run the chain's engine.
         """
+        check_chain(self._specs, self._backend.name, self._placement)
         self._run.claim(data=self._data.url, namespace=self._backend.namespace)
         with self._backend.exclusive(self._run) as check_held:
             done = []

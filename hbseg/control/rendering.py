@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from hbseg.cluster.objects import Manifest
-from hbseg.cluster.pods.template import step_profile
+from hbseg.cluster.pods.template import no_image, step_profile
 from hbseg.cluster.rendering.manifests import (
     CONTROL_IMAGE_HINT,
     NO_CONTROL_IMAGE,
@@ -19,14 +19,15 @@ from hbseg.cluster.rendering.manifests import (
 from hbseg.cluster.rendering.offline import OfflineCall, offline_call
 from hbseg.config.placement import Placement
 from hbseg.config.profile import (
-    IMAGE_HINT,
     ClusterProfile,
     ImageKind,
     PodGroup,
+    image_hint,
     stand_in_image,
 )
 from hbseg.config.settings import Settings
 from hbseg.config.specs import Spec
+from hbseg.control.engines import check_gpus, check_place, offered_engine
 from hbseg.documents import API_VERSION
 from hbseg.runs.chain_specs import ChainSpecs
 from hbseg.runs.engines import image_kind
@@ -45,16 +46,29 @@ def offline_step(
     *,
     raw: str | None = None,
     skip_bad: bool = False,
+    engine: str | None = None,
 ) -> OfflineCall:
     """Return a step's call as far as it is known without storage.
+
+    `engine` is the kind of engine that the step runs; none: the one that the place offers.
 
     Raises:
         UsageError: the folders of runs or data are not set, or pods do not see them.
         InvalidInput: the run's name is not valid.
+        SpecError: the engine needs a GPU, and the pods have none.
     """
     name = checked_run_name(run or settings.need("run"))
-    data, runs = settings.need("data"), settings.need("runs")
-    found = offline_call(name, step, spec, runs=runs, data=data, raw=raw, skip_bad=skip_bad)
+    found = offline_call(
+        name,
+        step,
+        spec,
+        runs=settings.need("runs"),
+        data=settings.need("data"),
+        raw=raw,
+        skip_bad=skip_bad,
+        engine=engine or offered_engine("kubernetes", placement),
+    )
+    check_place(step, found.call.engine, "kubernetes", placement)
     check_storage(found.call.folders(), step_profile(placement.cluster, step))
     return found
 
@@ -66,7 +80,7 @@ def step_notes(found: OfflineCall, placement: Placement) -> list[str]:
     """
     call = found.call
     profile, kind = step_profile(placement.cluster, call.step), image_kind(call.step, call.engine)
-    missing = _missing_image(profile, kind, f"no image for the pods of {call.step}", IMAGE_HINT)
+    missing = _missing_image(profile, kind, no_image(call.step, kind), image_hint(kind))
     return [*found.open, *_override_notes(profile), *missing]
 
 
@@ -102,8 +116,9 @@ def runner_manifests(
     """Return the objects of the runner of a whole chain.
 
     Raises:
-        UsageError, InvalidInput: as `offline_step`.
+        UsageError, InvalidInput, SpecError: as `offline_step`.
     """
+    check_gpus(specs, "kubernetes", placement)
     own = runner_settings(settings, placement)
     check_storage([own["data"], own["runs"]], placement.cluster.for_pods(PodGroup.RUNNER))
     return runner_objects(

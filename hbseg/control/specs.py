@@ -32,12 +32,18 @@ def preset_folder(preset: str | None) -> str:
     return PRESETS[preset or "base"]
 
 
-def default_config(name: str, variant: str = "") -> dict[str, Any]:
+def default_config(name: str, variant: str = "", engine: str | None = None) -> dict[str, Any]:
     """Return a default config by its name (see `CONFIGS`).
 
     A variant is a folder of configs; what is not in it is the default one. A step without a file
-    has the defaults of its spec.
+    has the defaults of its spec. `engine` is the kind of engine that the place offers (see
+    `hbseg.control.engines`), which the step compile makes unless another one is named.
     """
+    offered = {"engine": engine} if engine and name == Step.COMPILE.row.config else {}
+    return offered | _config_file(name, variant)
+
+
+def _config_file(name: str, variant: str) -> dict[str, Any]:
     folder = resources.files("hbseg_jobs.configs")
     files = [folder.joinpath(variant, f"{name}.yaml"), folder.joinpath(f"{name}.yaml")]
     for file in files:
@@ -47,10 +53,10 @@ def default_config(name: str, variant: str = "") -> dict[str, Any]:
     return {}
 
 
-def default_spec(name: str) -> Spec:
-    """Return the spec of a default config."""
+def default_spec(name: str, *, engine: str | None = None) -> Spec:
+    """Return the spec of a default config; `engine` as in `default_config`."""
     row = next(step.row for step in Step if step.row.config == name)
-    return row.spec.from_mapping(default_config(name), source=f"{name}.yaml")
+    return row.spec.from_mapping(default_config(name, engine=engine), source=f"{name}.yaml")
 
 
 def spec_of(
@@ -61,6 +67,7 @@ def spec_of(
     settings: Iterable[str] = (),
     flags: Mapping[str, Any] | None = None,
     variant: str = "",
+    engine: str | None = None,
 ) -> Kind:
     """Return a step's spec: the default config, `config` merged over it, `settings`, then `flags`.
 
@@ -71,13 +78,14 @@ def spec_of(
         settings: values as `a.b=v`.
         flags: top-level values of a command's own flags; one that is none was not given.
         variant: folder of default configs (see `default_config`).
+        engine: kind of engine that the place offers (see `default_config`).
 
     Raises:
         NotFoundError, DeniedError: `config` cannot be read.
         SpecError: the spec is not valid.
     """
     name = step.row.config
-    mapping = default_config(name, variant)
+    mapping = default_config(name, variant, engine)
     if config is not None:
         mapping = merged(mapping, read_config(config))
     mapping = with_settings(mapping, settings)
@@ -106,9 +114,13 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def chain_specs(
-    *, config: Path | None = None, settings: Iterable[str] = (), variant: str = ""
+    *,
+    config: Path | None = None,
+    settings: Iterable[str] = (),
+    variant: str = "",
+    engine: str | None = None,
 ) -> ChainSpecs:
-    """Return the specs of a whole chain.
+    """Return the specs of a whole chain; `engine` as in `default_config`.
 
     `config` has a block for each step that differs from the default (`stage1: {run: {epochs: 3}}`),
     and each of `settings` begins with the step (`stage1.run.epochs=3`).
@@ -117,7 +129,9 @@ def chain_specs(
         NotFoundError, DeniedError, SpecError: as `spec_of`.
     """
     steps = {step.value: step for step in chain_steps()}
-    mapping = {name: default_config(step.row.config, variant) for name, step in steps.items()}
+    mapping = {
+        name: default_config(step.row.config, variant, engine) for name, step in steps.items()
+    }
     if config is not None:
         mapping = merged(mapping, read_config(config))
     mapping = with_settings(mapping, settings)

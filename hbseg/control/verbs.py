@@ -50,6 +50,7 @@ def submit(
     *,
     raw: Store | None = None,
     skip_bad: bool = False,
+    engine: str | None = None,
     tell: Tell = say_nothing,
 ) -> Submitted:
     """Start a step of a run unless it is done or running.
@@ -66,14 +67,16 @@ def submit(
         placement: with what it runs.
         raw: raw set, for the step prepare.
         skip_bad: whether the step prepare leaves pictures with errors out.
+        engine: kind of the run's engine that the step runs; none: the latest of any kind.
         tell: gets a warning where the run's summary cannot be written.
 
     Raises:
         ConflictError: an input is not finished, the task runs with another spec, or the run is
             somebody else's.
+        SpecError: its engine needs a GPU, and the place has none.
         HbsegError: the backend refuses it, or storage does not answer.
     """
-    task = make_task(run, data, step, pinned(spec, data), raw=raw, skip_bad=skip_bad)
+    task = make_task(run, data, step, pinned(spec, data), engine=engine, raw=raw, skip_bad=skip_bad)
     run.claim(data=data.url, namespace=backend.namespace)
     outcome, state = start_task(backend, run, task, placement, data=data)
     if outcome == Started.DONE:

@@ -296,9 +296,8 @@ class CheckpointFolder:
     def _upload(self, key: str, tensors: Mapping[str, Tensor]) -> str:
         self._work.mkdir(parents=True, exist_ok=True)
         path = self._work / "upload.safetensors"
-        plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         try:
-            _save(plain, path)
+            save_tensors(tensors, path)
             self._stage.upload(key, path)
             return sha256_of_file(path)
         finally:
@@ -309,10 +308,13 @@ def _folder(step: int) -> str:
     return f"checkpoints/{step:08d}"
 
 
-def _save(tensors: dict[str, Tensor], path: Path) -> None:
+def save_tensors(
+    tensors: Mapping[str, Tensor], path: Path, *, metadata: dict[str, str] | None = None
+) -> None:
     """Write a file of tensors. Raises DiskFullError and DeniedError (see `write_error`)."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     try:
-        safetensors.torch.save_file(tensors, path)
+        safetensors.torch.save_file(plain, path, metadata)
     except SafetensorError as error:
         # It tells the system's error in its text only: "I/O error: ... (os error 28)".
         number = re.search(r"\(os error ([0-9]+)\)", str(error))

@@ -58,6 +58,7 @@ def make_task(
     spec: Spec,
     *,
     chosen: Mapping[str, Chosen] | None = None,
+    engine: str | None = None,
     raw: Store | None = None,
     skip_bad: bool = False,
 ) -> Task:
@@ -69,6 +70,7 @@ def make_task(
         step: the step.
         spec: its spec; that of a training names the dataset's version (see `pinned`).
         chosen: by input, the folder that serves; other inputs are looked up in the run.
+        engine: kind of an engine that is looked up; none: the latest of any kind.
         raw: raw set, for the step prepare.
         skip_bad: whether the step prepare leaves pictures with errors out.
 
@@ -76,7 +78,7 @@ def make_task(
         ConflictError: an input is not finished; the hint is the command that makes it.
         NotFoundError: the spec names pictures, and there are none.
     """
-    lookup = _InputLookup(run, data, spec, chosen or {})
+    lookup = _InputLookup(run, data, spec, chosen or {}, engine)
     task = Task(
         step=step,
         spec=spec,
@@ -121,8 +123,16 @@ def pictures_key(pictures: Store) -> str:
 class _InputLookup:
     """Finds the folders that serve as the inputs of one task."""
 
-    def __init__(self, run: Run, data: Store, spec: Spec, chosen: Mapping[str, Chosen]) -> None:
+    def __init__(
+        self,
+        run: Run,
+        data: Store,
+        spec: Spec,
+        chosen: Mapping[str, Chosen],
+        kind: str | None,
+    ) -> None:
         self._run, self._data, self._spec, self._chosen = run, data, spec, chosen
+        self._kind = kind
         self.engine: str | None = None
         """Kind of the engine among the inputs that were found."""
 
@@ -164,7 +174,7 @@ class _InputLookup:
     def _latest(self, item: StepInput, name: str) -> Chosen:
         if name == ENGINE_FOLDER:
             wanted = {name: getattr(self._spec, name) for name in item.match}
-            return find_engine(self._run, **wanted)
+            return find_engine(self._run, **wanted, kind=self._kind)
         return Chosen(latest_finished(self._run, name) or name)
 
 
@@ -201,7 +211,7 @@ def find_engine(
     Args:
         run: the run.
         batch_size: images of one call.
-        kind: `onnx` or `tensorrt`; none: any.
+        kind: `onnx`, `tensorrt` or `eager`; none: any.
         device: GPU model that it is for, or `cpu`; none: any.
 
     Raises:

@@ -16,13 +16,16 @@ class EngineKind(NamedTuple):
     """What the pods of the steps that make or run an engine need."""
 
     image: ImageKind
-    gpu: bool
-    """Whether it is made and run on a GPU, for which it then is."""
+    gpu: bool = False
+    """Whether it is made and run on a GPU where there is one."""
+    needs_gpu: bool = False
+    """Whether there must be one."""
 
 
 ENGINE_KINDS: Final[Mapping[str, EngineKind]] = {
-    "onnx": EngineKind(ImageKind.TRAIN, gpu=False),
-    "tensorrt": EngineKind(ImageKind.TENSORRT, gpu=True),
+    "onnx": EngineKind(ImageKind.TRAIN),
+    "tensorrt": EngineKind(ImageKind.TENSORRT, gpu=True, needs_gpu=True),
+    "eager": EngineKind(ImageKind.TRAIN, gpu=True),
 }
 
 
@@ -40,6 +43,16 @@ def image_kind(step: Step, engine: str | None) -> ImageKind:
     return step.row.image if engine is None else ENGINE_KINDS[engine].image
 
 
-def uses_gpu(step: Step, engine: str | None) -> bool:
-    """Return whether a step's pods use GPUs; `engine` is the kind that it makes or runs, if any."""
-    return step.row.gpu or (engine is not None and ENGINE_KINDS[engine].gpu)
+def gpus_of_process(step: Step, engine: str | None, of_training: int) -> int:
+    """Return the GPUs of one process of a step; `engine` is the kind that it makes or runs, if any.
+
+    An engine takes one where a process of a training is given any.
+    """
+    if step.row.gpu:
+        return of_training
+    return min(of_training, 1) if engine is not None and ENGINE_KINDS[engine].gpu else 0
+
+
+def has_engine(step: Step) -> bool:
+    """Return whether a step makes or runs an engine."""
+    return step == Step.COMPILE or any(item.match for item in step.row.inputs)

@@ -12,10 +12,10 @@ from hbseg.cluster.pods.resources import set_resources
 from hbseg.cluster.pods.volumes import add_volumes, set_scratch
 from hbseg.config.kubernetes_types import CA_FOLDER, given
 from hbseg.config.placement import Placement
-from hbseg.config.profile import IMAGE_HINT, ClusterProfile, PodGroup, stand_in_image
+from hbseg.config.profile import ClusterProfile, ImageKind, PodGroup, image_hint, stand_in_image
 from hbseg.documents import nearest
 from hbseg.errors import SpecError
-from hbseg.runs.engines import image_kind, uses_gpu
+from hbseg.runs.engines import gpus_of_process, image_kind
 from hbseg.runs.step_call import StepCall
 from hbseg.runs.steps import Step
 
@@ -56,7 +56,7 @@ class PodShape(NamedTuple):
         """Return the shape of a step's pods; only a training has several processes in one."""
         row, profile = call.step.row, step_profile(placement.cluster, call.step)
         processes = placement.processes_per_node if row.torchrun else 1
-        gpus = profile.gpus_per_process if uses_gpu(call.step, call.engine) else 0
+        gpus = gpus_of_process(call.step, call.engine, profile.gpus_per_process)
         nodes = placement.nodes if row.torchrun or row.shared else 1
         return cls(processes, processes * gpus, nodes, is_gang=row.torchrun)
 
@@ -76,15 +76,23 @@ def in_pod(placement: Placement, profile: ClusterProfile, shape: PodShape) -> Pl
     )
 
 
-def require_image(call: StepCall, placement: Placement) -> None:
+def require_image(step: Step, engine: str | None, placement: Placement) -> None:
     """Refuse a step whose pods would have the image that only stands in.
+
+    `engine` is the kind of engine that it makes or runs, if any.
 
     Raises:
         SpecError: the profile names no image.
     """
-    profile = step_profile(placement.cluster, call.step)
-    if profile.image_of(image_kind(call.step, call.engine)) is None:
-        raise SpecError(f"no image for the pods of {call.step}", IMAGE_HINT)
+    kind = image_kind(step, engine)
+    if step_profile(placement.cluster, step).image_of(kind) is None:
+        raise SpecError(no_image(step, kind), image_hint(kind))
+
+
+def no_image(step: Step, kind: ImageKind) -> str:
+    """Return the words for a step without an image of a kind."""
+    what = "image with TensorRT" if kind == ImageKind.TENSORRT else "image"
+    return f"no {what} for the pods of {step}"
 
 
 def image_for(call: StepCall, profile: ClusterProfile) -> str:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from hbseg.config.specs import CompileSpec, Spec, TrainSpec
 from hbseg.data.places import version_key
+from hbseg.runs.engines import has_engine
 from hbseg.runs.step_call import StepCall
 from hbseg.runs.steps import Step, folder_named
 from hbseg.storage.opening import canonical_url
@@ -37,13 +38,17 @@ def offline_call(
     data: str,
     raw: str | None = None,
     skip_bad: bool = False,
+    engine: str | None = None,
 ) -> OfflineCall:
     """Return the call of a step without a look at storage; `runs` and `data` are URLs.
+
+    `engine` is the kind of engine that the step runs, if it runs one; a compile's spec names its.
 
     It is the call of `hbseg.runs.chain`'s task of the same step wherever nothing is open.
     """
     runs, data = canonical_url(runs), canonical_url(data)
     prefix = _prefix(step, spec)
+    runs_engine = has_engine(step)
     call = StepCall(
         run=run,
         step=step,
@@ -54,7 +59,7 @@ def offline_call(
         inputs=dict(_inputs(f"{runs}/{run}", data, step, spec)),
         raw=None if raw is None else canonical_url(raw),
         skip_bad=skip_bad,
-        engine=spec.engine if isinstance(spec, CompileSpec) else None,
+        engine=spec.engine if isinstance(spec, CompileSpec) else engine if runs_engine else None,
     )
     return OfflineCall(call, tuple(_open(call)))
 
@@ -94,8 +99,11 @@ def _open(call: StepCall) -> Iterator[str]:
     if engines:
         folders = " and ".join(dict.fromkeys("/".join(url.split("/")[-2:]) for url in engines))
         yield f"keys are decided at submit, from what is in storage; open here: {folders}"
-    if any(item.match for item in call.step.row.inputs):
-        yield "image and GPU follow the kind of the engine; these manifests are for an ONNX engine"
+    if call.engine is not None and not isinstance(call.spec, CompileSpec):
+        yield (
+            "image and GPU follow the kind of the run's engine; these manifests are for the kind "
+            f"{call.engine}; name another one with --engine"
+        )
     optional = [item.name for item in call.step.row.inputs if item.optional]
     if optional:
         yield (

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Iterator
+from statistics import fmean
 from typing import TYPE_CHECKING, Annotated, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -29,6 +30,8 @@ CPU = "cpu"
 """Device of an engine that runs on any processor."""
 INPUT = "images"
 OUTPUT = "logits"
+NEAR_DECISION = 2.0
+"""|logit| below which a pixel is near the decision: its probability is between 0.12 and 0.88."""
 
 Images = NDArray[np.uint8]
 Logits = NDArray[np.float32]
@@ -40,16 +43,40 @@ Flavour = Literal["tensorrt", "tensorrt_rtx"]
 
 
 class Agreement(Block):
-    """How an engine's logits compare with the eager network's on real pictures."""
+    """How an engine's logits and masks compare with the eager network's (`engines.gate`)."""
 
     pictures: Count
     """Pictures that were compared."""
     largest_difference: float
     """Largest |logit difference| of all pixels and bones."""
+    mean_difference: float
+    """Mean |logit difference| of all pixels and bones."""
+    largest_near_decision: float
+    """Largest |logit difference| where |eager logit| < `NEAR_DECISION`; elsewhere it decides
+    nothing."""
     bone: str
-    """Bone that has the largest difference."""
-    dice: float
-    """Dice of the masks (logit above 0, at the network's size), mean over bones and pictures."""
+    """Bone that has it."""
+    flipped_pixels: Annotated[int, Field(ge=0)]
+    """Pixels, of all bones' planes at the network's output size, that are in one of both masks."""
+    flipped_share: float
+    """Those as a share of all."""
+    dice_by_bone: dict[str, float]
+    """Bone: Dice of the engine's masks against the network's at native size, mean over pictures.
+    Two empty masks count as 1."""
+
+    @property
+    def worst_bone(self) -> str:
+        """Bone with the smallest Dice."""
+        return min(self.dice_by_bone, key=self.dice_by_bone.__getitem__)
+
+    def figures(self) -> dict[str, float]:
+        """Return the figures that the marker and the pipeline show."""
+        return {
+            "largest_near_decision": self.largest_near_decision,
+            "flipped_share": self.flipped_share,
+            "dice": fmean(self.dice_by_bone.values()),
+            "smallest_dice": self.dice_by_bone[self.worst_bone],
+        }
 
 
 class TensorRecord(Block):
@@ -104,12 +131,7 @@ class EngineCard(Document):
 
     def figures(self) -> dict[str, float]:
         """Return what the marker says of the engine."""
-        if self.agreement is None:
-            return {}
-        return {
-            "largest_difference": self.agreement.largest_difference,
-            "dice": self.agreement.dice,
-        }
+        return {} if self.agreement is None else self.agreement.figures()
 
 
 class Engine(Protocol):

@@ -9,16 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
-from hbseg.anatomy import BONES
 from hbseg.config.specs import CompileSpec
-from hbseg.errors import ContractError
-from hbseg.ml.checkpoint import LoadedModel
-from hbseg.ml.engines.card import Agreement, Engine, EngineCard, Images, Logits
+from hbseg.ml.engines.card import EngineCard
+from hbseg.ml.engines.gate import agreement_of, check_agreement
 from hbseg.ml.engines.kinds import Compiled, Loading, kind_to_compile
-from hbseg.ml.engines.reference import eager_logits, scaled, seen_at_once
-from hbseg.rle import DICE_EPSILON
+from hbseg.ml.engines.reference import seen_at_once
 from hbseg.storage.markers import sha256_of_file
 from hbseg.system.cpu import usable_threads
 
@@ -38,7 +34,7 @@ def compile_engine(
     """Write the engine of a network to `work` and return its card; both agree on `pictures`.
 
     Args:
-        spec: kind of engine, batch size and the largest difference that is accepted.
+        spec: kind of engine, batch size, precision, and what it may differ by (`engines.gate`).
         loaded: network and card of a checkpoint.
         pictures: grey levels, uint8 [height, width], at least one, each of any size.
         work: local folder; the model file is `card.model` in it.
@@ -56,47 +52,9 @@ def compile_engine(
     card = _card(spec, loaded, path, compiler(spec, loaded, path), fold)
     engine = opener(path, card, usable_threads())
     pictures = seen_at_once(pictures, loaded.card.image_size, loaded.card.view)
-    images_bhw = scaled(pictures, loaded.card.image_size)
-    agreement = agreement_of(loaded.model, engine, images_bhw)
-    check_agreement(agreement, accepted=spec.largest_difference)
+    agreement = agreement_of(loaded.model, engine, pictures)
+    check_agreement(agreement, spec)
     return card.model_copy(update={"agreement": agreement})
-
-
-def agreement_of(model: nn.Module, engine: Engine, images_bhw: Images) -> Agreement:
-    """Return how the engine compares with the network on images, uint8 [n, S, S]."""
-    batch = engine.card.batch_size
-    differences: list[Logits] = []
-    dices: list[NDArray[np.float64]] = []
-    for start in range(0, len(images_bhw), batch):
-        images = images_bhw[start : start + batch]
-        expected, found = eager_logits(model, images), engine.logits(images)
-        differences.append(np.abs(found - expected).max(axis=(0, 2, 3)))
-        dices.append(_dice_bc(found > 0, expected > 0))
-    # A card holds finite numbers: a difference that is none becomes the largest float32.
-    most = float(np.finfo(np.float32).max)
-    largest_c = np.nan_to_num(np.stack(differences), nan=most, posinf=most).max(axis=0)
-    bone = int(np.argmax(largest_c))
-    return Agreement(
-        pictures=len(images_bhw),
-        largest_difference=float(largest_c[bone]),
-        bone=BONES[bone],
-        dice=float(np.concatenate(dices).mean()),
-    )
-
-
-def check_agreement(agreement: Agreement, *, accepted: float) -> None:
-    """Refuse an engine whose logits differ by more than `accepted`.
-
-    Raises:
-        ContractError: names the bone and the figures.
-    """
-    if agreement.largest_difference > accepted:
-        raise ContractError(
-            f"engine and network differ by {agreement.largest_difference:.3g} in the logits of "
-            f"{agreement.bone}, accepted is {accepted:g} (Dice of their masks: "
-            f"{agreement.dice:.4f})",
-            "accept more with --set largest_difference=X, or compile with precision=fp32",
-        )
 
 
 def _card(
@@ -123,11 +81,3 @@ def _card(
         model=path.name,
         model_sha256=sha256_of_file(path),
     )
-
-
-def _dice_bc(first_bchw: NDArray[np.bool_], second_bchw: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return the Dice of two masks for each picture and bone, [B, C]."""
-    shared = 2.0 * (first_bchw & second_bchw).sum(axis=(2, 3))
-    total = first_bchw.sum(axis=(2, 3)) + second_bchw.sum(axis=(2, 3))
-    dice: NDArray[np.float64] = (shared + DICE_EPSILON) / (total + DICE_EPSILON)
-    return dice

@@ -109,6 +109,18 @@ def _tensorrt_opener() -> Opener:
     return TensorRtEngine
 
 
+def _eager_compiler() -> Compiler:
+    from hbseg.ml.engines.eager import compile_eager
+
+    return compile_eager
+
+
+def _eager_opener() -> Opener:
+    from hbseg.ml.engines.eager import open_eager
+
+    return open_eager
+
+
 KINDS: Mapping[str, EngineKind] = {
     "onnx": EngineKind(
         model_file="model.onnx",
@@ -121,6 +133,12 @@ KINDS: Mapping[str, EngineKind] = {
         libraries=("tensorrt", "torch_tensorrt", "torch", "cuda"),
         load_compiler=_tensorrt_compiler,
         load_opener=_tensorrt_opener,
+    ),
+    "eager": EngineKind(
+        model_file="model.safetensors",
+        libraries=("torch",),
+        load_compiler=_eager_compiler,
+        load_opener=_eager_opener,
     ),
 }
 """Kinds of engines by their name in `CompileSpec.engine` and on the card (`backend`)."""

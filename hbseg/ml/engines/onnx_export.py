@@ -37,14 +37,8 @@ def compile_onnx(spec: CompileSpec, loaded: LoadedModel, path: Path) -> Compiled
     """Write the engine of a network, see `Compiler`.
 
     Raises:
-        SpecError: another precision than fp32, a GPU, or weights that do not fit one file.
+        SpecError: the weights do not fit one file.
     """
-    if spec.precision != "fp32":
-        raise SpecError(f"precision {spec.precision}: onnx engines are fp32", "set precision=fp32")
-    if spec.device is not None:
-        raise SpecError(
-            f"device {spec.device}: onnx engines run on any CPU", "leave the device out"
-        )
     first, last = export_onnx(
         loaded.model, path, batch_size=spec.batch_size, size=loaded.card.image_size
     )

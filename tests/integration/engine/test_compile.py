@@ -63,7 +63,7 @@ def test_sigterm_in_the_exporter_ends_the_step_and_is_no_bug(
 
 def test_an_engine_beyond_the_accepted_difference_is_refused(chain: Chain, tmp_path: Path) -> None:
     spec = CompileSpec(batch_size=1, largest_difference=1e-12)
-    with pytest.raises(ContractError, match=r"accepted is 1e-12") as raised:
+    with pytest.raises(ContractError, match=r"accepted for fp32 is 1e-12") as raised:
         compile_engine(spec, load_model(chain.stage), [grey(0)], tmp_path)
     assert raised.value.step_exit_code == 76
 
@@ -85,7 +85,9 @@ def test_the_step_lists_the_engine_and_the_digests_that_it_read(chain: Chain) ->
     assert set(marker.records) == {"engine.json"}
     assert marker.inputs["checkpoint"] == read_marker(chain.stage).digest
     assert marker.inputs["dataset"] == read_marker(chain.version).digest
-    assert set(marker.metrics) == {"largest_difference", "dice"}
+    assert set(marker.metrics) == {
+        *("largest_near_decision", "flipped_share", "dice", "smallest_dice"),
+    }
 
 
 def test_the_step_refuses_the_spec_of_another_step(chain: Chain) -> None:

@@ -238,10 +238,11 @@ def test_the_image_of_a_tensorrt_engine_is_told_apart(
     bare = notes("--set", "engine=tensorrt")
     Path("hbseg.yaml").write_text("cluster: {tensorrt_image: 'a/trt:1'}\n")
 
-    missing = "no image for the pods of compile, hbseg"
-    assert f"{missing}/tensorrt:{__version__} stands for it" in bare
+    missing = "for the pods of compile, hbseg"
+    assert f"no image with TensorRT {missing}/tensorrt:{__version__} stands for it" in bare
+    assert "or give --engine onnx" in bare
     assert "no image" not in notes("--set", "engine=tensorrt")
-    assert f"{missing}/train:{__version__} stands for it" in notes("--set", "engine=onnx")
+    assert f"no image {missing}/train:{__version__} stands for it" in notes("--set", "engine=onnx")
 
 
 def test_the_runner_has_the_same_notes_as_a_step(cli: Cli) -> None:
@@ -330,3 +331,78 @@ def test_a_server_side_dry_run_prints_what_the_server_would_store(
 
     assert [item["metadata"]["uid"] for item in json.loads(outcome.out)["items"]] == ["1", "1"]
     assert "job.batch/first-report accepted by the server\n" in outcome.err
+
+
+def engine_of(outcome: Any) -> str:
+    """The kind of engine that the spec of a rendered compile names."""
+    return str(yaml.safe_load(stream(outcome.out)[0]["data"]["spec.yaml"])["engine"])
+
+
+@pytest.mark.parametrize(("gpus", "kind"), [(0, "onnx"), (1, "tensorrt")])
+def test_every_command_compiles_what_the_place_offers(cli: Cli, gpus: int, kind: str) -> None:
+    profile = f"{{tensorrt_image: 'a/trt:1', gpus_per_process: {gpus}}}"
+    Path("hbseg.yaml").write_text(f"cluster: {profile}\n")
+
+    chain = stream(cli("render", "pipeline", *S3).out)[0]["data"]["spec.yaml"]
+    shown = cli("config", "show", "compile", "--backend", "local", "-o", "json").json()
+    single = ("submit-compile", "main", "--dry-run")
+    flags = ("--engine", "onnx", "--precision", "fp32")
+    local = cli(*single, "--backend", "local", "-o", "json").json()
+
+    assert engine_of(cli("render", "compile", *S3)) == kind
+    assert engine_of(cli(*single, *KUBERNETES)) == kind
+    assert yaml.safe_load(chain)["compile"]["engine"] == kind
+    assert engine_of(cli(*single, *flags, *KUBERNETES)) == "onnx"
+    assert (shown["engine"], local["spec"]["engine"]) == ("onnx", "onnx")
+
+
+@pytest.mark.parametrize("step", ["compile", "infer", "efficiency"])
+def test_image_gpu_and_note_are_those_of_the_engine_that_is_rendered(cli: Cli, step: str) -> None:
+    Path("hbseg.yaml").write_text("cluster: {tensorrt_image: 'a/trt:1'}\n")
+
+    def rendered(*words: str) -> tuple[str, bool, str]:
+        outcome = cli(f"submit-{step}", "main", "--dry-run", *words, *KUBERNETES)
+        container = container_of(stream(outcome.out)[1])
+        return container["image"], "nvidia.com/gpu" in container["resources"]["limits"], outcome.err
+
+    note = "these manifests are for the kind {}; name another one with --engine\n"
+    train = "images.example/hbseg-train:1"
+    for words, kind, image, gpu in (
+        ((), "tensorrt", "a/trt:1", True),
+        (("--engine", "onnx"), "onnx", train, False),
+        (("--engine", "eager"), "eager", train, True),
+    ):
+        found = rendered(*words)
+        assert found[:2] == (image, gpu)
+        assert (note.format(kind) in found[2]) == (step != "compile")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("compile", "--engine", "onnx", "--precision", "fp16"), "precision fp16 is for TensorRT"),
+        (("compile", "--engine", "eager", "--precision", "tf32"), "precision tf32 is for TensorRT"),
+        (("compile", "--tensorrt-device", "NVIDIA L4"), "device 'NVIDIA L4' is for TensorRT, onnx"),
+        (("compile", "--engine", "tensorrt"), "the pods of compile have none"),
+        (("infer", "--engine", "tensorrt"), "the pods of infer have none"),
+        (("efficiency", "--engine", "tensorrt"), "the pods of efficiency have none"),
+    ],
+)
+def test_what_no_engine_of_the_place_can_do_is_refused_with_the_next_step(
+    cli: Cli, words: tuple[str, ...], message: str
+) -> None:
+    Path("hbseg.yaml").write_text("cluster: {gpus_per_process: 0}\n")
+
+    outcome = cli(f"submit-{words[0]}", "main", *words[1:], "--dry-run", *KUBERNETES)
+
+    assert (outcome.code, outcome.out) == (5, "")
+    assert message in outcome.err
+    assert "give --engine " in outcome.err
+    assert outcome.err.count("\n") == 1
+
+
+def test_a_kind_of_engine_that_there_is_not_is_refused_with_the_nearest(cli: Cli) -> None:
+    for verb in ("submit-infer", "submit-efficiency"):
+        outcome = cli(verb, "main", "--engine", "onx", "--dry-run", *KUBERNETES)
+        assert (outcome.code, outcome.out) == (2, "")
+        assert "--engine 'onx': did you mean onnx?" in outcome.err

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from hbseg.cluster.pods.template import require_image
 from hbseg.cluster.rendering.manifests import (
     check_storage,
     job_objects,
@@ -56,16 +57,30 @@ def test_nodes_wait_for_each_other_as_long_as_they_may_be_pending() -> None:
 
 @pytest.mark.parametrize("of", [COMPILE, INFER, EFFICIENCY], ids=lambda of: of.step)
 def test_image_and_gpu_follow_the_kind_of_engine(of: StepCall) -> None:
-    def pod(kind: str, **profile: Any) -> tuple[str, bool]:
-        objects = job_objects(of._replace(engine=kind), placed(**profile))
+    def pod(kind: str, **profile: Any) -> tuple[str, str | None]:
+        placement = placed(tensorrt_image="images.example/hbseg-tensorrt:1", **profile)
+        objects = job_objects(of._replace(engine=kind), placement)
         container = container_of(objects[1])
-        return container["image"], "nvidia.com/gpu" in container["resources"]["limits"]
+        return container["image"], container["resources"]["limits"].get("nvidia.com/gpu")
 
-    rt = {"tensorrt_image": "images.example/hbseg-tensorrt:1"}
+    assert pod("onnx") == (PROFILE.image, None)
+    assert pod("tensorrt") == ("images.example/hbseg-tensorrt:1", "1")
+    assert pod("tensorrt", gpus_per_process=4) == ("images.example/hbseg-tensorrt:1", "1")
+    assert pod("eager") == (PROFILE.image, "1")
+    assert pod("eager", gpus_per_process=0) == (PROFILE.image, None)
 
-    assert pod("onnx", **rt) == (PROFILE.image, False)
-    assert pod("tensorrt", **rt) == ("images.example/hbseg-tensorrt:1", True)
-    assert pod("tensorrt") == (PROFILE.image, True)
+
+@pytest.mark.parametrize("of", [COMPILE, INFER, EFFICIENCY], ids=lambda of: of.step)
+def test_an_image_with_tensorrt_is_asked_for_where_the_engine_needs_it(of: StepCall) -> None:
+    require_image(of.step, "onnx", placed())
+    require_image(of.step, "tensorrt", placed(tensorrt_image="images.example/hbseg-tensorrt:1"))
+    with pytest.raises(SpecError) as raised:
+        require_image(of.step, "tensorrt", placed())
+    assert str(raised.value) == (
+        f"no image with TensorRT for the pods of {of.step}; set cluster.tensorrt_image in "
+        "hbseg.yaml (profile.tensorrt_image of the chart), or give --engine onnx (a pipeline: "
+        "--set compile.engine=onnx)"
+    )
 
 
 def test_one_node_is_a_master_alone() -> None:

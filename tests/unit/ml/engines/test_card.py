@@ -204,5 +204,19 @@ def test_images_that_do_not_fit_are_a_bug(wrong: Images) -> None:
 
 def test_the_marker_gets_figures_once_they_are_measured() -> None:
     assert engine_card().figures() == {}
-    agreement = Agreement(pictures=4, largest_difference=0.25, bone="Ulna", dice=0.5)
-    assert engine_card(agreement=agreement).figures() == {"largest_difference": 0.25, "dice": 0.5}
+    agreement = Agreement(
+        pictures=4,
+        largest_difference=0.25,
+        mean_difference=0.01,
+        largest_near_decision=0.125,
+        bone="Ulna",
+        flipped_pixels=3,
+        flipped_share=0.001,
+        dice_by_bone={"Ulna": 0.5, "Radius": 1.0},
+    )
+    assert engine_card(agreement=agreement).figures() == {
+        "largest_near_decision": 0.125,
+        "flipped_share": 0.001,
+        "dice": 0.75,
+        "smallest_dice": 0.5,
+    }

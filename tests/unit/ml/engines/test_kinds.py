@@ -69,13 +69,13 @@ def test_the_card_has_what_the_kind_and_the_network_promise(engine: FolderStore)
     assert card.agreement is not None
     assert card.agreement.pictures == 2
     assert card.agreement.bone == "Trapezium"
-    assert card.agreement.largest_difference == pytest.approx(ERROR, abs=1e-5)
+    assert card.agreement.largest_near_decision == pytest.approx(ERROR, abs=1e-5)
 
 
 @pytest.mark.usefixtures("second_kind")
 def test_the_gate_holds_for_a_second_kind(tmp_path: Path) -> None:
     spec = SPEC.model_copy(update={"largest_difference": ERROR / 2})
-    with pytest.raises(ContractError, match=r"differ by 0\.01 in the logits of Trapezium, "):
+    with pytest.raises(ContractError, match=r"differ by 0\.001 in the logits of Trapezium "):
         compile_engine(spec, loaded_model(), [grey(0)], tmp_path)
 
 
@@ -122,8 +122,8 @@ def test_a_second_kind_refuses_by_its_own_rules(tmp_path: Path) -> None:
         (
             {"backend": "openvino"},
             {},
-            "engine was compiled for openvino on NVIDIA L4; this version runs onnx, tensorrt "
-            "engines only; run: hbseg submit-compile RUN --engine onnx",
+            "engine was compiled for openvino on NVIDIA L4; this version runs onnx, eager, "
+            "tensorrt engines only; run: hbseg submit-compile RUN --engine onnx",
         ),
     ],
 )

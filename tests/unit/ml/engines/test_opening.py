@@ -92,8 +92,8 @@ def test_an_engine_that_was_not_asked_for_is_refused_before_its_model_is_read(
     [
         (
             {"backend": "openvino"},
-            "engine was compiled for openvino on cpu; this version runs onnx, tensorrt engines "
-            "only; run: hbseg submit-compile RUN --engine onnx",
+            "engine was compiled for openvino on cpu; this version runs onnx, tensorrt, eager "
+            "engines only; run: hbseg submit-compile RUN --engine onnx",
         ),
         (
             {"versions": {"torch": "2"}},
