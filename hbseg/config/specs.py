@@ -174,7 +174,7 @@ class CompileSpec(Spec):
     batch_size: Count = 8
     """Images of one call; fixed in the engine."""
     precision: Literal["fp32", "tf32", "fp16", "bf16"] = "fp32"
-    """Type of the network's arithmetic."""
+    """Type of the network's arithmetic; other than fp32 for TensorRT only."""
     optimization_level: Annotated[int, Field(ge=0, le=5)] = 3
     """Effort of the compiler."""
     workspace_mib: Annotated[int, Field(ge=1, le=2**20)] | None = None

@@ -1,4 +1,4 @@
-"""The chain from stage 1 to the masks with the default networks: what it costs, and what it gives."""
+"""The chain from stage 1 to the masks with the default networks: its costs, and what it gives."""
 
 from __future__ import annotations
 
