@@ -60,7 +60,7 @@ test-long: ## soaks and slow drills, by hand
 	$(BIN)/python -m pytest tests -m slow
 
 .PHONY: test-gpu
-test-gpu: ## trainings on this machine's NVIDIA GPU, by hand
+test-gpu: ## trainings and engines on this machine's NVIDIA GPU, by hand
 	@.ci/setup dev
 	$(BIN)/python -m tests.gpu hbseg-gpu/$$(date +%Y-%m-%dT%H%M%S)
 

@@ -1,9 +1,9 @@
-"""Train on a GPU as people do, kill it, and print figures; ends with 1 where something is wrong.
+"""Train and infer on a GPU as people do, and print figures; ends with 1 where something is wrong.
 
     python -m tests.gpu FOLDER [PART ...]
 
-Parts are `steps`, `restart` and `chain`; without any all are run. FOLDER must be new. What was made
-and measured stays there: `figures.json`, runs, data.
+Parts are `steps`, `restart`, `engines` and `chain`; without any all are run. FOLDER must be new.
+What was made and measured stays there: `figures.json`, runs, data.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from tests.gpu.chain import chain
+from tests.gpu.engines import engines
 from tests.gpu.people import People
 from tests.gpu.restart import restart
 from tests.gpu.steps import steps
@@ -25,6 +26,7 @@ from tests.gpu.steps import steps
 PARTS: dict[str, Callable[[People], dict[str, Any]]] = {
     "steps": steps,
     "restart": restart,
+    "engines": engines,
     "chain": chain,
 }
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.gpu.chain import chain
+from tests.gpu.engines import engines
 from tests.gpu.people import People
 from tests.gpu.restart import restart
 
@@ -18,11 +19,13 @@ NETWORK = ("--set", "model.encoder=tu-test_resnet", "--set", "model.decoder_chan
 
 
 @pytest.mark.slow
-def test_a_killed_training_and_the_chain(tmp_path: Path) -> None:
+def test_a_killed_training_the_engines_and_the_chain(tmp_path: Path) -> None:
     settings = {"1": (*SMALL, *NETWORK), "2": SMALL}
     people = People(tmp_path / "people", hands=12, settings=settings)
 
     assert restart(people) == {"repeated": True, "killed": True}
+    looked_at = engines(people)
+    assert looked_at["eager"]["races"] == "no GPU"
     figures = chain(people)
 
     assert figures["1"]["epochs"] == figures["2"]["epochs"] == 3

@@ -201,12 +201,10 @@ def check_card(
                 f"engine was compiled for {what}{found}, asked for {asked}",
                 compile_again(*compile_flags(batch_size, kind, device)),
             )
-    if precision not in (None, card.precision):
+    if precision is not None and precision != card.precision:
         raise ContractError(
             f"engine was compiled with precision {card.precision}, asked for {precision}",
-            compile_again(
-                *compile_flags(batch_size, kind, device), "--set", f"precision={precision}"
-            ),
+            compile_again(*compile_flags(batch_size, kind, device), "--precision", precision),
         )
     if checkpoint_sha256 not in (None, card.checkpoint_sha256):
         raise ContractError(

@@ -155,7 +155,7 @@ def test_an_engine_that_is_what_is_asked_for_passes(
             {},
             {"precision": "bf16", "kind": "onnx"},
             "engine was compiled with precision fp32, asked for bf16",
-            " --engine onnx --batch-size-eval 4 --set precision=bf16",
+            " --engine onnx --batch-size-eval 4 --precision bf16",
         ),
         (
             {},

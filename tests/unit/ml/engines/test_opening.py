@@ -56,7 +56,7 @@ def refusal(folder: Store, work: Path, **asked: object) -> str:
         (
             {"precision": "fp16"},
             "engine was compiled with precision fp32, asked for fp16; run: hbseg submit-compile "
-            "RUN --batch-size-eval 4 --set precision=fp16",
+            "RUN --batch-size-eval 4 --precision fp16",
         ),
         (
             {"size": 96},

@@ -115,7 +115,7 @@ def test_an_engine_is_opened_from_storage_and_run(folder: FolderStore, tmp_path:
             {},
             {"precision": "fp16"},
             "engine was compiled with precision fp32, asked for fp16; "
-            f"{AGAIN} --batch-size-eval 4 --set precision=fp16",
+            f"{AGAIN} --batch-size-eval 4 --precision fp16",
         ),
         (
             {},
