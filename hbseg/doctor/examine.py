@@ -46,6 +46,7 @@ OF_THE_CLUSTER: Final[Mapping[str, Look]] = {
     "volume": objects.volumes,
     "image": objects.images,
     "runner image": objects.runner_image,
+    "tensorrt image": objects.tensorrt_image,
     "proxy": network.proxy,
     "storage of pods": pods_storage,
 }

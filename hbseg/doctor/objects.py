@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from hbseg.cluster.objects import Object
-from hbseg.cluster.pods.template import KEYS
+from hbseg.cluster.pods.template import KEYS, no_image
 from hbseg.cluster.rendering.manifests import CONTROL_IMAGE_HINT, NO_CONTROL_IMAGE
 from hbseg.cluster.requests.resources import (
     CLAIM,
@@ -16,10 +16,11 @@ from hbseg.cluster.requests.resources import (
     SERVICE_ACCOUNT,
     Resource,
 )
-from hbseg.config.profile import IMAGE_HINT, ImageKind
+from hbseg.config.profile import IMAGE_HINT, ImageKind, image_hint
 from hbseg.doctor.check import Check, Status, failed, ok, warning
 from hbseg.doctor.subject import Subject
 from hbseg.errors import NotFoundError, UnreachableError
+from hbseg.runs.steps import Step
 
 LOCAL_QUEUE: Final = Resource("kueue.x-k8s.io", "v1beta1", "localqueues", "LocalQueue")
 PRIORITY_CLASS: Final = Resource(
@@ -193,6 +194,13 @@ def runner_image(subject: Subject) -> Iterator[Check]:
     """Whether the image of the pipeline's runner is named; steps need none of it."""
     if subject.runner_profile.image_of(ImageKind.CONTROL) is None:
         yield warning("runner image", NO_CONTROL_IMAGE, CONTROL_IMAGE_HINT)
+
+
+def tensorrt_image(subject: Subject) -> Iterator[Check]:
+    """Whether the image of TensorRT engines is named, where GPUs make them what is compiled."""
+    profile, kind = subject.step_profiles[Step.COMPILE], ImageKind.TENSORRT
+    if profile.gpus_per_process and profile.image_of(kind) is None:
+        yield warning("tensorrt image", no_image(Step.COMPILE, kind), image_hint(kind))
 
 
 def queue(subject: Subject) -> Iterator[Check]:

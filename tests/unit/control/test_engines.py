@@ -8,14 +8,15 @@ import pytest
 
 from hbseg.config.placement import Placement
 from hbseg.config.profile import ClusterProfile
-from hbseg.config.specs import CompileSpec
+from hbseg.config.specs import CompileSpec, InferSpec
 from hbseg.control.engines import check_chain, check_place, offered_engine
-from hbseg.control.pipeline import Pipeline
+from hbseg.control.pipeline import Pipeline, start_task
 from hbseg.control.specs import chain_specs, default_spec, spec_of
 from hbseg.errors import SpecError
 from hbseg.local.backend import LocalBackend
 from hbseg.runs.run import Run
 from hbseg.runs.steps import Step
+from hbseg.runs.task import Task
 from hbseg.storage.folder import FolderStore
 from hbseg.system import gpu
 
@@ -123,3 +124,15 @@ def test_a_chain_is_refused_before_it_starts(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="this machine has none"):
         pipeline.run()
     assert list(run.folder.list()) == []
+
+
+def test_a_step_is_refused_before_anything_of_it_starts(tmp_path: Path) -> None:
+    run, data = Run(FolderStore(tmp_path / "runs"), "first"), FolderStore(tmp_path / "data")
+    run.claim(data=data.url)
+    backend = LocalBackend(tmp_path / "state")
+    task = Task(Step.INFER, InferSpec(), run.folder.folder("infer"), "infer", engine="tensorrt")
+
+    with pytest.raises(SpecError, match="give --engine onnx, or run it with --backend kubernetes"):
+        start_task(backend, run, task, placed(), data=data)
+
+    assert (backend.tasks(run), run.read().steps) == ([], {})

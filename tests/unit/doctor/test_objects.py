@@ -73,6 +73,16 @@ def test_the_runner_needs_an_image_of_its_own(cluster: FakeCluster) -> None:
         assert list(objects.runner_image(subject(cluster, **named))) == []
 
 
+def test_tensorrt_needs_an_image_where_pods_have_gpus(cluster: FakeCluster) -> None:
+    check = one(objects.tensorrt_image, subject(cluster, image="team/train:1"))
+
+    assert check.status == Status.WARNING
+    assert check.message == "no image with TensorRT for the pods of compile"
+    assert check.fix.startswith("set cluster.tensorrt_image in hbseg.yaml")
+    for named in ({"tensorrt_image": "t:1"}, {"gpus_per_process": 0}):
+        assert list(objects.tensorrt_image(subject(cluster, **named))) == []
+
+
 def test_steps_without_an_image_are_named(cluster: FakeCluster) -> None:
     none = one(objects.images, subject(cluster))
     some = one(objects.images, subject(cluster, steps={"others": {"image": "team/train:1"}}))

@@ -124,6 +124,21 @@ def test_an_engine_is_found_by_batch_size_kind_and_device(run: Run) -> None:
     assert (found.prefix, found.engine) == ("engine/c", "tensorrt")
 
 
+def test_a_step_runs_the_latest_engine_or_that_of_a_kind(run: Run, data: Store) -> None:
+    checkpoint = done(run, "stage2").digest
+    for key, kind in (("a", "onnx"), ("b", "eager"), ("c", "tensorrt")):
+        add_engine(run, key, checkpoint=checkpoint, batch_size=8, backend=kind, device="cpu")
+
+    def chosen(kind: str | None) -> tuple[str, str | None]:
+        task = make_task(run, data, Step.INFER, InferSpec(), engine=kind)
+        [folder] = [item.folder for item in task.inputs if item.name == "engine"]
+        return folder.url.rpartition("/")[2], task.engine
+
+    assert chosen(None) == ("c", "tensorrt")
+    assert chosen("eager") == ("b", "eager")
+    assert chosen("onnx") == ("a", "onnx")
+
+
 @pytest.mark.parametrize(
     ("wanted", "message", "flags"),
     [
