@@ -214,7 +214,7 @@ class InferStep:
         return predict(
             self._engine,
             sources,
-            threshold=self._spec.threshold,
+            threshold=self._spec.bone_thresholds,
             one_piece=self._spec.one_piece,
         )
 

@@ -102,9 +102,23 @@ def predict(
         if isinstance(item, Unreadable):
             yield item
             continue
-        logits, grid = item.logits.logits_chw, item.logits.grid
-        runs = native_runs(np.asarray(logits), grid, threshold=threshold, one_piece=one_piece)
+        grid = item.logits.grid
+        runs = runs_of(item.logits, threshold=threshold, one_piece=one_piece)
         yield Prediction(item.path, grid.height, grid.width, runs)
+
+
+def runs_of(
+    logits: PictureLogits, *, threshold: float | Sequence[float] = 0.5, one_piece: bool = False
+) -> list[rle.Runs]:
+    """Return the runs of each bone, see `native_runs`; on a GPU they are found there."""
+    planes, grid = logits.logits_chw, logits.grid
+    if isinstance(planes, np.ndarray):
+        return native_runs(planes, grid, threshold=threshold, one_piece=one_piece)
+    if planes.is_cuda:
+        from hbseg.ml.device_runs import device_runs
+
+        return device_runs(planes, grid, threshold=threshold, one_piece=one_piece)
+    return native_runs(planes.numpy(), grid, threshold=threshold, one_piece=one_piece)
 
 
 def picture_logits(

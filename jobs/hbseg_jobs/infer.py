@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from hbseg.config.specs import InferSpec
 from hbseg.data.dataset import open_version
 from hbseg.errors import SpecError
+from hbseg.ml.averaging import ensemble, flip_averaged
 from hbseg.ml.engines.card import Engine
 from hbseg.ml.engines.opening import open_engine
 from hbseg.ml.infer import InferStep, Share
 from hbseg.ml.predict import Source
-from hbseg.ml.sources import Truth, dataset_sources, dataset_truth, folder_sources
+from hbseg.ml.sources import Truth, dataset_sources, dataset_truth, folder_sources, say
 from hbseg.runs.node import node_count, node_index
+from hbseg.runs.steps import Step
 from hbseg.storage.opening import open_store
 from hbseg_jobs.entry import StepContext, libraries, run_step
 
@@ -20,9 +24,7 @@ def work(context: StepContext) -> None:
     spec = context.spec(InferSpec)
     inputs = context.task.input_digests()
     identity = context.task.identity()
-    engine = open_engine(
-        context.input("engine"), context.work, batch_size=spec.batch_size, loading=libraries
-    )
+    engine = _engine(context, spec)
     sources, truth = _pictures(context, spec, engine)
     step = InferStep(
         spec,
@@ -36,6 +38,33 @@ def work(context: StepContext) -> None:
     inferred = step.run(sources, _share())
     if inferred is not None:
         context.finish(inferred.outputs, metrics=inferred.metrics, inputs=inputs)
+
+
+def _engine(context: StepContext, spec: InferSpec) -> Engine:
+    """Return the run's engine, averaged with the others that the spec names."""
+    members = [name for item in Step.INFER.row.inputs if item.many for name in item.named(spec)]
+    engines = [_opened(context, name, spec.batch_size) for name in ("engine", *members)]
+    if spec.mode == "valid":
+        _tell_leaks(engines, members)
+    engine = ensemble(engines)
+    return flip_averaged(engine) if spec.flip else engine
+
+
+def _tell_leaks(engines: Sequence[Engine], members: Sequence[str]) -> None:
+    """Warn of engines that were trained on the pictures that they are judged by."""
+    held_out = engines[0].card.fold
+    for name, engine in zip(members, engines[1:], strict=True):
+        if engine.card.fold != held_out:
+            say(
+                f"warning: {name} held out fold {engine.card.fold}, not {held_out}: it was trained "
+                "on these pictures, so the Dice is too high"
+            )
+
+
+def _opened(context: StepContext, name: str, batch_size: int) -> Engine:
+    work = context.work / name  # model files share a name
+    work.mkdir(exist_ok=True)
+    return open_engine(context.input(name), work, batch_size=batch_size, loading=libraries)
 
 
 def _share() -> Share:

@@ -18,7 +18,7 @@ from hbseg.runs.steps import Step
 from hbseg.storage.markers import read_marker, sha256_of
 from hbseg.storage.store import Store
 from hbseg_jobs import infer as infer_job
-from tests.engines import BATCH, picture
+from tests.engines import BATCH, picture, write_card
 
 from .conftest import FOLD, VERSION, Chain
 
@@ -32,8 +32,8 @@ def names_of(path: str | Path) -> list[str]:
     return list(dict.fromkeys(name for name, _, _ in submission.read(path)))
 
 
-def job(chain: Chain, spec: InferSpec, prefix: str) -> Store:
-    inputs = {"engine": chain.engine}
+def job(chain: Chain, spec: InferSpec, prefix: str, **members: Store) -> Store:
+    inputs = {"engine": chain.engine, **members}
     if spec.mode != "images":
         inputs["dataset"] = chain.version
     infer_job.work(chain.context(Step.INFER, spec, prefix, work=prefix, **inputs))
@@ -93,6 +93,39 @@ def test_validation_gives_the_dice_of_the_held_out_fold(chain: Chain) -> None:
     marker = read_marker(folder)
     assert marker.metrics["dice"] == pytest.approx(np.mean(expected), abs=1e-9)
     assert set(marker.outputs) == {"submission.csv", "dice.csv"}
+
+
+def other_run(chain: Chain, **card: object) -> Store:
+    """Return a copy of the engine in another run, with other words on its card."""
+    folder = chain.runs.folder("second/engine/key")
+    folder.put("model.onnx", chain.engine.get("model.onnx"))
+    write_card(folder, json.loads(chain.engine.get("engine.json")) | card)
+    return folder
+
+
+def test_several_runs_and_mirrored_pictures_are_averaged(
+    chain: Chain, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = other_run(chain, fold=FOLD + 1)
+    masks = {}
+    for name, members, flip in (
+        ("plain", (), False),
+        ("same", (other.url,), False),
+        ("flipped", (), True),
+        ("both", (other.url,), True),
+    ):
+        spec = InferSpec(mode="valid", batch_size=BATCH, members=members, flip=flip)
+        inputs = {"member1": other} if spec.members else {}
+        masks[name] = job(chain, spec, name, **inputs).get("submission.csv")
+        warned = "warning: member1 held out fold 2, not 1" in capsys.readouterr().out
+        assert warned == bool(spec.members)
+
+    assert masks["same"] == masks["plain"]  # the other run's engine is the same network
+    assert masks["both"] == masks["flipped"]
+    assert masks["flipped"] != masks["plain"]
+    assert set(read_marker(chain.run.folder.folder("both")).inputs) == {
+        *("dataset", "engine", "member1")
+    }
 
 
 def test_any_folder_of_pictures_gives_masks_at_each_one_s_size(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hbseg import rle
+from hbseg.anatomy import NUM_BONES
 from hbseg.errors import InvalidInput
 from hbseg.ml.engines.card import Images
 from hbseg.ml.frame import Grid
@@ -96,6 +97,34 @@ def test_a_stream_of_batches_gives_the_same_masks(number: int) -> None:
     )
     assert len(plain) == number
     assert plain == streamed
+
+
+class OnGpu(Tensor):
+    """A tensor that says that it is on a GPU."""
+
+    is_cuda = True
+
+
+class GpuEngine(StreamingEngine):
+    def stream(self, batches: Iterable[Images]) -> Iterator[Tensor]:
+        return (logits.as_subclass(OnGpu) for logits in super().stream(batches))
+
+
+def test_logits_on_a_gpu_become_runs_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    sources = [Source(f"{index}", partial(grey, index, 80, 61)) for index in range(5)]
+
+    def masks(engine: BrightnessEngine) -> list[Prediction | Unreadable]:
+        return list(predict(engine, sources, threshold=[0.4] * NUM_BONES, one_piece=True))
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("the way of a CPU")
+
+    expected = masks(BrightnessEngine(4))
+    monkeypatch.setattr("hbseg.ml.predict.native_runs", refuse)
+    for mine, theirs in zip(masks(GpuEngine(4)), expected, strict=True):
+        assert isinstance(mine, Prediction)
+        assert isinstance(theirs, Prediction)
+        assert mine.codes() == theirs.codes()
 
 
 def test_a_failure_of_a_later_picture_leaves_the_masks_before_it() -> None:
