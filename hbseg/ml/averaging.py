@@ -34,7 +34,7 @@ def ensemble(engines: Sequence[Engine]) -> Engine:
     Its card is the first engine's.
 
     Raises:
-        ContractError: batch sizes, input sizes or class orders differ.
+        ContractError: batch sizes, input sizes, views or class orders differ.
     """
     first, *others = engines
     for number, other in enumerate(others, start=1):
@@ -49,6 +49,7 @@ def _check_alike(card: EngineCard, other: EngineCard, number: int) -> None:
     for what, own, found in (
         ("batch size", card.batch_size, other.batch_size),
         ("input size", card.height, other.height),
+        ("view", card.view, other.view),
     ):
         if own != found:
             raise ContractError(

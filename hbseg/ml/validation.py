@@ -18,8 +18,8 @@ from hbseg.data.dataset import Dataset
 from hbseg.data.shards import Sample
 from hbseg.ml.distributed import World
 from hbseg.ml.model import Segmenter
-from hbseg.ml.native import native_runs
-from hbseg.ml.views import Picture, PictureLogits, Planes, View
+from hbseg.ml.predict import runs_of
+from hbseg.ml.views import Picture, PictureLogits, View
 from hbseg.ml.windows import look_of
 from hbseg.runs.progress import Heartbeat
 
@@ -64,7 +64,7 @@ class Validation:
         sums = torch.zeros(NUM_BONES + 1, dtype=torch.float64)
         for truth in self._read():
             logits = self._logits(model, truth.view, precision)
-            predicted = native_runs(_array(logits.logits_chw), logits.grid)
+            predicted = runs_of(logits)
             sums[:NUM_BONES] += torch.from_numpy(dice_of_bones(predicted, truth.runs))
             sums[NUM_BONES] += 1
         self._heartbeat.touch(waiting_for_peers=self._world.size > 1)
@@ -103,8 +103,3 @@ class Validation:
         self._heartbeat.touch()
         picture, polygons = self._dataset.load(sample)
         return ValidationSample(self._look(picture, self._size), true_runs(polygons, sample.shape))
-
-
-def _array(planes: Planes) -> NDArray[np.float32]:
-    array: NDArray[np.float32] = torch.as_tensor(planes).cpu().numpy()
-    return array

@@ -128,6 +128,7 @@ def test_averages_take_a_few_batches_at_a_time() -> None:
     [
         ({"batch_size": 8}, "engine member2 has batch size 8, the run's engine 4"),
         ({"height": 128, "width": 128}, "engine member2 has input size 128, the run's engine 64"),
+        ({"view": "window"}, "engine member2 has view window, the run's engine whole"),
         ({"classes": BONES[::-1]}, "engine member2 has its bones in another order"),
     ],
 )
