@@ -127,7 +127,7 @@ def submit_efficiency(
     session: Session,
     output: Format,
 ) -> Result:
-    """Measure latency and memory of the run's engine of batch size 1."""
+    """Measure latency, throughput and memory of the run's engines beside the eager network."""
     from hbseg.runs.steps import Step
 
     return _submit_default(Step.EFFICIENCY, run, submit_options, source, session, output)

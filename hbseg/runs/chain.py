@@ -75,7 +75,7 @@ def make_task(
         NotFoundError: the spec names pictures, and there are none.
     """
     lookup = _InputLookup(run, data, spec, chosen or {})
-    found = [(item.name, folder) for item in step.row.inputs if (folder := lookup.find(item))]
+    found = [(item.name, folder) for item in step.inputs_for(spec) if (folder := lookup.find(item))]
     task = Task(
         step=step,
         spec=spec,
@@ -123,7 +123,7 @@ class _InputLookup:
     def __init__(self, run: Run, data: Store, spec: Spec, chosen: Mapping[str, Chosen]) -> None:
         self._run, self._data, self._spec, self._chosen = run, data, spec, chosen
         self.engine: str | None = None
-        """Kind of the engine among the inputs that were found."""
+        """Kind of the engine among the inputs that were found; a further one must be of it, too."""
 
     def find(self, item: StepInput) -> Store | None:
         """Return an input's folder; none where it is optional and not finished."""
@@ -157,8 +157,7 @@ class _InputLookup:
 
     def _latest(self, item: StepInput, name: str) -> Chosen:
         if name == ENGINE_FOLDER:
-            wanted = {field: getattr(self._spec, field) for field in item.match}
-            return find_engine(self._run, **wanted)
+            return find_engine(self._run, **item.wanted(self._spec), kind=self.engine)
         return Chosen(latest_finished(self._run, name) or name)
 
 
@@ -291,7 +290,7 @@ def _among(made: list[Task], step: Step, spec: Spec) -> dict[str, Chosen]:
         for item in step.row.inputs
         for task in made
         if TaskName(task.prefix).folder == item.folder
-        and all(getattr(task.spec, name) == getattr(spec, name) for name in item.match)
+        and item.wanted(spec).items() <= dict(task.spec).items()
     }
 
 

@@ -66,7 +66,7 @@ def _prefix(step: Step, spec: Spec) -> str:
 
 def _inputs(run: str, data: str, step: Step, spec: Spec) -> Iterator[tuple[str, str]]:
     """Yield the inputs' names and URLs, in the order of the table."""
-    for item in step.row.inputs:
+    for item in step.inputs_for(spec):
         if item.folder is None:
             if isinstance(spec, TrainSpec) and spec.dataset.version is not None:
                 yield item.name, f"{data}/{version_key(spec.dataset.version)}"
