@@ -100,6 +100,13 @@ class Terminated(HbsegError):
     step_exit_code = StepExit.TERMINATED
 
 
+class KilledError(HbsegError):
+    """A process of the step was killed, usually for its memory."""
+
+    exit_code = CommandExit.JOB_FAILED
+    step_exit_code = StepExit.KILLED
+
+
 class DiskFullError(HbsegError):
     """A local disk has no room left."""
 

@@ -25,7 +25,11 @@ stage2:
     validate_every: 1
     precision: fp32
 infer: {{batch_size: {batch_size}}}
-efficiency: {{batch_size: {batch_size}, warmup: 1, iterations: 3}}
+efficiency:
+  batch_size: {batch_size}
+  throughput_batch_size: {batch_size}
+  warmup: 1
+  iterations: 3
 report: {{pictures: 2}}
 """
 

@@ -184,7 +184,7 @@ def submit_efficiency(
     output: Format,
     engine: EngineOfRun = None,
 ) -> Result:
-    """Measure latency and memory of the run's engine of batch size 1."""
+    """Measure latency, throughput and memory of the run's engines beside the eager network."""
     from hbseg.config.specs import EfficiencySpec
     from hbseg.runs.steps import Step
 

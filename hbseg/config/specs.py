@@ -261,15 +261,20 @@ class InferSpec(Spec):
 
 
 class EfficiencySpec(Spec):
-    """How latency is measured."""
+    """How latency, throughput and memory are measured."""
 
     kind: Literal["EfficiencySpec"] = "EfficiencySpec"
     batch_size: Count = 1
-    """Batch size of the engine that is measured."""
+    """Batch size of the engine whose latency is measured."""
+    throughput_batch_size: Count = 8
+    """Batch size of the engine whose throughput is measured."""
     warmup: Annotated[int, Field(ge=0)] = 5
-    """Calls that are not counted."""
+    """Calls that are not counted, for each number of images of a call."""
     iterations: Count = 30
-    """Calls that are counted."""
+    """Calls that are counted, for each number of images of a call."""
+    seconds: Positive = 2.0
+    """Time in seconds after which fewer calls than these are enough, for each number of images of
+    a call; three are always counted."""
 
 
 class ReportSpec(Spec):

@@ -203,10 +203,15 @@ class _Results:
     def is_current(self, prefix: str) -> bool:
         """Return whether a folder was made from its inputs as they are now, and these in turn."""
         marker = self.marker(prefix)
-        return marker is not None and all(
+        if marker is None:
+            return False
+        inputs = TaskName(prefix).step.row.inputs
+        engines = {item.folder for item in inputs if item.match and item.name in marker.inputs}
+        return all(
             self._is_input_current(prefix, item, marker.inputs.get(item.name))
-            for item in TaskName(prefix).step.row.inputs
+            for item in inputs
             if item.folder is not None
+            and (item.name in marker.inputs or item.folder not in engines)  # one engine may do
         )
 
     def _is_input_current(self, prefix: str, item: StepInput, digest: str | None) -> bool:

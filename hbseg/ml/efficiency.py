@@ -1,169 +1,76 @@
-"""Latency, throughput and memory of an engine beside the eager network it came from.
+"""Latency, throughput and memory of engines beside the eager network that they came from.
 
-Both get the same batches of real pictures, as uint8 in memory, and give logits in memory; reading,
-scaling and the way to run lengths are not counted. Both use the same number of threads.
+All get the same pictures, as uint8 in memory, and give logits in memory, of the GPU where one
+computes; reading, scaling and the way to run lengths are not counted. All use the same number of
+threads. Each network is measured in a process of its own (`hbseg.ml.measuring`).
 """
 
 from __future__ import annotations
 
-import gc
 import platform
-import resource
-import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from hbseg.config.specs import EfficiencySpec
-from hbseg.documents import Block, Document
-from hbseg.ml.engines.card import Engine, EngineCard, Images, Logits, Versions, check_card
-from hbseg.ml.engines.reference import eager_logits, scaled, seen_at_once
+from hbseg.errors import ContractError
+from hbseg.ml.engines.card import CARD, CPU, EngineCard, compile_again
+from hbseg.ml.engines.reference import scaled, seen_at_once
+from hbseg.ml.measuring import Assignment, after, measure_apart
 from hbseg.runs.progress import Heartbeat
+from hbseg.runs.results import Efficiency, Measured
+from hbseg.runs.steps import SHORT
+from hbseg.storage.folder import FolderStore
+from hbseg.storage.markers import MARKER, read_marker, verified
+from hbseg.storage.store import Store
 from hbseg.system.cpu import usable_threads
-
-if TYPE_CHECKING:
-    from hbseg.ml.checkpoint import LoadedModel  # it imports all encoders, which takes seconds
-
-
-EFFICIENCY = "efficiency.json"
-MIB = 2**20
-
-Network = Callable[[Images], Logits]
-
-
-class Latency(Block):
-    """Times of one call with a whole batch; percentiles interpolate between the sorted times."""
-
-    p50_ms: float
-    p95_ms: float
-    p99_ms: float
-    mean_ms: float
-    images_per_second: float
-    """Batch size over the mean time."""
-    resident_mib: float
-    """Memory of the whole process, libraries included, with the network loaded, before a call."""
-    peak_resident_mib: float
-    """Largest memory of the whole process during the calls. The engine is measured first and freed
-    before the eager network is loaded, but allocators keep some of what is freed. Where the kernel
-    cannot forget earlier peaks, the largest since the process began."""
-
-
-class Efficiency(Document):
-    """`efficiency.json`: what was measured, where, and with what."""
-
-    kind: Literal["Efficiency"] = "Efficiency"
-    batch_size: int
-    image_size: int
-    warmup: int
-    iterations: int
-    threads: int
-    processor: str
-    backend: str
-    """Kind of the engine."""
-    precision: str
-    """Of the engine; the eager network is fp32."""
-    versions: Versions
-    engine: Latency
-    eager: Latency
-    speedup: float
-    """Median time of the eager network over the engine's."""
-
-    def figures(self) -> dict[str, float]:
-        """Return what the marker says of the measurement."""
-        return {
-            "p50_ms": self.engine.p50_ms,
-            "images_per_second": self.engine.images_per_second,
-            "speedup": self.speedup,
-        }
 
 
 def measure(
     spec: EfficiencySpec,
     pictures: Sequence[NDArray[np.uint8]],
-    open_engine: Callable[[], Engine],
-    load_model: Callable[[], LoadedModel],
+    engines: Iterable[Store],
+    stage: Store,
+    work: Path,
     heartbeat: Heartbeat | None = None,
 ) -> Efficiency:
-    """Return the figures of an engine and of its network.
+    """Return the figures of engines and of their network.
 
     Args:
-        spec: numbers of calls, and the engine's batch size.
+        spec: numbers of calls.
         pictures: grey levels, uint8 [height, width], at least one; repeated to fill a batch.
-        open_engine: opens the engine; it is called first.
-        load_model: loads the network; it is called when the engine is gone.
-        heartbeat: gets each call, outside the time that is measured.
+        engines: folders of engines of different batch sizes, in the order in which they are
+            measured.
+        stage: folder of the training stage that they were compiled from; measured last.
+        work: local folder for copies of the files.
+        heartbeat: hears of the calls.
 
     Raises:
-        ContractError: the engine was compiled from other weights.
+        ContractError: a file is damaged, or an engine was compiled from other weights.
+        KilledError: a network needs more memory than there is.
     """
-    threads = usable_threads()
-    engine = open_engine()
-    card = engine.card
-    batch_bhw = _batch(pictures, card)
-    calls = _Calls(heartbeat or Heartbeat(), 2 * (spec.warmup + spec.iterations))
-    engine_latency = latency(engine.logits, batch_bhw, spec, calls.count)
-    del engine
-    loaded = load_model()
-    check_card(card, batch_size=spec.batch_size, checkpoint_sha256=loaded.weights_sha256)
-    torch.set_num_threads(threads)
-    eager = latency(lambda images: eager_logits(loaded.model, images), batch_bhw, spec, calls.count)
-    return _document(spec, card, threads, engine_latency, eager)
+    copies = [_copied(folder, work / f"network-{i}") for i, folder in enumerate([*engines, stage])]
+    cards = [_card(copy) for copy in copies[:-1]]
+    for card in cards:
+        _check_weights(card, stage)
+    images = work / "pictures.npy"
+    seen = seen_at_once(pictures, cards[0].height, cards[0].view)
+    np.save(images, scaled(seen, cards[0].height))
+    measured = _measured(_assignments(spec, cards, copies, images), heartbeat or Heartbeat())
+    return _document(spec, cards, measured)
 
 
-class _Calls:
-    """Tells of the calls of both networks."""
-
-    def __init__(self, heartbeat: Heartbeat, total: int) -> None:
-        self._heartbeat, self._total, self._done = heartbeat, total, 0
-        heartbeat.beat(0, total, "calls")
-
-    def count(self) -> None:
-        """Tell of one more call."""
-        self._done += 1
-        self._heartbeat.beat(self._done, self._total, "calls")
-
-
-def _nothing() -> None:
-    pass
-
-
-def latency(
-    network: Network,
-    batch_bhw: Images,
-    spec: EfficiencySpec,
-    called: Callable[[], None] = _nothing,
-) -> Latency:
-    """Return the times of calls with one batch, uint8 [B, S, S], after the warm-up.
-
-    `called` is called between them.
-    """
-    gc.collect()  # what came before must not be freed in the middle
-    before = _resident_mib()
-    _reset_peak()
-    for _ in range(spec.warmup):
-        called()
-        network(batch_bhw)
-    times = []
-    for _ in range(spec.iterations):
-        called()
-        times.append(_seconds(network, batch_bhw))
-    seconds = np.array(times)
-    p50, p95, p99 = np.percentile(seconds * 1000, (50, 95, 99)).tolist()
-    return Latency(
-        p50_ms=p50,
-        p95_ms=p95,
-        p99_ms=p99,
-        mean_ms=float(seconds.mean()) * 1000,
-        images_per_second=len(batch_bhw) / float(seconds.mean()),
-        resident_mib=before,
-        # the kernel counts a little late, so a peak may come out below what was there before
-        peak_resident_mib=max(before, _peak_mib()),
-    )
+def figures(found: Efficiency, spec: EfficiencySpec) -> dict[str, float]:
+    """Return what the marker says: latency and speedup of one engine, throughput of the other."""
+    latency = found.engines[spec.batch_size].calls[spec.batch_size]
+    throughput = found.engines[spec.throughput_batch_size].calls[spec.throughput_batch_size]
+    return {
+        "p50_ms": latency.p50_ms,
+        "images_per_second": throughput.images_per_second,
+        "speedup": dict(found.speedups)[spec.batch_size],
+    }
 
 
 def processor() -> str:
@@ -176,49 +83,93 @@ def processor() -> str:
     return names[0] if names else platform.machine()
 
 
+def _copied(folder: Store, target: Path) -> Path:
+    """Copy a finished folder's marker and the files that it lists to the local disk, verified."""
+    marker, copy = read_marker(folder), FolderStore(target)
+    for key, expected in {**marker.outputs, **marker.records}.items():
+        copy.put(key, verified(folder.get(key), expected, source=f"{folder.url}/{key}"))
+    copy.put(MARKER, folder.get(MARKER))
+    return target
+
+
+def _card(engine: Path) -> EngineCard:
+    return EngineCard.from_text(FolderStore(engine).get(CARD), source=str(engine / CARD))
+
+
+def _check_weights(card: EngineCard, stage: Store) -> None:
+    if card.checkpoint_sha256 not in read_marker(stage).outputs.values():
+        raise ContractError(
+            f"engine was compiled from weights {card.checkpoint_sha256[:SHORT]}, which are not "
+            f"those of {stage.url}",
+            compile_again(),
+        )
+
+
+def _assignments(
+    spec: EfficiencySpec, cards: Sequence[EngineCard], copies: Sequence[Path], pictures: Path
+) -> list[Assignment]:
+    """Return what is measured: the engines, and then their network, where the last copy is."""
+    threads = usable_threads()
+
+    def assignment(card: EngineCard, folder: Path, images: Iterable[int]) -> Assignment:
+        return Assignment(
+            network="eager" if folder == copies[-1] else "engine",
+            folder=str(folder),
+            card=card,
+            pictures=str(pictures),
+            images=tuple(images),
+            warmup=spec.warmup,
+            iterations=spec.iterations,
+            seconds=spec.seconds,
+            threads=threads,
+        )
+
+    engines = [
+        assignment(card, folder, sorted({1, card.batch_size}))
+        for card, folder in zip(cards, copies[:-1], strict=True)
+    ]
+    sizes = [card.batch_size for card in cards]
+    return [*engines, assignment(cards[0], copies[-1], _eager_images(sizes))]
+
+
+def _eager_images(batch_sizes: Sequence[int]) -> list[int]:
+    """Return the powers of two up to the largest batch size, and all batch sizes."""
+    largest = max(batch_sizes)
+    return sorted({2**power for power in range(largest.bit_length())} | set(batch_sizes))
+
+
+def _measured(assignments: Sequence[Assignment], heartbeat: Heartbeat) -> list[Measured]:
+    total = sum(assignment.total for assignment in assignments)
+
+    def called(done: int) -> None:
+        heartbeat.beat(done, total, "calls")
+
+    called(0)
+    found, done = [], 0
+    for assignment in assignments:
+        found.append(measure_apart(assignment, after(called, done)))
+        done += assignment.total
+        called(done)
+    return found
+
+
 def _document(
-    spec: EfficiencySpec, card: EngineCard, threads: int, engine: Latency, eager: Latency
+    spec: EfficiencySpec, cards: Sequence[EngineCard], measured: Sequence[Measured]
 ) -> Efficiency:
+    gpus = {card.device: None for card in cards if card.device != CPU}
     return Efficiency(
-        batch_size=card.batch_size,
-        image_size=card.height,
+        image_size=cards[0].height,
         warmup=spec.warmup,
         iterations=spec.iterations,
-        threads=threads,
-        processor=processor(),
-        backend=card.backend,
-        precision=card.precision,
-        versions=card.versions,
-        engine=engine,
-        eager=eager,
-        speedup=eager.p50_ms / engine.p50_ms,
+        threads=usable_threads(),
+        processor=", ".join([processor(), *gpus]),
+        backend=_names(card.backend for card in cards),
+        precision=_names(card.precision for card in cards),
+        versions={name: text for card in cards for name, text in card.versions.items()},
+        engines={card.batch_size: m for card, m in zip(cards, measured[:-1], strict=True)},
+        eager=measured[-1],
     )
 
 
-def _batch(pictures: Sequence[NDArray[np.uint8]], card: EngineCard) -> Images:
-    images = scaled(seen_at_once(pictures, card.height, card.view), card.height)
-    return np.stack([images[index % len(images)] for index in range(card.batch_size)])
-
-
-def _seconds(network: Network, batch_bhw: Images) -> float:
-    start = time.perf_counter()
-    network(batch_bhw)
-    return time.perf_counter() - start
-
-
-def _resident_mib() -> float:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize() / MIB
-
-
-def _reset_peak() -> None:
-    """Have the kernel forget the process's largest memory so far, where it can."""
-    forget_peak = "5"
-    with suppress(OSError):  # kernels without CONFIG_PROC_PAGE_MONITOR, and sandboxes
-        Path("/proc/self/clear_refs").write_text(forget_peak)
-
-
-def _peak_mib() -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    peak_kib = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
-    return peak_kib / 1024
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(names))

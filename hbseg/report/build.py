@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,10 +17,11 @@ from hbseg.data.dataset import Dataset, open_version
 from hbseg.data.shards import Sample
 from hbseg.errors import ContractError, NotFoundError
 from hbseg.report import sources
-from hbseg.report.contents import Contents, Latency, ReportedHand, Stage, StepVersion
+from hbseg.report.contents import Contents, ReportedHand, Stage, StepVersion
 from hbseg.report.overlay import draw_overlay
 from hbseg.report.page import render_page
 from hbseg.report.sections import report_view
+from hbseg.runs.results import EFFICIENCY, Efficiency
 from hbseg.runs.steps import SHORT, Step
 from hbseg.storage.markers import Marker, read_marker, sha256_of_file, verified
 from hbseg.storage.store import Store
@@ -32,7 +32,7 @@ STAGES: Final[dict[str, Literal[1, 2]]] = {
 INPUTS: Final = tuple(item.name for item in Step.REPORT.row.inputs)
 """Names of the inputs; a report takes those that are given, and its page says what is missing."""
 
-METRICS, SPEC, DICE, EFFICIENCY = "metrics.jsonl", "spec.yaml", "dice.csv", "efficiency.json"
+METRICS, SPEC, DICE = "metrics.jsonl", "spec.yaml", "dice.csv"
 SUBMISSION: Final = "submission.csv"
 
 PICTURE_BYTES: Final = 10_000_000
@@ -81,8 +81,6 @@ def gather(
     version = _last_part(inputs["dataset"]) if "dataset" in inputs else ""
     dataset = open_version(data, version) if version and pictures else None
     hands, num_images = _hands(dataset, folders.get("infer"), work, pictures)
-    measured = folders["efficiency"].read(EFFICIENCY) if "efficiency" in folders else None
-    rows, text = _efficiency(measured)
     return Contents(
         run=run,
         stages=tuple(
@@ -91,8 +89,7 @@ def gather(
         validation=_validation(folders.get("valid")),
         hands=hands,
         num_test_images=num_images,
-        latencies=rows,
-        efficiency_document=text,
+        efficiency=_efficiency(folders.get("efficiency")),
         versions=tuple(_version(name, marker) for name, marker in markers.items()),
         finished=max((marker.finished for marker in markers.values()), default=""),
         dataset=version,
@@ -143,14 +140,11 @@ def _validation(folder: _Folder | None) -> dict[tuple[str, str], float]:
     return sources.validation(text, source=f"{folder.store.url}/{DICE}")
 
 
-def _efficiency(text: bytes | None) -> tuple[tuple[Latency, ...], str]:
-    if text is None:
-        return (), ""
-    try:
-        document = json.loads(text)
-    except ValueError as error:
-        raise ContractError(f"{EFFICIENCY} is not JSON: {error}") from None
-    return sources.latencies(document), json.dumps(document, indent=2, ensure_ascii=False)
+def _efficiency(folder: _Folder | None) -> Efficiency | None:
+    text = folder.read(EFFICIENCY) if folder else None
+    if folder is None or text is None:
+        return None
+    return sources.efficiency(text, source=f"{folder.store.url}/{EFFICIENCY}")
 
 
 def _hands(

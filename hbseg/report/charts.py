@@ -32,6 +32,16 @@ Reading = Callable[[Epoch], float | None]
 
 
 @dataclass(frozen=True)
+class Series:
+    """Figures of one line: by place on the axis across, at least one."""
+
+    name: str
+    style: str
+    """CSS class."""
+    values: Mapping[int, float]
+
+
+@dataclass(frozen=True)
 class Axis:
     """A linear scale from values (`low` to `high`) to pixels (`start` to `end`)."""
 
@@ -61,6 +71,22 @@ def curve(label: str, stages: Sequence[Stage], read: Reading, *, top: float | No
     shown = f"{label} by epoch: " + "; ".join(_told(name, lines[name]) for name in lines)
     grid = [*_rules(ticks, up, WIDTH), *_epoch_ticks(across, _last(lines))]
     return _svg(shown, WIDTH, HEIGHT, *grid, *marks)
+
+
+def lines(label: str, across_label: str, series: Sequence[Series]) -> Markup:
+    """Return figures from 0 upwards as a line for each of `series`, with a dot for each figure."""
+    places = sorted({place for one in series for place in one.values})
+    ticks = _ticks(0, max(value for one in series for value in one.values.values()), beyond=True)
+    across = Axis(0, places[-1] + 0.5, LEFT, WIDTH - RIGHT)
+    up = Axis(0, ticks[-1], HEIGHT - BOTTOM, TOP)
+    marks = [_line(one, across, up) for one in series]
+    below = [_tick_text(across(place), HEIGHT - BOTTOM + 18, str(place)) for place in places]
+    title = _tick_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 3, across_label)
+    shown = f"{label}: " + "; ".join(
+        f"{one.name} " + ", ".join(f"{value:.1f} at {place}" for place, value in one.values.items())
+        for one in series
+    )
+    return _svg(shown, WIDTH, HEIGHT, *_rules(ticks, up, WIDTH), *below, title, *marks)
 
 
 def boxes(validation: Mapping[tuple[str, str], float]) -> Markup:
@@ -129,14 +155,24 @@ def _told(name: str, points: Sequence[tuple[float, float]]) -> str:
 def _stage_line(
     stage: Stage, line: Sequence[tuple[float, float]], across: Axis, up: Axis
 ) -> Element:
-    points = [(across(place), up(value)) for place, value in line]
+    told = [f"{stage.name}: {value:.4f}" for _, value in line] if len(line) <= _MAX_DOTS else []
+    return _polyline([(across(place), up(value)) for place, value in line], told, stage.style)
+
+
+def _line(series: Series, across: Axis, up: Axis) -> Element:
+    points = [(across(place), up(value)) for place, value in series.values.items()]
+    told = [f"{series.name}, {place}: {value:.1f}" for place, value in series.values.items()]
+    return _polyline(points, told, series.style)
+
+
+def _polyline(points: Sequence[tuple[float, float]], told: Sequence[str], style: str) -> Element:
+    """Return a line through points, and a dot on each one of which something is told."""
     path = " ".join(f"{number(x)},{number(y)}" for x, y in points)
     dots = [
-        element("circle", element("title", text=f"{stage.name}: {value:.4f}"), cx=x, cy=y, r=2.6)
-        for (x, y), (_, value) in zip(points, line, strict=True)
-        if len(points) <= _MAX_DOTS
+        element("circle", element("title", text=text), cx=x, cy=y, r=2.6)
+        for (x, y), text in zip(points, told, strict=False)
     ]
-    return element("g", element("polyline", points=path), *dots, class_=f"line {stage.style}")
+    return element("g", element("polyline", points=path), *dots, class_=f"line {style}")
 
 
 def _epoch_ticks(across: Axis, last: float) -> list[Element]:

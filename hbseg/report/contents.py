@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from hbseg.runs.results import Efficiency
+
 
 @dataclass(frozen=True)
 class Epoch:
@@ -72,17 +74,6 @@ class ReportedHand:
 
 
 @dataclass(frozen=True)
-class Latency:
-    """One row of the efficiency table; milliseconds and MiB."""
-
-    name: str
-    p50: float | None = None
-    p95: float | None = None
-    p99: float | None = None
-    memory: float | None = None
-
-
-@dataclass(frozen=True)
 class StepVersion:
     """What the marker of a step says."""
 
@@ -105,9 +96,7 @@ class Contents:
     hands: tuple[ReportedHand, ...] = ()
     num_test_images: int | None = None
     """Images in the submission; None: the run has none."""
-    latencies: tuple[Latency, ...] = ()
-    efficiency_document: str = ""
-    """The efficiency document as text."""
+    efficiency: Efficiency | None = None
     versions: tuple[StepVersion, ...] = ()
     finished: str = ""
     """End of the latest step, ISO 8601."""

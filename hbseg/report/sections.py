@@ -9,15 +9,15 @@ from typing import Final
 
 from hbseg.anatomy import BONES
 from hbseg.report import charts
-from hbseg.report.contents import Contents, Latency, ReportedHand, Stage, StepVersion
+from hbseg.report.contents import Contents, ReportedHand, Stage, StepVersion
 from hbseg.report.dice import (
-    DASH,
     bone_view,
     dice_text,
     dice_view,
     distribution_view,
     means_by_image,
 )
+from hbseg.report.efficiency import efficiency_view, latency_card
 from hbseg.report.legend import FULL_NAMES
 from hbseg.report.view import (
     Card,
@@ -55,8 +55,7 @@ def report_view(contents: Contents) -> ReportView:
         distribution=distribution_view(contents),
         hands=tuple(_hand(number, hand) for number, hand in enumerate(contents.hands, start=1)),
         is_inferred=contents.num_test_images is not None,
-        latencies=_latency_table(contents.latencies),
-        efficiency_document=contents.efficiency_document,
+        efficiency=efficiency_view(contents.efficiency) if contents.efficiency else None,
         dataset=contents.dataset,
         versions=_version_table(contents.versions),
         specs=tuple(Folded(f"Spec of {s.name}", s.spec) for s in contents.stages if s.spec),
@@ -83,19 +82,7 @@ def _cards(contents: Contents) -> list[Card]:
     if contents.num_test_images is not None:
         remark = "with masks in the submission"
         cards.append(Card("Test images", str(contents.num_test_images), remark))
-    return cards + _speed_cards(contents.latencies)
-
-
-def _speed_cards(latencies: Sequence[Latency]) -> list[Card]:
-    timed = [(row.name, row.p50) for row in latencies if row.p50]
-    if not timed:
-        return []
-    (first, eager), (last, quickest) = timed[0], timed[-1]
-    remark = f"one call, {last}, median"
-    if len(timed) > 1:
-        remark += f"; {eager / quickest:.1f} times as fast as {first}"
-    figure = f"{quickest:.0f} ms" if quickest >= 10 else f"{quickest:.1f} ms"
-    return [Card("Latency", figure, remark)]
+    return cards + ([latency_card(contents.efficiency)] if contents.efficiency else [])
 
 
 def _training(stages: Sequence[Stage]) -> TrainingView:
@@ -144,15 +131,6 @@ def _hand(number: int, hand: ReportedHand) -> HandFigure:
     )
 
 
-def _latency_table(latencies: Sequence[Latency]) -> Table | None:
-    rows = tuple(
-        (row.name, *(_one_decimal(v) for v in (row.p50, row.p95, row.p99, row.memory)))
-        for row in latencies
-    )
-    heads = ("Network", "p50, ms", "p95, ms", "p99, ms", "Peak memory, MiB")
-    return Table("Time and memory of one call of the network", heads, rows) if rows else None
-
-
 def _version_table(versions: Sequence[StepVersion]) -> Table | None:
     rows = tuple(
         (v.step, _time_text(v.finished), v.code_version, v.spec_hash, v.digest) for v in versions
@@ -160,7 +138,3 @@ def _version_table(versions: Sequence[StepVersion]) -> Table | None:
     heads = ("Step", "Finished", "hbseg", "Spec", "Result")
     caption = "What the markers of the steps say; hashes are shortened"
     return Table(caption, heads, rows) if rows else None
-
-
-def _one_decimal(value: float | None) -> str:
-    return DASH if value is None else f"{value:.1f}"

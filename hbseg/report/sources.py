@@ -9,20 +9,17 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any, Final
 
 from hbseg.anatomy import BONES
 from hbseg.documents import load_yaml
 from hbseg.errors import ContractError, SpecError
-from hbseg.report.contents import Epoch, Latency
+from hbseg.report.contents import Epoch
+from hbseg.runs.results import Efficiency
+from hbseg.runs.steps import Step
 
 DICE_HEADER: Final = ["image_name", "class", "dice"]
-MIB: Final = 1 << 20
-
-_NAMELESS: Final = ("latency", "times", "percentiles")
-"""Beginnings of keys between the name of what was timed and its percentiles."""
 
 
 def epochs(text: bytes) -> tuple[Epoch, ...]:
@@ -73,16 +70,16 @@ def init_from(spec: bytes, *, source: str) -> str | None:
     return named if isinstance(named, str) else None
 
 
-def latencies(document: Any) -> tuple[Latency, ...]:
-    """Return a row for whatever has a `p50` in an efficiency document, the eager network first.
+def efficiency(text: bytes, *, source: str) -> Efficiency:
+    """Return the document of an efficiency step.
 
-    Keys may carry a prefix or a unit (`latency_p50_ms`); the figure whose key
-    has `peak` is memory, in MiB unless the key ends in `bytes`.
+    Raises:
+        ContractError: it is another document, or one of an earlier version.
     """
-    leaves = list(_leaves(document, ()))
-    names = dict.fromkeys(_name(leaf.path) for leaf in leaves if "p50" in leaf.path[-1])
-    rows = [_latency(name, [x for x in leaves if _belongs(x, name)]) for name in names]
-    return tuple(sorted(rows, key=lambda row: "eager" not in row.name))
+    try:
+        return Efficiency.from_text(text, source=source)
+    except SpecError as error:
+        raise ContractError(error.message, Step.EFFICIENCY.start_hint("RUN")) from None
 
 
 def finite(value: object) -> float | None:
@@ -90,14 +87,6 @@ def finite(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if math.isfinite(value) else None
-
-
-@dataclass(frozen=True)
-class _Leaf:
-    """A number in a document and the keys that lead to it."""
-
-    path: tuple[str, ...]
-    value: float
 
 
 def _epoch(values: Mapping[str, Any]) -> Epoch | None:
@@ -120,32 +109,3 @@ def _finite_text(text: str) -> float | None:
         return finite(float(text))
     except ValueError:
         return math.inf
-
-
-def _leaves(data: Any, path: tuple[str, ...]) -> Iterator[_Leaf]:
-    if isinstance(data, Mapping):
-        for key, value in data.items():
-            yield from _leaves(value, (*path, str(key)))
-    else:
-        value = finite(data)
-        if value is not None and path:
-            yield _Leaf(path, value)
-
-
-def _name(path: tuple[str, ...]) -> str:
-    named = [key for key in path[:-1] if not key.lower().startswith(_NAMELESS)]
-    return named[-1] if named else "network"
-
-
-def _belongs(leaf: _Leaf, name: str) -> bool:
-    return name in leaf.path[:-1] or (name == "network" and _name(leaf.path) == name)
-
-
-def _latency(name: str, leaves: list[_Leaf]) -> Latency:
-    def first(word: str) -> float | None:
-        return next((leaf.value for leaf in leaves if word in leaf.path[-1].lower()), None)
-
-    peak = next((leaf for leaf in leaves if "peak" in leaf.path[-1].lower()), None)
-    in_bytes = peak is not None and peak.path[-1].lower().endswith("bytes")
-    memory = peak.value / (MIB if in_bytes else 1) if peak else None
-    return Latency(name, first("p50"), first("p95"), first("p99"), memory)

@@ -48,7 +48,7 @@ class Bone:
 
 @dataclass(frozen=True)
 class LineSample:
-    """An entry of the key of the training's charts."""
+    """An entry of the key of a chart."""
 
     style: str
     """CSS class."""
@@ -151,6 +151,20 @@ class Folded:
 
 
 @dataclass(frozen=True)
+class EfficiencyView:
+    """Time and memory of the engines beside the eager network."""
+
+    told: str
+    """What the chart shows, as a sentence."""
+    key: tuple[LineSample, ...]
+    chart: Chart
+    times: Table
+    networks: Table
+    document: str
+    """All that was measured, as JSON."""
+
+
+@dataclass(frozen=True)
 class ReportView:
     """All of one report; what was not measured is None or empty."""
 
@@ -167,8 +181,7 @@ class ReportView:
     hands: tuple[HandFigure, ...]
     is_inferred: bool
     """Whether the run has masks of the test images."""
-    latencies: Table | None
-    efficiency_document: str
+    efficiency: EfficiencyView | None
     dataset: str
     versions: Table | None
     specs: tuple[Folded, ...]

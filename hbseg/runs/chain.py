@@ -87,7 +87,7 @@ def make_task(
         spec=spec,
         folder=run.folder,
         prefix="",
-        inputs=tuple(found for item in step.row.inputs for found in lookup.inputs(item)),
+        inputs=tuple(found for item in step.inputs_for(spec) for found in lookup.inputs(item)),
         raw=None if raw is None else raw.url,
         skip_bad=skip_bad,
         engine=spec.engine if isinstance(spec, CompileSpec) else lookup.engine,
@@ -139,7 +139,7 @@ class _InputLookup:
         self._run, self._data, self._spec, self._chosen = run, data, spec, chosen
         self._kind = kind
         self.engine: str | None = None
-        """Kind of the engine among the inputs that were found."""
+        """Kind of the engine among the inputs that were found; a further one must be of it, too."""
 
     def inputs(self, item: StepInput) -> Iterator[Input]:
         """Yield what an entry of the table stands for; nothing: it is optional and not finished."""
@@ -178,8 +178,8 @@ class _InputLookup:
 
     def _latest(self, item: StepInput, name: str) -> Chosen:
         if name == ENGINE_FOLDER:
-            wanted = {name: getattr(self._spec, name) for name in item.match}
-            return find_engine(self._run, **wanted, kind=self._kind)
+            kind = self.engine or self._kind
+            return find_engine(self._run, **item.wanted(self._spec), kind=kind)
         return Chosen(latest_finished(self._run, name) or name)
 
 
@@ -313,7 +313,7 @@ def _among(made: list[Task], step: Step, spec: Spec) -> dict[str, Chosen]:
         for item in step.row.inputs
         for task in made
         if TaskName(task.prefix).folder == item.folder
-        and all(getattr(task.spec, name) == getattr(spec, name) for name in item.match)
+        and item.wanted(spec).items() <= dict(task.spec).items()
     }
 
 

@@ -51,7 +51,7 @@ class ChainSpecs(NamedTuple):
     def _variants(self, folder: Folder, spec: Spec) -> list[Spec]:
         """Return a spec as each of the steps that read the folder needs it, without repetition."""
         wanted = [
-            {name: getattr(self.by_step[step], name) for name in item.match}
+            item.wanted(self.by_step[step])
             for step in chain_steps()
             for item in step.row.inputs
             if item.folder == folder.name

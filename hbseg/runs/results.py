@@ -140,16 +140,20 @@ class Latency(Block):
     mean_ms: float
     images_per_second: float
     """Images of the call over the mean time."""
+    counted: Count
+    """Calls that were counted: fewer than asked for where they take long."""
 
 
 class Measured(Block):
     """One network, as an engine or eager."""
 
     load_ms: float
-    """From the files on the local disk to the first call."""
+    """From the files on the local disk to the end of the first call, of one image; its libraries
+    are loaded before."""
     memory_mib: float
     """Largest memory of the network's own during the calls: on a GPU what it allocates there, on a
-    CPU what the process holds above what it held before the network was loaded."""
+    CPU what the process holds above what it held before the network was loaded, with its libraries.
+    """
     calls: Annotated[dict[int, Latency], Field(min_length=1)]
     """By the number of images of a call."""
 

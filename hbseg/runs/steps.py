@@ -50,8 +50,9 @@ class StepInput(NamedTuple):
     """Its role in the step."""
     folder: str | None = None
     """Name of a folder of the run; none: the dataset version, or only what `named_by` names."""
-    match: tuple[str, ...] = ()
-    """Of an engine: values of the spec that its own must equal; the chain makes one for each."""
+    match: Mapping[str, str] = {}
+    """Of an engine: a field of its spec, and the field of the step's own spec that has the same
+    value. The chain makes an engine for each set of values."""
     named_by: str | None = None
     """Value of the spec that names another folder instead, by its URL."""
     optional: bool = False
@@ -65,6 +66,10 @@ class StepInput(NamedTuple):
         if self.many:
             return {f"{self.name}{number}": url for number, url in enumerate(value or (), start=1)}
         return {self.name: value} if value else {}
+
+    def wanted(self, spec: Spec) -> dict[str, Any]:
+        """Return the values that the spec of an engine must have for a step's own spec."""
+        return {field: getattr(spec, own) for field, own in self.match.items()}
 
 
 class StepRow(NamedTuple):
@@ -98,7 +103,7 @@ class StepRow(NamedTuple):
 
 _DATASET: Final = StepInput("dataset")
 _WEIGHTS: Final = StepInput("checkpoint", folder="stage2")
-_ENGINE: Final = StepInput("engine", folder="engine", match=("batch_size",))
+_ENGINE: Final = StepInput("engine", folder="engine", match={"batch_size": "batch_size"})
 
 
 class Step(StrEnum):
@@ -188,7 +193,16 @@ class Step(StrEnum):
             module="hbseg_jobs.efficiency",
             command="submit-efficiency {run}",
             folders=(Folder("efficiency", key="engine"),),
-            inputs=(_ENGINE, _WEIGHTS, _DATASET),
+            inputs=(
+                _ENGINE,
+                StepInput(
+                    "throughput_engine",
+                    folder="engine",
+                    match={"batch_size": "throughput_batch_size"},
+                ),
+                _WEIGHTS,
+                _DATASET,
+            ),
         ),
     )
     REPORT = (
@@ -217,6 +231,16 @@ class Step(StrEnum):
     def input(self, name: str) -> StepInput | None:
         """Return an input by its role; none where the step has no such."""
         return next((item for item in self.row.inputs if item.name == name), None)
+
+    def inputs_for(self, spec: Spec) -> Iterator[StepInput]:
+        """Yield the inputs that a spec asks for: of engines with the same values, the first."""
+        engines: list[dict[str, Any]] = []
+        for item in self.row.inputs:
+            wanted = item.wanted(spec)
+            if wanted and wanted in engines:
+                continue
+            engines.append(wanted)
+            yield item
 
     def start_hint(self, run: str) -> str:
         """Return the hint to run the command that starts the step."""

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from hbseg.anatomy import BONES
 from hbseg.report.build import as_jpeg, render
-from hbseg.report.contents import Contents, Epoch, Latency, ReportedHand, Stage
+from hbseg.report.contents import Contents, Epoch, ReportedHand, Stage
 from hbseg.report.sections import SECTIONS
+from tests.efficiency import measured_at
 
 Browse = Callable[..., str]
 
@@ -53,7 +54,7 @@ def contents() -> Contents:
         validation={(f"{hand}.png", bone): 0.9 for hand in range(5) for bone in BONES},
         hands=(ReportedHand("image1.png", jpeg, width, height),),
         num_test_images=2,
-        latencies=(Latency("eager", 20.0), Latency("engine", 10.0)),
+        efficiency=measured_at(10),
     )
 
 
@@ -90,7 +91,7 @@ def test_a_browser_shows_all_parts_in_both_schemes_and_complains_of_nothing(
     assert "<h1>wrist-&lt;&amp;&gt;-손목</h1>" in text
     for key, title in SECTIONS.items():
         assert f'<h2 id="{key}-name">{title}</h2>' in text
-    assert len(re.findall(r'<svg class="chart"', text)) == 4
+    assert len(re.findall(r'<svg class="chart"', text)) == 5
     assert text.count('<td><span class="bar') == 3 * len(BONES)
     light = screenshot(browse, page, tmp_path)
     dark = screenshot(browse, page, tmp_path, DARK)

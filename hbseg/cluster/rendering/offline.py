@@ -71,7 +71,7 @@ def _prefix(step: Step, spec: Spec) -> str:
 
 def _inputs(run: str, data: str, step: Step, spec: Spec) -> Iterator[tuple[str, str]]:
     """Yield the inputs' names and URLs, in the order of the table."""
-    for item in step.row.inputs:
+    for item in step.inputs_for(spec):
         named = item.named(spec)
         if named or item.many:
             yield from ((name, canonical_url(url)) for name, url in named.items())

@@ -15,7 +15,7 @@ from hbseg.storage.folder import FolderStore
 def test_a_full_disk_is_named_with_its_free_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(tensors: object, path: Path) -> None:
+    def full(tensors: object, path: Path, metadata: object = None) -> None:
         path.write_bytes(b"a part")
         # As safetensors 0.5 says it on a full tmpfs.
         raise SafetensorError(

@@ -7,7 +7,8 @@ from typing import Literal
 import pytest
 
 from hbseg.anatomy import BONES
-from hbseg.report.contents import Contents, Epoch, Latency, ReportedHand, Stage, StepVersion
+from hbseg.report.contents import Contents, Epoch, ReportedHand, Stage, StepVersion
+from tests.efficiency import document, measured
 
 Make = Callable[..., Contents]
 
@@ -27,8 +28,10 @@ def contents() -> Make:
             },
             "hands": (ReportedHand("image7.png", b"\xff\xd8jpeg", 900, 700, ("Pisiform",)),),
             "num_test_images": 12,
-            "latencies": (Latency("eager", 120.0, 130, 140, 800), Latency("engine", 60.0)),
-            "efficiency_document": '{"eager": {"p50_ms": 120}}',
+            "efficiency": document(
+                {1: measured({1: 60}), 8: measured({1: 390, 8: 400})},
+                measured({1: 120, 2: 220, 4: 430, 8: 800}, memory_mib=800),
+            ),
             "versions": (StepVersion("stage1", "2026-01-02T03:04:05+00:00", "0.1", "ab", "cd"),),
             "finished": "2026-01-02T03:04:05+00:00",
             "dataset": "0123456789abcdef",

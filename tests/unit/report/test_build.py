@@ -26,6 +26,9 @@ from hbseg.rle import encode
 from hbseg.storage.folder import FolderStore
 from hbseg.storage.markers import read_marker, sha256_of, write_marker
 from hbseg.storage.store import Store
+from tests.efficiency import measured_at
+
+EFFICIENCY = measured_at(10)
 
 TEST_HANDS = 4
 
@@ -77,7 +80,6 @@ def run(data: Store, tmp_path: Path) -> RunFolders:
     images = [submission.Image(s.path, s.height, s.width) for s in dataset.samples("test")]
     table = submission.header() + "".join(submission.rows(image, codes) for image in images)
     dice = "image_name,class,dice\n" + "".join(f"v.png,{bone},0.75\n" for bone in BONES)
-    times = {"eager": {"p50_ms": 20.0}, "engine": {"p50_ms": 8.0}}
     spec = TrainSpec(model=ModelBlock()).to_yaml().encode()
     inputs = {
         "dataset": dataset.folder,
@@ -88,7 +90,7 @@ def run(data: Store, tmp_path: Path) -> RunFolders:
         "valid": finish(store.folder("valid"), "infer", dice_csv=dice.encode()),
         "infer": finish(store.folder("infer"), "infer", submission_csv=table.encode()),
         "efficiency": finish(
-            store.folder("efficiency/ab"), "efficiency", efficiency_json=json.dumps(times).encode()
+            store.folder("efficiency/ab"), "efficiency", efficiency_json=EFFICIENCY.to_json()
         ),
     }
     work = tmp_path / "work"
@@ -109,7 +111,7 @@ def test_a_report_gathers_what_all_steps_left(run: RunFolders) -> None:
     assert "kind: TrainSpec" in found.stages[0].spec
     assert set(found.validation.values()) == {0.75}
     assert found.num_test_images == TEST_HANDS
-    assert [(row.name, row.p50) for row in found.latencies] == [("eager", 20.0), ("engine", 8.0)]
+    assert found.efficiency == EFFICIENCY
     assert [version.step for version in found.versions] == [
         "dataset", "stage1", "stage2", "valid (infer)", "infer", "efficiency",
     ]  # fmt: skip

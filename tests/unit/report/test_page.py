@@ -19,12 +19,13 @@ from jinja2 import UndefinedError
 import hbseg.report
 from hbseg.anatomy import BONES, GROUPS
 from hbseg.report.build import render
-from hbseg.report.charts import boxes, curve, histogram
-from hbseg.report.contents import Contents, Epoch, Latency, ReportedHand, Stage, StepVersion
+from hbseg.report.charts import Series, boxes, curve, histogram, lines
+from hbseg.report.contents import Contents, Epoch, ReportedHand, Stage, StepVersion
 from hbseg.report.legend import FULL_NAMES
 from hbseg.report.page import render_page
 from hbseg.report.sections import SECTIONS, report_view
 from hbseg.report.svg import element, markup
+from tests.efficiency import measured_at
 
 Make = Callable[..., Contents]
 
@@ -73,7 +74,7 @@ def test_a_whole_report_is_well_formed_and_has_all_its_parts(contents: Make) -> 
     assert [page.count(name) for name in ("h1", "main", "header", "footer", "nav")] == [1] * 5
     for title in SECTIONS.values():
         assert title in page.texts
-    assert len([a for a in page.attributes("svg") if a.get("role") == "img"]) == 4
+    assert len([a for a in page.attributes("svg") if a.get("role") == "img"]) == 5
     for bone in BONES:
         assert bone in page.texts
         assert FULL_NAMES[bone] in page.texts
@@ -119,8 +120,7 @@ def test_hostile_texts_appear_as_they_are_and_never_as_markup(contents: Make) ->
         stages=(Stage(2, (Epoch(1, 1.0, 0.5, {"Ulna": 0.5}),), HOSTILE, init_from=HOSTILE),),
         validation={(HOSTILE, "Radius"): 0.5},
         hands=(ReportedHand(HOSTILE, b"x", 9, 9, (HOSTILE,)),),
-        latencies=(Latency(HOSTILE, 1.0),),
-        efficiency_document=HOSTILE,
+        efficiency=measured_at(10).model_copy(update={"backend": HOSTILE, "processor": HOSTILE}),
         versions=(StepVersion(HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE),),
         finished=HOSTILE,
         dataset=HOSTILE,
@@ -148,7 +148,7 @@ def test_hostile_texts_appear_as_they_are_and_never_as_markup(contents: Make) ->
         ("stages", (Stage(2, (Epoch(1, 1.0),)),), "Stage 1 is not part of this run."),
         ("validation", {}, "hbseg submit-infer --mode valid"),
         ("hands", (), "This report has no pictures."),
-        ("latencies", (), "All that was measured"),
+        ("efficiency", None, "Efficiency was not measured."),
         ("num_test_images", None, "Training"),
         ("versions", (), "Training"),
     ],
@@ -195,6 +195,22 @@ def test_the_latency_card_compares_engine_and_eager(contents: Make) -> None:
     assert "2.0 times as fast as eager" in text
 
 
+def test_the_efficiency_section_tells_its_chart_and_tables(contents: Make) -> None:
+    page = Page(render(contents()))
+    sentence = (
+        "With 8 images a call, the onnx engine takes 20.0 images/s, 2.0 times as many as the eager "
+        "network, on a processor with 1 thread."
+    )
+    assert sentence in page.texts
+    (chart,) = [svg for svg in page.attributes("svg") if "images of a call" in str(svg)]
+    assert chart["aria-label"] == (
+        "Images per second by the number of images of a call: eager 8.3 at 1, 9.1 at 2, 9.3 at 4, "
+        "10.0 at 8; engine 16.7 at 1, 20.0 at 8"
+    )
+    assert "engine of batch size 8" in page.texts
+    assert "390.0" in page.texts
+
+
 @pytest.mark.parametrize("dice", [0.0, 0.5, 0.999999, 1.0])
 def test_charts_stay_in_their_frame_whatever_the_dice(dice: float) -> None:
     stages = [Stage(1, (Epoch(1, 0.0, dice), Epoch(4, 1e9, dice))), Stage(2)]
@@ -204,6 +220,7 @@ def test_charts_stay_in_their_frame_whatever_the_dice(dice: float) -> None:
         curve("Loss", stages, lambda epoch: epoch.loss, top=None),
         boxes(validation),
         histogram([dice] * 3),
+        lines("Rate", "images", [Series("eager", "eager", {1: dice, 8: 1e6 * dice + 1})]),
     ]
     for chart in map(ElementTree.fromstring, charts):
         _, _, width, height = (float(part) for part in chart.attrib["viewBox"].split())
@@ -257,7 +274,7 @@ def test_a_histogram_counts_every_hand_once() -> None:
 def test_the_lines_and_bars_of_a_stage_keep_their_colour_without_the_other_stage(
     contents: Make,
 ) -> None:
-    page = Page(render(contents(stages=contents().stages[1:])))
+    page = Page(render(contents(stages=contents().stages[1:], efficiency=None)))
     lines = [a["class"] for a in page.attributes("g") if "line" in (a.get("class") or "")]
     bars = {a["class"] for a in page.attributes("span")}
     assert lines == ["line stage2"] * 3  # key, loss, Dice

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 import json
-import math
 
 import pytest
 
 from hbseg.errors import ContractError
 from hbseg.report import sources
-from hbseg.report.contents import Latency
+from tests.efficiency import measured_at
 
 
 def lines(*values: object) -> bytes:
@@ -57,39 +56,10 @@ def test_a_table_that_is_no_dice_table_is_refused(text: bytes, said: str) -> Non
         sources.validation(text, source="dice.csv")
 
 
-@pytest.mark.parametrize(
-    "document",
-    [
-        {
-            "kind": "Efficiency",
-            "engine": {"p50_ms": 6.0, "p95_ms": 7.0, "p99_ms": 8.0, "peak_resident_mib": 40.0},
-            "eager": {"p50_ms": 12.0, "p95_ms": 13.0, "p99_ms": 14.0, "peak_resident_mib": 80.0},
-        },
-        {
-            "eager": {
-                "latency_ms": {"p50": 12, "p95": 13, "p99": 14},
-                "peak_memory_bytes": 80 << 20,
-            },
-            "engine": {
-                "latency_ms": {"p50": 6, "p95": 7, "p99": 8},
-                "peak_memory_bytes": 40 << 20,
-            },
-        },
-    ],
-)
-def test_latencies_are_found_under_the_names_that_a_writer_may_choose(document: object) -> None:
-    eager = Latency("eager", 12.0, 13.0, 14.0, 80.0)
-    assert sources.latencies(document) == (eager, Latency("engine", 6.0, 7.0, 8.0, 40.0))
-
-
-def test_a_document_without_names_is_one_network_and_one_without_times_none() -> None:
-    assert sources.latencies({"p50": 3, "p95": None}) == (Latency("network", 3.0),)
-    nothings: list[object] = [
-        {},
-        [],
-        None,
-        {"eager": {"p50": "soon"}},
-        {"eager": {"p50": math.nan}},
-    ]
-    for nothing in nothings:
-        assert sources.latencies(nothing) == ()
+def test_the_efficiency_document_is_read_and_another_one_refused() -> None:
+    found = measured_at(10)
+    assert sources.efficiency(found.to_json(), source="efficiency.json") == found
+    with pytest.raises(
+        ContractError, match=r"efficiency\.json: image_size: missing; run: hbseg submit"
+    ):
+        sources.efficiency(b'{"kind": "Efficiency", "engines": {}}', source="efficiency.json")

@@ -248,7 +248,7 @@ def test_the_chain_makes_an_engine_for_each_batch_size_and_both_kinds_of_masks()
             Step.STAGE2: TrainSpec(stage=2),
             Step.COMPILE: CompileSpec(batch_size=99),
             Step.INFER: InferSpec(mode="valid", batch_size=8),
-            Step.EFFICIENCY: EfficiencySpec(batch_size=1),
+            Step.EFFICIENCY: EfficiencySpec(batch_size=1, throughput_batch_size=8),
             Step.REPORT: ReportSpec(),
         }
     )
@@ -257,6 +257,9 @@ def test_the_chain_makes_an_engine_for_each_batch_size_and_both_kinds_of_masks()
     masks = [(folder.name, spec) for folder, spec in specs.of_step(Step.INFER)]
 
     assert engines == [CompileSpec(batch_size=8), CompileSpec(batch_size=1)]
+    further = specs.replaced({Step.EFFICIENCY: EfficiencySpec(throughput_batch_size=16)})
+    sizes = [dict(spec)["batch_size"] for _, spec in further.of_step(Step.COMPILE)]
+    assert sizes == [8, 1, 16]
     assert masks == [("infer", InferSpec()), ("valid", InferSpec(mode="valid"))]
     with pytest.raises(TypeError, match="the spec of report is a ReportSpec"):
         specs.get(Step.REPORT, PrepareSpec)

@@ -6,6 +6,7 @@ import importlib.util
 
 import pytest
 
+from hbseg.config.specs import CompileSpec, EfficiencySpec
 from hbseg.control.specs import default_spec
 from hbseg.runs.steps import Step, TaskName, folders, is_step, stage_step, step_named
 
@@ -30,10 +31,20 @@ def test_a_row_names_things_that_are_there(step: Step) -> None:
     assert importlib.util.find_spec(row.module) is not None
     assert {item.folder for item in row.inputs} <= {*known, None}
     for item in row.inputs:
-        assert set(item.match) <= set(row.spec.model_fields)
+        assert set(item.match) <= set(CompileSpec.model_fields)
+        assert set(item.match.values()) <= set(row.spec.model_fields)
         assert item.named_by is None or item.named_by in row.spec.model_fields
     for folder in row.folders:
         assert set(folder.when) <= set(row.spec.model_fields)
+
+
+def test_one_engine_is_one_input_where_a_step_asks_twice_for_the_same() -> None:
+    def names(spec: EfficiencySpec) -> list[str]:
+        return [item.name for item in Step.EFFICIENCY.inputs_for(spec)]
+
+    two = ["engine", "throughput_engine", "checkpoint", "dataset"]
+    assert names(EfficiencySpec()) == two
+    assert names(EfficiencySpec(batch_size=8)) == [two[0], *two[2:]]
 
 
 def test_the_inputs_of_a_step_come_before_it() -> None:

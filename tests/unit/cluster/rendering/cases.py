@@ -37,6 +37,7 @@ RUN = "s3://team/runs/main"
 DATASET = "s3://team/data/versions/12e5678"
 """A digest that YAML 1.2 reads as a number where it is not quoted."""
 ENGINE = f"{RUN}/engine/0a1b2c3d4e5f"
+THROUGHPUT_ENGINE = f"{RUN}/engine/5f4e3d2c1b0a"
 PROFILE = ClusterProfile(
     image="images.example/hbseg-train:1",
     control_image="images.example/hbseg-control:1",
@@ -68,6 +69,7 @@ EFFICIENCY = call(
     "efficiency/0a1b2c3d4e5f",
     EfficiencySpec(),
     engine=ENGINE,
+    throughput_engine=THROUGHPUT_ENGINE,
     checkpoint=f"{RUN}/stage2",
     dataset=DATASET,
 )
