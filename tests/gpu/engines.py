@@ -64,7 +64,7 @@ def _made(people: People, kind: str, precision: str = "fp32") -> dict[str, Any]:
     """Compile, which passes the accuracy gate, and make the test hands' masks with it."""
     words = ("--engine", kind, "--set", f"precision={precision}", "--wait")
     told: dict[str, Any] = {"compile_s": round(people.hbseg("submit-compile", RUN, *words), 1)}
-    told["infer_s"] = round(people.hbseg("submit-infer", RUN, "--wait"), 1)
+    told["infer_s"] = round(people.hbseg("submit-infer", RUN, "--engine", kind, "--wait"), 1)
     people.hbseg("fetch-submission", RUN, "--to", str(_csv(people, kind)))
     card = _card(_newest(people, kind))
     assert card.precision == precision

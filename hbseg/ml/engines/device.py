@@ -72,7 +72,7 @@ class _Slot:
     """A batch on its way: two of them take turns."""
 
     pinned_b1hw: Tensor
-    """In host memory that the GPU reads by itself."""
+    """In pinned host memory, which the GPU reads without the CPU."""
     images_b1hw: Tensor
     """On the GPU, uint8: a quarter of the bytes of float32."""
     uploaded: Any = field(default_factory=lambda: torch.cuda.Event())  # type: ignore[no-untyped-call]
