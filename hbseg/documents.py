@@ -361,6 +361,8 @@ def _first_problem(model: type[BaseModel], error: ValidationError) -> str:
     if message[1:2].islower():
         message = f"{message[:1].lower()}{message[1:]}"
     message = _FORMS.get(problem["type"], message)
+    if not path:  # of the document as a whole
+        return message
     if problem["type"] == "value_error" or _MAY_BE_SECRET & set(problem["loc"]):
         return f"{path}: {message}"  # what was found may be a secret
     return f"{path}: {message}, found {problem['input']!r:.80}"

@@ -41,6 +41,15 @@ PLAIN = st.recursive(
 )
 
 
+def test_a_problem_of_several_keys_together_names_no_single_one() -> None:
+    with pytest.raises(SpecError) as raised:
+        CompileSpec.from_mapping({"precision": "bf16"}, source="compile.yaml")
+    assert str(raised.value) == (
+        "compile.yaml: precision bf16 is for TensorRT, onnx engines are fp32; give --engine "
+        "tensorrt, or --precision fp32"
+    )
+
+
 def test_a_text_that_is_not_unicode_is_written_and_read_back() -> None:
     data = {"file": "a\udcffb", "hand": "\U0001f590"}
     assert load_yaml(dump_yaml(data), source="test") == data

@@ -136,6 +136,7 @@ def test_dice_is_that_of_the_masks_at_native_size_by_bone() -> None:
         dices.append(rle.dice(own, other))
     assert found.dice_by_bone["Trapezium"] == pytest.approx(float(np.mean(dices)))
     assert found.worst_bone == "Trapezium"
+    assert found.mean_difference == pytest.approx(1 / NUM_BONES, rel=1e-5)
     assert sorted(found.dice_by_bone.values())[1] == 1.0
     assert refusal(
         grow, CompileSpec(precision="bf16", largest_difference=2, engine="tensorrt")
