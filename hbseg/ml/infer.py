@@ -58,6 +58,7 @@ class Pictures(Document):
 
     kind: Literal["Pictures"] = "Pictures"
     folder: str
+    """As `InferSpec.images` has it; of a single picture, its own URL or path."""
     pictures: tuple[PictureRecord, ...]
     unreadable: tuple[UnreadableRecord, ...]
 

@@ -7,6 +7,7 @@ from functools import partial
 
 from hbseg.data import annotation
 from hbseg.data.dataset import Dataset
+from hbseg.data.picture_folder import Pictures
 from hbseg.data.pictures import read_gray
 from hbseg.data.raw import PICTURE_SUFFIXES, is_picture
 from hbseg.data.shards import Sample
@@ -15,7 +16,6 @@ from hbseg.ml.predict import Source
 from hbseg.ml.views import Picture
 from hbseg.rle import Runs
 from hbseg.runs.steps import SHORT
-from hbseg.storage.store import Store
 
 MAX_LINES = 20
 """Skipped files that are named one by one."""
@@ -46,8 +46,8 @@ def dataset_truth(dataset: Dataset, samples: Sequence[Sample]) -> Truth:
     return truth
 
 
-def folder_sources(folder: Store) -> list[Source]:
-    """Return the pictures below a folder; other files are skipped, each with a line.
+def folder_sources(folder: Pictures) -> list[Source]:
+    """Return the pictures of a folder, or the single one; other files are skipped with a line.
 
     Raises:
         NotFoundError: there is none.
@@ -68,7 +68,7 @@ def folder_sources(folder: Store) -> list[Source]:
     return sources
 
 
-def _loader(folder: Store, key: str) -> Callable[[], Picture]:
+def _loader(folder: Pictures, key: str) -> Callable[[], Picture]:
     return lambda: read_gray(folder.get(key), source=key)
 
 

@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hbseg.config.specs import CompileSpec, Spec, TrainSpec
 from hbseg.data.places import version_folder
@@ -38,6 +38,9 @@ from hbseg.runs.task import Input, Task
 from hbseg.storage.markers import MARKER, read_marker, sha256_of
 from hbseg.storage.opening import open_store
 from hbseg.storage.store import Store
+
+if TYPE_CHECKING:
+    from hbseg.data.picture_folder import Pictures  # for inference of any pictures alone
 
 
 @dataclass(frozen=True)
@@ -98,14 +101,16 @@ def _prefix(folder: Folder, task: Task) -> str:
     if folder.key == IDENTITY:
         return f"{folder.name}/{task.identity()[:SHORT]}"
     if folder.key == PICTURES:
+        from hbseg.data.picture_folder import open_pictures
+
         images: str = getattr(task.spec, "images")  # noqa: B009 - of whichever spec has pictures
-        return f"{folder.name}/{pictures_key(open_store(images))}"
+        return f"{folder.name}/{pictures_key(open_pictures(images))}"
     source = next(item.folder for item in task.inputs if item.name == folder.key)
     return f"{folder.name}/{source.url.rpartition('/')[2]}"
 
 
-def pictures_key(pictures: Store) -> str:
-    """Return a digest of the pictures in a folder: of their names and contents.
+def pictures_key(pictures: Pictures) -> str:
+    """Return a digest of pictures: of their names and contents.
 
     Files that are no pictures by their names are not read.
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from hbseg.config.specs import InferSpec
 from hbseg.data.dataset import open_version
+from hbseg.data.picture_folder import open_pictures
 from hbseg.errors import SpecError
 from hbseg.ml.averaging import ensemble, flip_averaged
 from hbseg.ml.engines.card import Engine
@@ -15,7 +16,6 @@ from hbseg.ml.predict import Source
 from hbseg.ml.sources import Truth, dataset_sources, dataset_truth, folder_sources, say
 from hbseg.runs.node import node_count, node_index
 from hbseg.runs.steps import Step
-from hbseg.storage.opening import open_store
 from hbseg_jobs.entry import StepContext, libraries, run_step
 
 
@@ -79,7 +79,7 @@ def _pictures(
     context: StepContext, spec: InferSpec, engine: Engine
 ) -> tuple[list[Source], Truth | None]:
     if spec.images is not None:
-        return folder_sources(open_store(spec.images)), None
+        return folder_sources(open_pictures(spec.images)), None
     dataset = open_version(context.data, context.input("dataset").url.rpartition("/")[2])
     if spec.mode == "submission":
         return dataset_sources(dataset, dataset.samples("test")), None

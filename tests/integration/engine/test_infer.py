@@ -151,6 +151,17 @@ def test_any_folder_of_pictures_gives_masks_at_each_one_s_size(
     assert set(read_marker(folder).outputs) == {"submission.csv", "pictures.json"}
 
 
+def test_a_single_picture_gives_its_masks_alone(chain: Chain, tmp_path: Path) -> None:
+    for seed, name in enumerate(["one.png", "two.png"]):
+        picture(tmp_path, name, seed)
+    spec = InferSpec(mode="images", images=str(tmp_path / "two.png"), batch_size=BATCH)
+    folder = job(chain, spec, "single")
+    assert names_of(Path(folder.url) / "submission.csv") == ["two.png"]
+    record = json.loads(folder.get("pictures.json"))
+    assert record["folder"] == str(tmp_path / "two.png")
+    assert [item["path"] for item in record["pictures"]] == ["two.png"]
+
+
 def test_the_step_refuses_an_engine_of_another_batch_size(chain: Chain) -> None:
     with pytest.raises(ContractError, match="batch size 4, asked for 8; run: hbseg submit-compile"):
         job(chain, InferSpec(batch_size=8), "refused")
