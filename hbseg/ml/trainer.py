@@ -156,9 +156,10 @@ class _Training:
         if self.world.size > 1:
             self.network = DistributedDataParallel(self.model, gradient_as_bucket_view=True)
         count = sum(parameter.numel() for parameter in self.model.parameters())
+        seen = "at" if self.spec.dataset.view == "whole" else "windows of"
         self.setting.say(
             f"stage {self.spec.stage}: {len(self.reader)} images, {self.total_steps} steps of "
-            f"{self.spec.run.global_batch_size} at {self.spec.dataset.image_size} px, "
+            f"{self.spec.run.global_batch_size} {seen} {self.spec.dataset.image_size} px, "
             f"{count / 1e6:.1f} M parameters, {self.world.size} processes"
         )
 

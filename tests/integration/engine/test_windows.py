@@ -43,7 +43,7 @@ SPEC = TrainSpec(
         view="window",
         augment=AugmentBlock(**STILL, smallest_scale=1, largest_scale=1),
     ),
-    run=RunBlock(epochs=15, global_batch_size=4, precision="fp32", validate_every=15),
+    run=RunBlock(epochs=10, global_batch_size=4, precision="fp32", validate_every=10),
     optim=OptimBlock(lr=5e-3),
 )
 
