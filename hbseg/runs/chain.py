@@ -104,17 +104,18 @@ def _prefix(folder: Folder, task: Task) -> str:
 
 
 def pictures_key(pictures: Store) -> str:
-    """Return a digest of the pictures in a folder: of their names and contents.
+    """Return a digest of the pictures in a folder: of their names, contents and how they are read.
 
     Files that are no pictures by their names are not read.
 
     Raises:
         NotFoundError: there is no picture in the folder, or no folder.
     """
+    from hbseg.data.formats import READING
     from hbseg.data.picture_folder import picture_keys
 
     content = [(key, sha256_of(pictures.get(key))) for key in picture_keys(pictures)]
-    return canonical_digest(content)[:SHORT]
+    return canonical_digest([READING, *content])[:SHORT]
 
 
 class _InputLookup:
