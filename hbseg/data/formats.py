@@ -35,15 +35,29 @@ class Header:
     bits: int
     """Bits per channel."""
     channels: int
-    """Channels with alpha; a palette counts as 3."""
+    """Channels with alpha; a palette counts as 3, a transparent colour of a PNG as alpha."""
+    alpha: bool = False
+    """Whether pixels are transparent, which decoders leave to their caller."""
+    clear_level: int | None = None
+    """Level, of 8 or 16 bits, that is transparent in a gray PNG."""
+    orientation: int = 1
+    """EXIF's number, 1 to 8, of a PNG or WebP with alpha; decoders turn all others themselves."""
+    white_is_zero: bool = False
+    """Whether 0 is white, in a TIFF of more than 8 bits; decoders turn all others themselves."""
+    colour_space: bool = False
+    """Whether a PNG in colour says what its colours are; decoders weigh them otherwise then."""
 
+
+READING: Final = 2
+"""Number of the way in which pictures become gray: what is made of pictures follows it. 2: 16 bits
+are not stretched, transparent pixels are black, a PNG's colour space changes nothing."""
 
 MAX_PARTS: Final = 1_000_000
 """Most PNG chunks or JPEG segments that are walked, about a second's work."""
 
 
 class _BrokenError(Exception):
-    """The bytes are not a whole file of their format."""
+    """The bytes are not a whole file of their format, or of a kind that is not read."""
 
 
 def inspect(data: bytes, *, source: str) -> Header:
@@ -79,6 +93,7 @@ def _png(data: bytes) -> Header:
         raise _BrokenError("damaged: the PNG does not start with its header (IHDR)")
     width, height, bits, colour = struct.unpack_from(">IIBB", data, 16)
     view, position = memoryview(data), 8
+    found: dict[bytes, bytes] = {}
     for _ in range(MAX_PARTS):
         if position + 12 > len(data):
             raise _BrokenError("cut off: the PNG has no end (IEND)")
@@ -90,12 +105,57 @@ def _png(data: bytes) -> Header:
             raise _BrokenError(f"damaged: wrong PNG checksum at byte {position}")
         if kind == b"IHDR" and position > 8:
             raise _BrokenError("damaged: the PNG states its size twice (IHDR)")
+        if kind in _PNG_TELLING and (kind == b"eXIf" or b"IDAT" not in found):
+            found.setdefault(kind, b"" if kind == b"IDAT" else bytes(view[position + 8 : end]))
         position = end + 4
         if kind == b"IEND":
             break
     else:
         raise _BrokenError("damaged: the PNG has too many chunks")
-    return Header("PNG", height, width, 8 if colour == 3 else bits, _PNG_CHANNELS[colour])
+    return _png_header(height, width, bits, colour, found)
+
+
+_PNG_TELLING: Final = frozenset(
+    (b"IDAT", b"tRNS", b"eXIf", b"cHRM", b"gAMA", b"sRGB", b"iCCP", b"cICP")
+)
+"""Chunks that say how pixels are shown, before the first IDAT (eXIf: anywhere)."""
+_GRAY, _RGB, _PALETTE = 0, 2, 3
+"""Colour types of a PNG without alpha."""
+
+
+def _png_header(
+    height: int, width: int, bits: int, colour: int, found: dict[bytes, bytes]
+) -> Header:
+    """Return the header of a PNG; `found` are its telling chunks."""
+    channels, clear, level = _PNG_CHANNELS[colour], found.get(b"tRNS", b""), None
+    if colour == _GRAY and len(clear) == 2:
+        full = (1 << bits) - 1
+        level = (int.from_bytes(clear, "big") & full) * (255 // full if bits < 8 else 1)
+    has_clear = level is not None or (colour == _RGB and len(clear) == 6)
+    has_clear |= colour == _PALETTE and any(value < 255 for value in clear)
+    alpha = colour in (4, 6) or (has_clear and colour != _GRAY)
+    return Header(
+        "PNG",
+        height,
+        width,
+        8 if colour == _PALETTE else bits,
+        channels + has_clear,
+        alpha=alpha,
+        clear_level=level,
+        orientation=_orientation(found.get(b"eXIf", b"")) if alpha else 1,
+        colour_space=channels >= 3 and not found.keys() <= {b"IDAT", b"tRNS", b"eXIf"},
+    )
+
+
+def _orientation(exif: bytes) -> int:
+    """Return EXIF's number for how a picture is turned; 1 where it does not say."""
+    exif = exif.removeprefix(b"Exif\x00\x00")
+    try:
+        tags = _tiff_tags(exif, "<" if exif[:2] == b"II" else ">")
+        found = tags[274][0]
+    except (_BrokenError, struct.error, IndexError, KeyError):
+        return 1
+    return found if 1 <= found <= 8 else 1
 
 
 _JPEG_SIZES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -112,6 +172,8 @@ def _jpeg(data: bytes) -> Header:
         marker = data[position + 1]
         if marker == 0xD9:
             break
+        if marker == 0xF7:
+            raise _BrokenError(f"a JPEG-LS picture, which is not read; {_EXPORT}")
         (length,) = struct.unpack_from(">H", data, position + 2)
         if marker in _JPEG_SIZES:
             if header is not None:
@@ -132,6 +194,7 @@ def _jpeg_marker(data: bytes, position: int) -> int:
     return found.start()
 
 
+_EXPORT: Final = "export it as an 8 or 16 bit PNG"
 _TIFF_TYPES: Final = {1: "B", 3: "H", 4: "I"}
 
 
@@ -142,8 +205,29 @@ def _tiff(data: bytes) -> Header:
         for offset, length in zip(tags.get(offsets, ()), tags.get(lengths, ()), strict=False):
             if offset + length > len(data):
                 raise _BrokenError(f"cut off: {len(data)} bytes of the TIFF are there")
-    bits = max(tags.get(258, (1,)), default=1)
-    return Header("TIFF", tags[257][0], tags[256][0], bits, tags.get(277, (1,))[0])
+    if _SIGNED in tags.get(339, ()):
+        raise _BrokenError(f"a TIFF of signed values, expected unsigned ones; {_EXPORT}")
+    bits, channels = max(tags.get(258, (1,)), default=1), tags.get(277, (1,))[0]
+    deep = bits > 8
+    return Header(
+        "TIFF",
+        tags[257][0],
+        tags[256][0],
+        bits,
+        channels,
+        alpha=deep and channels == 4 and tags.get(338) == (_UNASSOCIATED_ALPHA,),
+        white_is_zero=deep and tags.get(262) == (0,),
+    )
+
+
+_SIGNED: Final = 2
+"""Of the tag SampleFormat."""
+_UNASSOCIATED_ALPHA: Final = 2
+"""Of the tag ExtraSamples: colours are not multiplied by alpha yet. In 8 bits decoders do it."""
+
+
+def _big_tiff(data: bytes) -> Header:
+    raise _BrokenError(f"a BigTIFF, which is not read; {_EXPORT}")
 
 
 def _tiff_tags(data: bytes, order: str) -> dict[int, tuple[int, ...]]:
@@ -193,21 +277,39 @@ def _webp(data: bytes) -> Header:
     if kind == b"VP8X":
         width = int.from_bytes(data[24:27], "little") + 1
         height = int.from_bytes(data[27:30], "little") + 1
-        return Header("WebP", height, width, 8, 4 if data[20] & 0x10 else 3)
+        alpha = bool(data[20] & 0x10)
+        turn = _webp_turn(data) if alpha else 1
+        return Header("WebP", height, width, 8, 3 + alpha, alpha, orientation=turn)
     if kind == b"VP8L":
         (packed,) = struct.unpack_from("<I", data, 21)
         height, width = (packed >> 14 & 0x3FFF) + 1, (packed & 0x3FFF) + 1
-        return Header("WebP", height, width, 8, 3 + (packed >> 28 & 1))
+        alpha = bool(packed >> 28 & 1)
+        return Header("WebP", height, width, 8, 3 + alpha, alpha)
     if kind != b"VP8 ":
         raise _BrokenError(f"damaged: the WebP starts with {kind!r}, not with a picture")
     width, height = struct.unpack_from("<HH", data, 26)
     return Header("WebP", height & 0x3FFF, width & 0x3FFF, 8, 3)
 
 
+def _webp_turn(data: bytes) -> int:
+    """Return EXIF's number for how a WebP is turned."""
+    position = 12
+    for _ in range(MAX_PARTS):
+        kind = data[position : position + 4]
+        if len(kind) < 4:
+            return 1
+        (length,) = struct.unpack_from("<I", data, position + 4)
+        if kind == b"EXIF":
+            return _orientation(data[position + 8 : position + 8 + length])
+        position += 8 + length + length % 2
+    return 1
+
+
 _READERS: Final[tuple[tuple[re.Pattern[bytes], Callable[[bytes], Header]], ...]] = (
     (re.compile(rb"\x89PNG\r\n\x1a\n", re.DOTALL), _png),
     (re.compile(rb"\xff\xd8\xff", re.DOTALL), _jpeg),
     (re.compile(rb"II\x2a\x00|MM\x00\x2a", re.DOTALL), _tiff),
+    (re.compile(rb"II\x2b\x00|MM\x00\x2b", re.DOTALL), _big_tiff),
     (re.compile(rb"BM", re.DOTALL), _bmp),
     (re.compile(rb"RIFF....WEBP", re.DOTALL), _webp),
 )

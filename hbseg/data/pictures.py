@@ -1,13 +1,16 @@
 """Picture files as gray pixels, and gray or colour pixels as PNG.
 
-A picture is what every viewer shows of the file: a rotation that EXIF asks for is applied. Colour
-becomes gray as luma (three equal channels keep their value exactly), alpha is ignored,
-16 bits are stretched from the picture's own least to its own greatest value onto 0 to 255.
+A picture is what viewers show of the file (docs/data.md has the table). A rotation that EXIF asks
+for is applied. Colour becomes gray as luma (ITU-R BT.601; three equal channels keep their value
+exactly). Transparent pixels let black through, as air is in a radiograph. 16 bits are divided by
+257; where no pixel needs more than 8, 10, 12 or 14 of them, the picture is one of so many bits.
+What a file says of its colour space (gamma, profiles) changes nothing.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -20,7 +23,7 @@ from hbseg.errors import InvalidInput
 def read_gray(data: bytes, *, source: str) -> NDArray[np.uint8]:
     """Return the gray pixels, uint8 [H, W] of 0 to 255, of a PNG, JPEG, TIFF, BMP or WebP file.
 
-    8 or 16 bits a channel, 1 to 4 channels; see the module's text for what becomes of them.
+    1 to 16 bits a channel, 1 to 4 channels; see the module's text for what becomes of them.
     `source` names the file in errors.
 
     Raises:
@@ -37,19 +40,16 @@ def decode_gray(data: bytes, header: Header, *, source: str) -> NDArray[np.uint8
         InvalidInput: damaged in spite of that, of another size than its header says, or floating
             point values.
     """
-    buffer = np.frombuffer(data, dtype=np.uint8)
     try:
-        pixels = _decoded(buffer)
+        pixels = _decoded(np.frombuffer(data, dtype=np.uint8), header)
     except cv2.error:
         pixels = None
     if pixels is None:
-        raise InvalidInput(f"{source}: the picture cannot be decoded; it is damaged")
+        raise InvalidInput(f"{source}: {_why_not(header)}")
     _check_size(pixels, header, source)
-    if pixels.dtype == np.uint16:
-        return _stretched(pixels.astype(np.uint16, copy=False))
-    if pixels.dtype != np.uint8:
+    if pixels.dtype not in (np.uint8, np.uint16):
         raise InvalidInput(f"{source}: {pixels.dtype} values, expected 8 or 16 bits a channel")
-    return pixels.astype(np.uint8, copy=False)
+    return _shown(pixels, header)
 
 
 def encode_png(image: NDArray[np.uint8]) -> bytes:
@@ -77,17 +77,62 @@ def _check_size(pixels: NDArray[Any], header: Header, source: str) -> None:
         )
 
 
-def _decoded(buffer: NDArray[np.uint8]) -> NDArray[Any] | None:
-    if bytes(buffer[:2]) in (b"BM", b"RI"):
-        # OpenCV's BMP and WebP decoders round gray otherwise: 37, 37, 37 may become 36.
-        colour = cv2.imdecode(buffer, cv2.IMREAD_COLOR)
-        return None if colour is None else cv2.cvtColor(colour, cv2.COLOR_BGR2GRAY)
+def _decoded(buffer: NDArray[np.uint8], header: Header) -> NDArray[Any] | None:
+    if header.alpha:
+        return cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED)
+    if header.format in ("BMP", "WebP") or header.colour_space:
+        # OpenCV's BMP and WebP decoders round gray otherwise: 37, 37, 37 may become 36. Its PNG
+        # decoder weighs colours in linear light where the file states their space.
+        return cv2.imdecode(buffer, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     return cv2.imdecode(buffer, cv2.IMREAD_ANYDEPTH)  # half the time of colour, for PNG
 
 
-def _stretched(pixels: NDArray[np.uint16]) -> NDArray[np.uint8]:
-    """Return round(255 (v - least) / (greatest - least)); a flat picture becomes black."""
-    least, greatest = int(pixels.min()), int(pixels.max())
-    scale = 255.0 / max(greatest - least, 1)
-    table = np.rint((np.arange(65536) - least).clip(0) * scale).clip(0, 255).astype(np.uint8)
-    return np.asarray(table[pixels], dtype=np.uint8)
+def _why_not(header: Header) -> str:
+    if header.bits == 8 or (header.bits == 16 and header.format != "JPEG"):
+        return "the picture cannot be decoded; it is damaged"
+    return (
+        f"a {header.format} of {header.bits} bits a channel cannot be decoded; "
+        "export it as an 8 or 16 bit PNG"
+    )
+
+
+def _shown(pixels: NDArray[Any], header: Header) -> NDArray[np.uint8]:
+    """Return decoded pixels, uint8 or uint16 [H, W] or [H, W, 3 or 4], as viewers show them."""
+    alpha = None
+    if pixels.ndim == 3:
+        alpha = pixels[:, :, 3] if pixels.shape[2] == 4 else None
+        pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY if alpha is None else cv2.COLOR_BGRA2GRAY)
+    clear = pixels == header.clear_level if header.clear_level is not None else None
+    gray = pixels if pixels.dtype == np.uint8 else _of_eight_bits(pixels, header.bits)
+    if header.white_is_zero:
+        gray = 255 - gray
+    if alpha is not None:
+        gray = np.rint(gray * (alpha / np.float32(np.iinfo(alpha.dtype).max)))
+    if clear is not None:
+        gray = np.where(clear, 0, gray)
+    return np.ascontiguousarray(_TURNS[header.orientation](gray), dtype=np.uint8)
+
+
+_TURNS: Final[tuple[Callable[[NDArray[Any]], NDArray[Any]], ...]] = (
+    lambda gray: gray,  # EXIF counts from 1
+    lambda gray: gray,
+    np.fliplr,
+    lambda gray: np.rot90(gray, 2),
+    np.flipud,
+    np.transpose,
+    lambda gray: np.rot90(gray, -1),
+    lambda gray: np.rot90(gray, 2).T,
+    np.rot90,
+)
+"""By EXIF's number: what makes the stored pixels the picture (source: TIFF 6.0, Orientation)."""
+
+
+def _of_eight_bits(pixels: NDArray[np.uint16], bits: int) -> NDArray[np.uint8]:
+    """Return 8 bits of 16, or of the 8, 10, 12 or 14 that hold all values.
+
+    Values of a file that says it has fewer than 16 `bits` are decoded to 16.
+    """
+    greatest = int(pixels.max()) if bits == 16 else 65535
+    full = next(2**used - 1 for used in (8, 10, 12, 14, 16) if greatest < 2**used)
+    levels = np.arange(full + 1, dtype=np.float64)
+    return np.asarray(np.rint(levels * (255 / full)).astype(np.uint8)[pixels], dtype=np.uint8)

@@ -18,6 +18,7 @@ from hbseg.config.specs import PrepareSpec
 from hbseg.data.check import Problem, in_order, problems_of, set_problems
 from hbseg.data.dataset import open_version
 from hbseg.data.evidence import gather
+from hbseg.data.formats import READING
 from hbseg.data.places import version_folder
 from hbseg.data.raw import RawImage, scan
 from hbseg.data.splits import assign_folds
@@ -141,7 +142,13 @@ def _survey(
 
 def _survey_one(root: Path, image: RawImage) -> tuple[Hand, list[Problem]]:
     evidence = gather(root, image, decode=False)
-    hand = Hand(image, evidence.picture_sha256 or "", evidence.annotation_sha256)
+    colour = evidence.header is not None and evidence.header.colour_space
+    hand = Hand(
+        image,
+        evidence.picture_sha256 or "",
+        evidence.annotation_sha256,
+        reading=READING if colour else None,
+    )
     return hand, problems_of(evidence)
 
 
@@ -158,7 +165,7 @@ def _plan(spec: PrepareSpec, hands: Sequence[Hand], raw: Path) -> _Plan:
         raise InvalidInput(f"no picture of {raw} is without errors", f"see: hbseg data check {raw}")
     images: dict[str, int] = Counter(h.image.person for h in hands if h.image.split == "train")
     folds = assign_folds(images, folds=spec.folds, seed=spec.seed)
-    used = ((hand.image.path, hand.picture_sha256, hand.annotation_sha256) for hand in hands)
+    used = ((hand.image.path, hand.picture_key, hand.annotation_sha256) for hand in hands)
     train = [replace(h, fold=folds[h.image.person]) for h in hands if h.image.split == "train"]
     test = [hand for hand in hands if hand.image.split == "test"]
     shards = (*_shards(train, "train", spec), *_shards(test, "test", spec))

@@ -33,6 +33,15 @@ class Hand:
     annotation_sha256: str | None
     fold: int | None = None
     """Fold in which it is held out; none for the test split, and until folds are drawn."""
+    reading: int | None = None
+    """Number of the way in which its pixels are read; none: they are the same in all ways."""
+
+    @property
+    def picture_key(self) -> str:
+        """What decides its pixels: the file, and how it is read."""
+        return (
+            self.picture_sha256 if self.reading is None else f"{self.picture_sha256}/{self.reading}"
+        )
 
 
 @dataclass(frozen=True)

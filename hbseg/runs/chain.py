@@ -113,7 +113,7 @@ def _prefix(folder: Folder, task: Task) -> str:
 
 
 def pictures_key(pictures: Pictures) -> str:
-    """Return a digest of pictures: of their names and contents.
+    """Return a digest of pictures: of their names, contents and how they are read.
 
     Files that are no pictures by their names are not read.
 
@@ -121,11 +121,12 @@ def pictures_key(pictures: Pictures) -> str:
         NotFoundError: there is no picture in the folder, or no folder.
         InvalidInput: two pictures have one name.
     """
+    from hbseg.data.formats import READING
     from hbseg.data.picture_folder import PictureFolder
 
     paths = PictureFolder(pictures).paths.values()
     content = [(path, sha256_of(pictures.get(path))) for path in paths]
-    return canonical_digest(content)[:SHORT]
+    return canonical_digest([READING, *content])[:SHORT]
 
 
 class _InputLookup:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hbseg.config.specs import PrepareSpec, TrainSpec
+from hbseg.config.specs import EfficiencySpec, PrepareSpec, TrainSpec
 from hbseg.control.specs import chain_specs
 from hbseg.demo import (
     HANDS,
@@ -33,6 +33,7 @@ def test_the_demo_has_its_own_stages_and_the_common_rest(specs: ChainSpecs) -> N
     assert stage1.run.precision == stage2.run.precision
     assert {stage1.run.process_group, stage2.run.process_group} == {"gloo"}
     assert specs.by_step[Step.INFER] == chain_specs().by_step[Step.INFER]
+    assert specs.get(Step.EFFICIENCY, EfficiencySpec).seconds <= 0.5
 
 
 def stages(specs: ChainSpecs) -> tuple[TrainSpec, TrainSpec]:

@@ -100,7 +100,11 @@ class Loaded(BaseException):
     [
         (compile_job, CompileSpec(batch_size=BATCH), Step.COMPILE),
         (infer_job, InferSpec(batch_size=BATCH), Step.INFER),
-        (efficiency_job, EfficiencySpec(batch_size=BATCH), Step.EFFICIENCY),
+        (
+            efficiency_job,
+            EfficiencySpec(batch_size=BATCH, throughput_batch_size=BATCH),
+            Step.EFFICIENCY,
+        ),
     ],
 )
 def test_a_step_loads_a_kind_where_sigterm_ends_it(

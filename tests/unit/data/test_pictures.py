@@ -36,7 +36,7 @@ def three(pixels: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_lossless_gray_is_read_exactly_from_1_3_and_4_channels(suffix: str, channels: int) -> None:
     gray = gray_picture()
-    alpha = np.full_like(gray, 100)
+    alpha = np.full_like(gray, 255)
     pixels = gray if channels == 1 else cv2.merge([gray] * 3 + [alpha] * (channels - 3))
     np.testing.assert_array_equal(read_gray(encoded(pixels, suffix), source="x"), gray)
 
@@ -47,36 +47,6 @@ def test_lossy_formats_are_read_nearly_so(suffix: str) -> None:
     found = read_gray(encoded(three(gray), suffix), source="x")
     assert found.shape == gray.shape
     assert np.abs(found.astype(int) - gray).mean() < 3
-
-
-@pytest.mark.parametrize("suffix", [".png", ".tiff"])
-@pytest.mark.parametrize("channels", [1, 3])
-def test_sixteen_bits_are_stretched_from_their_own_range(suffix: str, channels: int) -> None:
-    gray = gray_picture()
-    deep = (1000 + gray.astype(np.uint16) * 7).astype(np.uint16)
-    pixels = deep if channels == 1 else three(deep)
-    least, greatest = int(gray.min()), int(gray.max())
-    expected = np.rint((gray.astype(float) - least) * 255 / (greatest - least))
-    found = read_gray(encoded(pixels, suffix), source="x")
-    np.testing.assert_array_equal(found, expected)
-
-
-def test_a_flat_sixteen_bit_picture_is_black() -> None:
-    data = encoded(np.full((20, 20), 40_000, dtype=np.uint16), ".png")
-    assert not read_gray(data, source="x").any()
-
-
-def test_a_rotation_in_exif_is_applied() -> None:
-    jpeg = encoded(gray_picture(), ".jpg")
-    tiff = (
-        b"MM\x00*\x00\x00\x00\x08\x00\x01\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00"
-        + bytes(4)
-    )
-    app1 = b"Exif\x00\x00" + tiff
-    turned = jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(app1) + 2) + app1 + jpeg[2:]
-    found = read_gray(turned, source="x")
-    plain = read_gray(jpeg, source="x")
-    np.testing.assert_array_equal(found, np.rot90(plain, -1))
 
 
 @pytest.mark.parametrize("suffix", FORMATS)

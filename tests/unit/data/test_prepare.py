@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ from hbseg.anatomy import BONES, INDEX
 from hbseg.config.specs import PrepareSpec
 from hbseg.data import annotation
 from hbseg.data.dataset import open_version
-from hbseg.data.prepare import Prepared, prepare
+from hbseg.data.formats import READING
+from hbseg.data.pictures import encode_png, read_gray
+from hbseg.data.prepare import Prepared, _survey_one, prepare
 from hbseg.data.raw import scan
 from hbseg.errors import BucketMissing, DiskFullError, InvalidInput, NotFoundError, VersionError
 from hbseg.storage.folder import FolderStore
@@ -159,6 +162,23 @@ def test_one_changed_label_or_setting_is_another_version(
         other_label.version,
     }
     assert open_version(data, other_seed.version).record.spec.seed == 1
+
+
+def test_a_picture_whose_reading_may_change_is_known_by_its_way_too(raw_copy: Path) -> None:
+    image = next(image for image in scan(raw_copy) if image.split == "test")
+    path = raw_copy / image.path
+    gray = read_gray(path.read_bytes(), source="x")
+    path.write_bytes(encode_png(np.dstack([gray] * 3)))
+    hand, _ = _survey_one(raw_copy, image)
+    assert hand.picture_key == hand.picture_sha256
+
+    data = path.read_bytes()
+    gamma = b"gAMA" + (45455).to_bytes(4, "big")
+    chunk = bytes([0, 0, 0, 4]) + gamma + zlib.crc32(gamma).to_bytes(4, "big")
+    path.write_bytes(data[:33] + chunk + data[33:])
+    hand, problems = _survey_one(raw_copy, image)
+    assert problems == []
+    assert hand.picture_key == f"{hand.picture_sha256}/{READING}"
 
 
 def test_a_set_with_errors_is_refused_with_the_first_of_them(raw_copy: Path) -> None:

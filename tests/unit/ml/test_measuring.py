@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from mmap import mmap
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,9 +15,17 @@ import pytest
 from hbseg.errors import ContractError, KilledError
 from hbseg.ml import measuring
 from hbseg.ml.engines.card import Images
-from hbseg.ml.measuring import Assignment, CpuMeter, latency, measure_apart
+from hbseg.ml.measuring import (
+    MIB,
+    Assignment,
+    CpuMeter,
+    GpuMeter,
+    _engine,
+    latency,
+    measure_apart,
+)
 from hbseg.storage.folder import FolderStore
-from tests.engines import SIZE, engine_card, grey, write_engine
+from tests.engines import BATCH, SIZE, BrightnessEngine, engine_card, grey, write_engine
 
 STAYS = """
 import os, sys, time
@@ -109,6 +117,79 @@ def test_a_kernel_that_cannot_forget_the_peak_gives_that_of_the_process(
     meter = CpuMeter()
     meter.begin()
     assert meter.own_mib() >= 0
+
+
+class FakeCuda:
+    """A GPU of 1000 MiB on which a call takes 3 ms, 40 MiB of torch's and 25 MiB of a library's."""
+
+    def __init__(self) -> None:
+        self.allocated, self.peak, self.reserved, self.used, self.now = 10, 90, 20, 120, 0.0
+
+    def __getattr__(self, name: str) -> Callable[[], None]:
+        return lambda: None  # init, synchronize, empty_cache
+
+    def reset_peak_memory_stats(self) -> None:
+        self.peak = self.allocated
+
+    def memory_allocated(self) -> int:
+        return self.allocated * MIB
+
+    def max_memory_allocated(self) -> int:
+        return self.peak * MIB
+
+    def memory_reserved(self) -> int:
+        return self.reserved * MIB
+
+    def mem_get_info(self) -> tuple[int, int]:
+        return (1000 - self.used) * MIB, 1000 * MIB
+
+    def Event(self, *, enable_timing: bool) -> FakeEvent:  # noqa: N802 - torch's name
+        assert enable_timing
+        return FakeEvent(self)
+
+    def call(self) -> None:
+        self.now += 3
+        self.peak, self.reserved, self.used = 50, 60, 185
+
+
+class FakeEvent:
+    def __init__(self, cuda: FakeCuda) -> None:
+        self._cuda, self.time = cuda, -1.0
+
+    def record(self) -> None:
+        self.time = self._cuda.now
+
+    def synchronize(self) -> None:
+        assert self.time >= 0
+
+    def elapsed_time(self, other: FakeEvent) -> float:
+        return other.time - self.time
+
+
+def test_on_a_gpu_events_time_and_both_kinds_of_memory_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cuda = FakeCuda()
+    monkeypatch.setattr("torch.cuda", cuda)
+    meter = GpuMeter()
+    meter.begin()
+    assert meter.seconds(cuda.call) == pytest.approx(0.003)
+    assert meter.own_mib() == 40 + 25
+
+
+class StreamEngine(BrightnessEngine):
+    """An engine whose logits stay on its device."""
+
+    def stream(self, batches: Iterable[Images]) -> Iterator[str]:
+        yield from (f"logits of {len(images_bhw)} on the device" for images_bhw in batches)
+
+
+def test_logits_of_an_engine_on_a_device_stay_there(
+    engine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measuring, "open_engine", lambda *_, **__: StreamEngine(BATCH))
+    network = _engine(assignment(engine))()
+    assert network(BATCH_BHW) == "logits of 3 on the device"
 
 
 @pytest.fixture

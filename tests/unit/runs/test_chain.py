@@ -18,7 +18,7 @@ from hbseg.config.specs import (
 )
 from hbseg.data.places import version_folder
 from hbseg.errors import ConflictError, InvalidInput, VersionError
-from hbseg.runs.chain import chain, find_engine, make_task
+from hbseg.runs.chain import chain, find_engine, make_task, pictures_key
 from hbseg.runs.chain_specs import ChainSpecs
 from hbseg.runs.run import Run
 from hbseg.runs.steps import Step
@@ -275,3 +275,13 @@ def test_the_chain_makes_an_engine_for_each_batch_size_and_both_kinds_of_masks()
     assert masks == [("infer", InferSpec()), ("valid", InferSpec(mode="valid"))]
     with pytest.raises(TypeError, match="the spec of report is a ReportSpec"):
         specs.get(Step.REPORT, PrepareSpec)
+
+
+def test_pictures_that_are_read_in_another_way_have_another_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = FolderStore(tmp_path)
+    pictures.put("a.png", b"x")
+    before = pictures_key(pictures)
+    monkeypatch.setattr("hbseg.data.formats.READING", 99)
+    assert pictures_key(pictures) != before
