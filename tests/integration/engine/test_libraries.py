@@ -13,11 +13,10 @@ from typing import NoReturn
 
 import pytest
 
-from hbseg.config.specs import CompileSpec, EfficiencySpec, InferSpec, Spec
+from hbseg.config.specs import CompileSpec, InferSpec, Spec
 from hbseg.ml.engines.kinds import KINDS
 from hbseg.runs.steps import Step
 from hbseg_jobs import compile as compile_job
-from hbseg_jobs import efficiency as efficiency_job
 from hbseg_jobs import infer as infer_job
 from tests.engines import BATCH
 
@@ -100,11 +99,6 @@ class Loaded(BaseException):
     [
         (compile_job, CompileSpec(batch_size=BATCH), Step.COMPILE),
         (infer_job, InferSpec(batch_size=BATCH), Step.INFER),
-        (
-            efficiency_job,
-            EfficiencySpec(batch_size=BATCH, throughput_batch_size=BATCH),
-            Step.EFFICIENCY,
-        ),
     ],
 )
 def test_a_step_loads_a_kind_where_sigterm_ends_it(
