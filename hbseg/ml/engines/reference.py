@@ -13,7 +13,7 @@ from hbseg.config.specs import TrainSpec, ViewName
 from hbseg.data.dataset import Dataset
 from hbseg.ml.engines.card import Images, Logits
 from hbseg.ml.frame import Frame
-from hbseg.ml.windows import Windows
+from hbseg.ml.windows import Place, Windows
 from hbseg.storage.markers import check_outputs, read_marker, verified
 from hbseg.storage.store import Store
 
@@ -61,8 +61,9 @@ def scaled(pictures: Sequence[NDArray[np.uint8]], size: int) -> Images:
 
 def _middle(picture: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     windows = Windows(picture.shape[0], picture.shape[1], size)
-    places = windows.places()
-    return windows.cut(windows.to_network(picture), places[len(places) // 2])
+    rows, columns = windows.shape
+    middle = Place(top=(rows - size) // 2, left=(columns - size) // 2)
+    return windows.cut(windows.to_network(picture), middle)
 
 
 def eager_logits(model: nn.Module, images_bhw: Images) -> Logits:

@@ -10,7 +10,13 @@ import pytest
 from hbseg.config.specs import DatasetBlock, TrainSpec
 from hbseg.data.dataset import Dataset
 from hbseg.errors import ContractError, NotFoundError
-from hbseg.ml.engines.reference import eager_logits, held_out_fold, reference_pictures, scaled
+from hbseg.ml.engines.reference import (
+    eager_logits,
+    held_out_fold,
+    reference_pictures,
+    scaled,
+    seen_at_once,
+)
 from hbseg.runs.steps import Step
 from hbseg.storage.folder import FolderStore
 from hbseg.storage.markers import read_marker, sha256_of, write_marker
@@ -81,6 +87,14 @@ def test_pictures_of_any_size_become_one_batch() -> None:
     assert images.shape == (3, SIZE, SIZE)
     assert images.dtype == np.uint8
     assert np.array_equal(images[2], pictures[2])
+
+
+def test_an_input_of_a_network_for_windows_is_a_part_of_the_picture_as_it_is() -> None:
+    pictures = [grey(0, 200, 180), grey(1, 40, 100)]
+    assert seen_at_once(pictures, SIZE, "whole") == pictures
+    large, small = seen_at_once(pictures, SIZE, "window")
+    assert np.array_equal(large, pictures[0][68:132, 58:122])
+    assert np.array_equal(small[12:52], pictures[1][:, 18:82])
 
 
 def test_the_network_s_own_logits_need_no_engine() -> None:
