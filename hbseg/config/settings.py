@@ -17,7 +17,6 @@ value replaces another as a whole. `HBSEG_IMAGE` comes before `cluster.image`.
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
@@ -85,13 +84,12 @@ class SharedSettings(NamedTuple):
     """Version of hbseg that wrote them."""
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(NamedTuple):
     """The settings of one command."""
 
     found: Mapping[str, Setting]
     """Those that are set, by their names; a key of the cluster's block is `cluster.<key>`."""
-    cluster: ClusterProfile = field(default_factory=ClusterProfile)
+    cluster: ClusterProfile = ClusterProfile()
     """What the pods of a cluster are given."""
 
     def get(self, name: str) -> str | None:

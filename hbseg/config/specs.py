@@ -8,7 +8,6 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from hbseg.anatomy import BONES
 from hbseg.documents import Block, Count, Document, nearest
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -249,6 +248,8 @@ class InferSpec(Spec):
 
     @model_validator(mode="after")
     def _bones_are_known(self) -> Self:
+        from hbseg.anatomy import BONES
+
         for bone in self.thresholds or {}:
             if bone not in BONES:
                 raise ValueError(f"thresholds: no bone {bone:.40}; {nearest(bone, BONES)}")
@@ -257,6 +258,8 @@ class InferSpec(Spec):
     @property
     def bone_thresholds(self) -> list[float]:
         """The threshold of each bone, in class order."""
+        from hbseg.anatomy import BONES
+
         return [(self.thresholds or {}).get(bone, self.threshold) for bone in BONES]
 
 
