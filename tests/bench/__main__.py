@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.bench import engines, listing, starting, submissions, submitting
+from tests.bench import listing, starting, submissions, submitting
 from tests.bench.costs import ROOT
 from tests.bench.figures import written
 from tests.bench.place import s3_place
@@ -24,7 +24,11 @@ def main() -> None:
             figures += listing.figures(folder, s3)
             figures += submitting.figures(folder, s3)
         figures += submissions.figures(folder / "csv")
+        # torch: every process that draws hands imports this file
+        from tests.bench import engines, inference
+
         figures += engines.figures(folder / "engines")
+        figures += inference.figures(folder / "inference")
     print(written(figures, FILE))
     tell_load("after")
 
