@@ -13,11 +13,10 @@ from typing import NoReturn
 
 import pytest
 
-from hbseg.config.specs import CompileSpec, EfficiencySpec, InferSpec, Spec
+from hbseg.config.specs import CompileSpec, InferSpec, Spec
 from hbseg.ml.engines.kinds import KINDS
 from hbseg.runs.steps import Step
 from hbseg_jobs import compile as compile_job
-from hbseg_jobs import efficiency as efficiency_job
 from hbseg_jobs import infer as infer_job
 from tests.engines import BATCH
 
@@ -68,6 +67,7 @@ def loaded(code: str, folder: Path) -> list[str]:
     "modules",
     [
         "hbseg.ml.engines.opening",
+        "hbseg.ml.measuring",
         "hbseg_jobs.compile, hbseg_jobs.efficiency, hbseg_jobs.infer",
     ],
 )
@@ -100,7 +100,6 @@ class Loaded(BaseException):
     [
         (compile_job, CompileSpec(batch_size=BATCH), Step.COMPILE),
         (infer_job, InferSpec(batch_size=BATCH), Step.INFER),
-        (efficiency_job, EfficiencySpec(batch_size=BATCH), Step.EFFICIENCY),
     ],
 )
 def test_a_step_loads_a_kind_where_sigterm_ends_it(
