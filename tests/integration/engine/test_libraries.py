@@ -67,6 +67,7 @@ def loaded(code: str, folder: Path) -> list[str]:
     "modules",
     [
         "hbseg.ml.engines.opening",
+        "hbseg.ml.measuring",
         "hbseg_jobs.compile, hbseg_jobs.efficiency, hbseg_jobs.infer",
     ],
 )

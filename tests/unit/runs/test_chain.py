@@ -167,6 +167,24 @@ def test_a_step_runs_the_latest_engine_or_that_of_a_kind(run: Run, data: Store) 
     assert chosen("onnx") == ("a", "onnx")
 
 
+def test_the_second_engine_of_a_step_is_of_the_kind_of_the_first(run: Run, data: Store) -> None:
+    checkpoint = done(run, "stage2").digest
+    onnx = {"batch_size": 8, "backend": "onnx", "device": "cpu"}
+    add_engine(run, "a", checkpoint=checkpoint, **onnx)
+    add_engine(run, "b", checkpoint=checkpoint, **{**onnx, "backend": "tensorrt"})
+    add_engine(run, "c", checkpoint=checkpoint, **{**onnx, "batch_size": 1})
+
+    task = make_task(run, data, Step.EFFICIENCY, EfficiencySpec())
+    assert [(item.name, item.folder.url.rpartition("/")[2]) for item in task.inputs][:2] == [
+        ("engine", "c"),
+        ("throughput_engine", "a"),
+    ]
+    assert (task.prefix, task.engine) == ("efficiency/c", "onnx")
+    with pytest.raises(ConflictError) as error:
+        make_task(run, data, Step.EFFICIENCY, EfficiencySpec(throughput_batch_size=4))
+    assert error.value.hint == "run: hbseg submit-compile main --engine onnx --batch-size-eval 4"
+
+
 @pytest.mark.parametrize(
     ("wanted", "message", "flags"),
     [
