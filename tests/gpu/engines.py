@@ -21,8 +21,8 @@ from hbseg.config.specs import CompileSpec
 from hbseg.errors import ContractError
 from hbseg.ml.checkpoint import load_model
 from hbseg.ml.engines.card import CARD, DeviceEngine, Engine, EngineCard, Images, Logits
+from hbseg.ml.engines.gate import eager_logits
 from hbseg.ml.engines.opening import open_engine
-from hbseg.ml.engines.reference import eager_logits
 from hbseg.ml.predict import Prediction, Source, predict
 from hbseg.storage.folder import FolderStore
 from hbseg.storage.markers import read_marker

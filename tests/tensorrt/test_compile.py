@@ -20,9 +20,9 @@ from hbseg.ml.checkpoint import LoadedModel
 from hbseg.ml.engines import tensorrt_compile
 from hbseg.ml.engines.card import CARD, EngineCard, Images, Logits, check_card
 from hbseg.ml.engines.compile import compile_engine
+from hbseg.ml.engines.gate import eager_logits
 from hbseg.ml.engines.kinds import KINDS, Compiled
 from hbseg.ml.engines.opening import open_engine
-from hbseg.ml.engines.reference import eager_logits
 from hbseg.ml.engines.tensorrt_compile import compile_tensorrt
 from hbseg.ml.engines.tensorrt_plan import check_plan
 from hbseg.ml.model import Segmenter

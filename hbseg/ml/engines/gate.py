@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -19,8 +20,7 @@ from hbseg import rle
 from hbseg.anatomy import BONES
 from hbseg.config.specs import CompileSpec
 from hbseg.errors import ContractError
-from hbseg.ml.engines.card import NEAR_DECISION, Agreement, Engine, Logits, compile_again
-from hbseg.ml.engines.reference import eager_logits
+from hbseg.ml.engines.card import NEAR_DECISION, Agreement, Engine, Images, Logits, compile_again
 from hbseg.ml.frame import Frame
 from hbseg.ml.native import native_runs
 
@@ -106,6 +106,13 @@ def check_agreement(agreement: Agreement, spec: CompileSpec) -> None:
             f"{bone}, accepted for {spec.precision} is {limits.smallest_dice:g}",
             _next_step(spec, "smallest_dice"),
         )
+
+
+def eager_logits(model: nn.Module, images_bhw: Images) -> Logits:
+    """Return the network's own logits, float32 [n, 29, h, w], of images uint8 [n, S, S]."""
+    with torch.inference_mode():
+        logits: Logits = model(torch.from_numpy(images_bhw)[:, None].float()).numpy()
+    return logits
 
 
 class _Compared(NamedTuple):

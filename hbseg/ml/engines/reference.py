@@ -1,17 +1,15 @@
-"""What an engine is compared with: the eager network, on pictures that it was not trained on."""
+"""On what an engine is compared with its network: pictures that the training did not see."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from hbseg.config.specs import TrainSpec, ViewName
 from hbseg.data.dataset import Dataset
-from hbseg.ml.engines.card import Images, Logits
+from hbseg.ml.engines.card import Images
 from hbseg.ml.frame import Frame
 from hbseg.ml.windows import Place, Windows
 from hbseg.storage.markers import check_outputs, read_marker, verified
@@ -64,10 +62,3 @@ def _middle(picture: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     rows, columns = windows.shape
     middle = Place(top=(rows - size) // 2, left=(columns - size) // 2)
     return windows.cut(windows.to_network(picture), middle)
-
-
-def eager_logits(model: nn.Module, images_bhw: Images) -> Logits:
-    """Return the network's own logits, float32 [n, 29, h, w], of images uint8 [n, S, S]."""
-    with torch.inference_mode():
-        logits: Logits = model(torch.from_numpy(images_bhw)[:, None].float()).numpy()
-    return logits

@@ -17,8 +17,8 @@ from hbseg.errors import ContractError
 from hbseg.ml.checkpoint import load_model
 from hbseg.ml.engines.card import CARD, DeviceEngine, EngineCard, Images
 from hbseg.ml.engines.eager import EagerDeviceEngine, open_eager
+from hbseg.ml.engines.gate import eager_logits
 from hbseg.ml.engines.opening import open_engine
-from hbseg.ml.engines.reference import eager_logits
 from hbseg.storage.markers import read_marker, sha256_of_file
 from hbseg.storage.store import Store
 from tests.engines import BATCH, SIZE, grey

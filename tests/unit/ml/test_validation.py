@@ -12,7 +12,7 @@ from hbseg.config.specs import ViewName
 from hbseg.data.annotation import runs
 from hbseg.data.dataset import Dataset
 from hbseg.ml.distributed import World
-from hbseg.ml.engines.reference import eager_logits
+from hbseg.ml.engines.gate import eager_logits
 from hbseg.ml.model import Segmenter
 from hbseg.ml.validation import Validation
 from tests.engines import LinearNetwork

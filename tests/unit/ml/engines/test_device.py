@@ -11,7 +11,7 @@ from torch import Tensor
 from hbseg.ml.engines import device
 from hbseg.ml.engines.card import Images
 from hbseg.ml.engines.device import DevicePipeline
-from hbseg.ml.engines.reference import eager_logits
+from hbseg.ml.engines.gate import eager_logits
 from tests.engines import BATCH, SIZE, LinearNetwork, engine_card, grey
 from tests.late_cuda import GpuTensor, LateCuda, LateTorch
 

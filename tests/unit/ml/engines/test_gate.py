@@ -17,9 +17,10 @@ from hbseg.ml.engines.gate import (
     Limits,
     agreement_of,
     check_agreement,
+    eager_logits,
     limits_of,
 )
-from hbseg.ml.engines.reference import eager_logits, scaled
+from hbseg.ml.engines.reference import scaled
 from hbseg.ml.frame import Frame
 from hbseg.ml.native import native_runs
 from tests.engines import BATCH, SIZE, LinearNetwork, engine_card, grey

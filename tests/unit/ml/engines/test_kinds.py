@@ -15,9 +15,9 @@ from hbseg.config.specs import CompileSpec
 from hbseg.errors import ContractError, SpecError
 from hbseg.ml.engines.card import EngineCard
 from hbseg.ml.engines.compile import compile_engine
+from hbseg.ml.engines.gate import eager_logits
 from hbseg.ml.engines.kinds import KINDS
 from hbseg.ml.engines.opening import open_engine
-from hbseg.ml.engines.reference import eager_logits
 from hbseg.runs.engines import ENGINE_KINDS
 from hbseg.storage.folder import FolderStore
 from tests import linear_engine

@@ -10,8 +10,8 @@ import pytest
 from hbseg.config.specs import DatasetBlock, TrainSpec
 from hbseg.data.dataset import Dataset
 from hbseg.errors import ContractError, NotFoundError
+from hbseg.ml.engines.gate import eager_logits
 from hbseg.ml.engines.reference import (
-    eager_logits,
     held_out_fold,
     reference_pictures,
     scaled,

@@ -12,9 +12,9 @@ import pytest
 from hbseg.anatomy import BONES
 from hbseg.errors import ContractError
 from hbseg.ml.engines.card import DeviceEngine, EngineCard, Images
+from hbseg.ml.engines.gate import eager_logits
 from hbseg.ml.engines.kinds import KINDS
 from hbseg.ml.engines.opening import open_engine
-from hbseg.ml.engines.reference import eager_logits
 from hbseg.ml.engines.tensorrt import TensorRtEngine
 from hbseg.ml.engines.tensorrt_plan import plan_header
 from hbseg.storage.folder import FolderStore
