@@ -122,8 +122,8 @@ def test_a_second_kind_refuses_by_its_own_rules(tmp_path: Path) -> None:
         (
             {"backend": "openvino"},
             {},
-            "engine was compiled for openvino on NVIDIA L4; this version runs onnx, eager, "
-            "tensorrt engines only; run: hbseg submit-compile RUN --engine onnx",
+            "engine was compiled for openvino on NVIDIA L4; this version runs onnx, tensorrt, "
+            "eager engines only; run: hbseg submit-compile RUN --engine onnx",
         ),
     ],
 )
