@@ -10,6 +10,7 @@ planes of 29 bones (480 MB of floats at 2048) are never made.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -20,6 +21,16 @@ from hbseg import rle
 from hbseg.ml.frame import Frame
 
 Logits = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Region:
+    """The logits of one bone in a box of the picture, at native size."""
+
+    logits: Logits
+    """float32 [h, w]; outside of the box no pixel is above the level that was asked for."""
+    top: int
+    left: int
 
 
 def native_runs(
@@ -38,25 +49,38 @@ def native_runs(
         one_piece: keep only the largest 8-connected part of each bone, and fill its holes.
     """
     level = math.log(threshold / (1 - threshold))
-    grid = Frame.of(frame.height, frame.width, logits_chw.shape[-1])
-    return [_bone_runs(plane, grid, level, one_piece) for plane in logits_chw]
+    return [_bone_runs(plane, frame, level, one_piece) for plane in logits_chw]
 
 
-def _bone_runs(plane: Logits, frame: Frame, level: float, one_piece: bool) -> rle.Runs:
+def native_region(plane: Logits, frame: Frame, level: float) -> Region:
+    """Return the interpolated logits of one bone wherever they may be above a level.
+
+    Args:
+        plane: float32 [side, side]; the side may be any part of the network's input.
+        frame: place of the picture in the network's input.
+        level: a logit.
+    """
+    frame = Frame.of(frame.height, frame.width, plane.shape[-1])
     above = plane > level
     rows, columns = np.flatnonzero(above.any(axis=1)), np.flatnonzero(above.any(axis=0))
     if not rows.size:
-        return np.empty((0, 2), dtype=np.int64)
+        return Region(np.empty((0, 0), dtype=np.float32), 0, 0)
     ys = _native_range(rows[0], rows[-1], frame, frame.top, frame.height)
     xs = _native_range(columns[0], columns[-1], frame, frame.left, frame.width)
-    mask = _interpolated(plane, ys + frame.top, xs + frame.left, frame) > level
-    if one_piece and mask.size:
+    if not ys.size or not xs.size:  # only padding is above it
+        return Region(np.empty((0, 0), dtype=np.float32), 0, 0)
+    logits = _interpolated(plane, ys + frame.top, xs + frame.left, frame)
+    return Region(logits, int(ys[0]), int(xs[0]))
+
+
+def _bone_runs(plane: Logits, frame: Frame, level: float, one_piece: bool) -> rle.Runs:
+    region = native_region(plane, frame, level)
+    mask = region.logits > level
+    if not mask.size:
+        return np.empty((0, 2), dtype=np.int64)
+    if one_piece:
         mask = _largest_filled(mask)
-    return (
-        rle.runs_in_box(mask, int(xs[0]), int(ys[0]), frame.width)
-        if mask.size
-        else (np.empty((0, 2), dtype=np.int64))
-    )
+    return rle.runs_in_box(mask, region.left, region.top, frame.width)
 
 
 def _native_range(first: int, last: int, frame: Frame, pad: int, length: int) -> NDArray[np.int64]:
@@ -70,8 +94,6 @@ def _native_range(first: int, last: int, frame: Frame, pad: int, length: int) ->
 def _interpolated(
     plane: Logits, ys: NDArray[np.int64], xs: NDArray[np.int64], frame: Frame
 ) -> Logits:
-    if not ys.size or not xs.size:
-        return np.empty((len(ys), len(xs)), dtype=np.float32)
     low_y, high_y, weight_y = _neighbours(ys, frame)
     low_x, high_x, weight_x = _neighbours(xs, frame)
     part = plane[:, low_x[0] : high_x[-1] + 1]

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from hbseg import rle
 from hbseg.errors import InvalidInput, NotFoundError
+from hbseg.ml.confidence import confidences
 from hbseg.ml.engines.card import Engine
 from hbseg.ml.frame import Frame
-from hbseg.ml.native import native_runs
+from hbseg.ml.native import Logits, native_runs
 
 Picture = NDArray[np.uint8]
 
@@ -47,6 +48,10 @@ class Prediction:
     width: int
     runs: list[rle.Runs]
     """Of the 29 bones, at native size."""
+    confidences: list[float | None]
+    """How sure the network is of each bone; see `hbseg.ml.confidence`."""
+    logits_chw: Logits | None = None
+    """What the masks were made of, float32 [29, side, side], where it was asked for."""
 
     def codes(self) -> list[str]:
         """Return the run-length code of each bone; an empty mask has an empty text."""
@@ -76,6 +81,7 @@ def predict(
     *,
     threshold: float = 0.5,
     one_piece: bool = False,
+    keep_logits: bool = False,
 ) -> Iterator[Prediction | Unreadable]:
     """Yield the masks of each picture, in order; one that cannot be read takes no place in a batch.
 
@@ -87,6 +93,7 @@ def predict(
         sources: pictures of any sizes.
         threshold: probability above which a pixel belongs to a bone.
         one_piece: keep only the largest connected part of each bone, and fill its holes.
+        keep_logits: give each picture's logits with its masks; they are not copied.
     """
     batch: list[_Scaled] = []
     for item in _read_ahead(sources, engine.card.height, BATCHES_AHEAD * engine.card.batch_size):
@@ -95,19 +102,26 @@ def predict(
             continue
         batch.append(item)
         if len(batch) == engine.card.batch_size:
-            yield from _predicted(engine, batch, threshold, one_piece)
+            yield from _predicted(engine, batch, threshold, one_piece, keep_logits)
             batch = []
     if batch:
-        yield from _predicted(engine, batch, threshold, one_piece)
+        yield from _predicted(engine, batch, threshold, one_piece, keep_logits)
 
 
 def _predicted(
-    engine: Engine, batch: Sequence[_Scaled], threshold: float, one_piece: bool
+    engine: Engine, batch: Sequence[_Scaled], threshold: float, one_piece: bool, keep_logits: bool
 ) -> Iterator[Prediction]:
     logits_bchw = engine.logits(np.stack([item.image_hw for item in batch]))
     for item, logits_chw in zip(batch, logits_bchw, strict=True):
         runs = native_runs(logits_chw, item.frame, threshold=threshold, one_piece=one_piece)
-        yield Prediction(item.path, item.frame.height, item.frame.width, runs)
+        yield Prediction(
+            item.path,
+            item.frame.height,
+            item.frame.width,
+            runs,
+            confidences(logits_chw, threshold=threshold),
+            logits_chw if keep_logits else None,
+        )
 
 
 def _read_ahead(sources: Iterable[Source], size: int, ahead: int) -> Iterator[_Scaled | Unreadable]:

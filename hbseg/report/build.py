@@ -22,6 +22,7 @@ from hbseg.report.contents import Contents, Latency, ReportedHand, Stage, StepVe
 from hbseg.report.overlay import draw_overlay
 from hbseg.report.page import render_page
 from hbseg.report.sections import report_view
+from hbseg.runs.results import EVALUATION_TABLE
 from hbseg.runs.steps import SHORT, Step
 from hbseg.storage.markers import Marker, read_marker, sha256_of_file, verified
 from hbseg.storage.store import Store
@@ -32,7 +33,7 @@ STAGES: Final[dict[str, Literal[1, 2]]] = {
 INPUTS: Final = tuple(item.name for item in Step.REPORT.row.inputs)
 """Names of the inputs; a report takes those that are given, and its page says what is missing."""
 
-METRICS, SPEC, DICE, EFFICIENCY = "metrics.jsonl", "spec.yaml", "dice.csv", "efficiency.json"
+METRICS, SPEC, EFFICIENCY = "metrics.jsonl", "spec.yaml", "efficiency.json"
 SUBMISSION: Final = "submission.csv"
 
 PICTURE_BYTES: Final = 10_000_000
@@ -137,10 +138,10 @@ def _stage(number: Literal[1, 2], folder: _Folder) -> Stage:
 
 
 def _validation(folder: _Folder | None) -> dict[tuple[str, str], float]:
-    text = folder.read(DICE) if folder else None
+    text = folder.read(EVALUATION_TABLE) if folder else None
     if folder is None or text is None:
         return {}
-    return sources.validation(text, source=f"{folder.store.url}/{DICE}")
+    return sources.validation(text, source=f"{folder.store.url}/{EVALUATION_TABLE}")
 
 
 def _efficiency(text: bytes | None) -> tuple[tuple[Latency, ...], str]:

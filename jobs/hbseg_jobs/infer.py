@@ -7,9 +7,10 @@ from hbseg.data.dataset import open_version
 from hbseg.errors import SpecError
 from hbseg.ml.engines.card import Engine
 from hbseg.ml.engines.opening import open_engine
+from hbseg.ml.evaluation import Truth, dataset_truth
 from hbseg.ml.infer import InferStep, Share
 from hbseg.ml.predict import Source
-from hbseg.ml.sources import Truth, dataset_sources, dataset_truth, folder_sources
+from hbseg.ml.sources import dataset_sources, folder_sources
 from hbseg.runs.node import node_count, node_index
 from hbseg.storage.opening import open_store
 from hbseg_jobs.entry import StepContext, libraries, run_step
