@@ -23,7 +23,7 @@ from hbseg.config.placement import Placement
 from hbseg.config.specs import InferSpec, PrepareSpec, TrainSpec
 from hbseg.control.fetch import download_csv, fetch_report, fetch_submission
 from hbseg.control.pipeline import Event, Pipeline
-from hbseg.data.picture_folder import picture_keys
+from hbseg.data.picture_folder import Pictures, open_pictures, picture_keys
 from hbseg.errors import ConflictError, DeniedError, InvalidInput, StepFailed
 from hbseg.local.backend import LocalBackend
 from hbseg.local.s3server import EmbeddedS3
@@ -114,7 +114,7 @@ def run_demo(
     images = None if images is None else Path(os.path.abspath(images))
     if images is not None:
         _check_apart(folder, images)
-        picture_keys(open_store(images))  # here, not after minutes of training
+        picture_keys(open_pictures(str(images)))  # here, not after minutes of training
     with _alone_in(folder):
         source = folder / "raw" if raw is None else Path(os.path.abspath(raw))
         if raw is None:
@@ -238,7 +238,7 @@ class _Demo:
 
     def _images(self, images: Path) -> Path:
         """Make masks and overlays of the user's own pictures; return the path of the CSV."""
-        pictures = open_store(images)
+        pictures = open_pictures(str(images))
         spec = self._specs.get(Step.INFER, InferSpec).model_copy(
             update={"mode": "images", "images": pictures.url}
         )
@@ -249,7 +249,7 @@ class _Demo:
         self._draw(task.folder, pictures, target)
         return target
 
-    def _draw(self, folder: Store, pictures: Store, csv: Path) -> None:
+    def _draw(self, folder: Store, pictures: Pictures, csv: Path) -> None:
         from hbseg.data.picture_folder import PictureFolder
         from hbseg.report.drawing import draw_overlays
 

@@ -72,10 +72,9 @@ class Pictures:
 
 
 def _opened(images: str) -> "PictureFolder":
-    from hbseg.data.picture_folder import PictureFolder
-    from hbseg.storage.opening import open_store
+    from hbseg.data.picture_folder import PictureFolder, open_pictures
 
-    return PictureFolder(open_store(images))
+    return PictureFolder(open_pictures(images))
 
 
 def _parsed(size: str) -> tuple[int, int]:

@@ -102,7 +102,23 @@ def submit_infer(
     ] = None,
     batch_size: options.BatchSize = None,
     images: Annotated[
-        str | None, typer.Option("--images", metavar="URL", help="A folder of any hand pictures.")
+        str | None,
+        typer.Option("--images", metavar="URL", help="Any hand picture, or a folder of them."),
+    ] = None,
+    flip: Annotated[
+        bool, typer.Option("--flip", help="Average with the mirrored pictures; twice the time.")
+    ] = False,
+    others: Annotated[
+        list[str] | None,
+        typer.Option("--with", metavar="RUN2", help="Average with that run's engine; repeatable."),
+    ] = None,
+    thresholds: Annotated[
+        str | None,
+        typer.Option(
+            "--thresholds",
+            metavar="validation",
+            help="Take each bone's threshold from the run's evaluation (--mode valid).",
+        ),
     ] = None,
 ) -> Result:
     """Make masks with the run's engine: the test images', the validation's, or a folder's."""
@@ -111,11 +127,28 @@ def submit_infer(
     from hbseg.runs.steps import Step
     from hbseg.storage.opening import canonical_url
 
+    if thresholds not in (None, "validation"):
+        raise UsageError(
+            f"--thresholds {thresholds:.40}: expected validation",
+            "give single ones as --set thresholds.Ulna=0.4",
+        )
     if images is not None and mode not in (None, "images"):
         raise UsageError(f"--images does not go with --mode {mode}", "leave one of them out")
     images = None if images is None else canonical_url(images)
     mode = "images" if images is not None else mode
-    spec = source.spec(Step.INFER, InferSpec, mode=mode, images=images, batch_size=batch_size)
+    spec = source.spec(
+        Step.INFER, InferSpec, mode=mode, images=images, batch_size=batch_size, flip=flip or None
+    )
+    if others or thresholds:
+        from hbseg.control.inference import pinned_inference
+
+        spec = pinned_inference(
+            spec,
+            session.run(run),
+            [session.run(name) for name in others or ()],
+            validated=thresholds is not None,
+            tell=say,
+        )
     return StepSubmitter(session, submit_options, output).run(run, Step.INFER, spec)
 
 

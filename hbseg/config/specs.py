@@ -8,9 +8,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from hbseg.documents import Block, Count, Document
+from hbseg.anatomy import BONES
+from hbseg.documents import Block, Count, Document, nearest
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Probability = Annotated[float, Field(gt=0.0, lt=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 ImageSize = Annotated[int, Field(ge=64, le=4096, multiple_of=32)]
 
@@ -189,11 +191,19 @@ class InferSpec(Spec):
     mode: Literal["submission", "valid", "images"] = "submission"
     """Which images: the dataset's test split, its validation fold, or a folder of pictures."""
     images: str | None = None
-    """Folder of pictures (URL or path), for the mode images."""
+    """Picture or folder of pictures (URL or path), for the mode images."""
     batch_size: Count = 8
     """Batch size of the engine that is used."""
-    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    members: tuple[str, ...] = ()
+    """Folders (URLs) of other runs' engines; their logits and those of the run's own engine are
+    averaged."""
+    flip: bool = False
+    """Whether logits are averaged with those of the mirrored picture: a mirrored hand is the other
+    hand, with the same bones."""
+    threshold: Probability = 0.5
     """Probability above which a pixel belongs to a bone."""
+    thresholds: dict[str, Probability] | None = None
+    """By bone: the probability that replaces `threshold`."""
     one_piece: bool = False
     """Whether only the largest connected part of each bone is kept, and its holes filled."""
 
@@ -202,6 +212,18 @@ class InferSpec(Spec):
         if (self.mode == "images") != (self.images is not None):
             raise ValueError("images goes with the mode images")
         return self
+
+    @model_validator(mode="after")
+    def _bones_are_known(self) -> Self:
+        for bone in self.thresholds or {}:
+            if bone not in BONES:
+                raise ValueError(f"thresholds: no bone {bone:.40}; {nearest(bone, BONES)}")
+        return self
+
+    @property
+    def bone_thresholds(self) -> list[float]:
+        """The threshold of each bone, in class order."""
+        return [(self.thresholds or {}).get(bone, self.threshold) for bone in BONES]
 
 
 class EfficiencySpec(Spec):

@@ -1,4 +1,4 @@
-"""A folder of any pictures, in storage or on disk, whose names are those of a submission's images.
+"""Any pictures, in storage or on disk, whose names are those of a submission's images.
 
 Needs no numpy before pixels are decoded.
 """
@@ -6,12 +6,14 @@ Needs no numpy before pixels are decoded.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 from hbseg.data.formats import MAX_PIXELS, inspect
 from hbseg.data.raw import is_picture
 from hbseg.errors import InvalidInput, NotFoundError
-from hbseg.storage.store import Store
+from hbseg.storage.opening import open_store
+from hbseg.storage.store import Entry, Store
 from hbseg.submission import Image, by_name
 from hbseg.submission.expected import Named
 
@@ -20,8 +22,58 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def picture_keys(images: Store) -> list[str]:
-    """Return the keys of a folder's pictures, recognised by name.
+class Pictures(Protocol):
+    """What is read of a folder that has pictures; every `Store` is such."""
+
+    @property
+    def url(self) -> str:
+        """URL of the folder, or of the one picture."""
+
+    def get(self, key: str) -> bytes:
+        """Return a file's bytes. Raises NotFoundError."""
+
+    def list(self) -> Iterator[Entry]:
+        """Yield the files, sorted by key."""
+
+
+@dataclass(frozen=True)
+class OnePicture:
+    """A single picture; nothing else of its folder is read."""
+
+    folder: Store
+    name: str
+
+    @property
+    def url(self) -> str:
+        """URL of the picture."""
+        return f"{self.folder.url}/{self.name}"
+
+    def get(self, key: str) -> bytes:
+        """Return the picture's bytes."""
+        return self.folder.get(key)
+
+    def list(self) -> Iterator[Entry]:
+        """Yield the picture."""
+        yield Entry(self.name, len(self.get(self.name)))
+
+
+def open_pictures(url: str) -> Pictures:
+    """Return the pictures behind a URL or path: of a folder, or a single one.
+
+    Raises:
+        InvalidInput: it is no URL of a store.
+    """
+    store = open_store(url)
+    above, _, name = store.url.rpartition("/")
+    if is_picture(name) and not above.endswith("/"):  # not a bucket alone
+        folder = open_store(above or "/")
+        if folder.exists(name):
+            return OnePicture(folder, name)
+    return store
+
+
+def picture_keys(images: Pictures) -> list[str]:
+    """Return the keys of pictures, recognised by name.
 
     Raises:
         NotFoundError: there is no picture in the folder, or no folder.
@@ -35,7 +87,7 @@ def picture_keys(images: Store) -> list[str]:
 class PictureFolder:
     """The pictures below a folder by their names; a file is opened when it is asked for."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Pictures) -> None:
         """Raise NotFoundError where there are none, InvalidInput where two have one name."""
         self._store = store
         self.url = store.url

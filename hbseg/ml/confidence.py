@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 
-from hbseg.ml.native import Logits
+from hbseg.ml.native import Logits, logit_levels
+from hbseg.ml.views import Planes
 
 SAMPLES: Final = 256
 """Logits along a side that are looked at: of larger planes every n-th row and column."""
 
 
-def confidences(logits_chw: Logits, *, threshold: float = 0.5) -> list[float | None]:
+def confidences(
+    logits_chw: Planes, *, threshold: float | Sequence[float] = 0.5
+) -> list[float | None]:
     """Return the mean probability of the pixels above the threshold, for each bone.
 
-    `logits_chw` is float32 [29, side, side]; `threshold` a probability. None: no pixel is above it.
+    `logits_chw` is float32 [29, h, w], `threshold` as for `native_runs`. None: no pixel is above
+    it. Of planes on a device only the sampled logits leave it.
     """
-    level = math.log(threshold / (1 - threshold))
-    step = -(-logits_chw.shape[-1] // SAMPLES)
-    return [_mean_probability(plane, level) for plane in logits_chw[:, ::step, ::step]]
+    step = -(-max(logits_chw.shape[1:]) // SAMPLES)
+    sampled = logits_chw[:, ::step, ::step]
+    planes = sampled if isinstance(sampled, np.ndarray) else sampled.cpu().numpy()
+    levels = logit_levels(threshold, len(planes))
+    return [_mean_probability(plane, level) for plane, level in zip(planes, levels, strict=True)]
 
 
-def _mean_probability(plane: Logits, level: float) -> float | None:
+def _mean_probability(plane: Logits, level: np.float32) -> float | None:
     above = plane[plane > level].astype(np.float64)
     return float((1 / (1 + np.exp(-above))).mean()) if above.size else None

@@ -17,6 +17,24 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
+class Grid:
+    """Place of a picture of height x width on a plane of logits.
+
+    The centre of the picture's pixel in row y is in row (y + top + 0.5) * scale - 0.5 of the
+    plane; columns likewise with `left`. The plane may be of any size: its edges are repeated.
+    """
+
+    height: int
+    width: int
+    scale: float
+    """Pixels of the plane per native pixel."""
+    top: int = 0
+    """Rows of padding above the picture, in native pixels."""
+    left: int = 0
+    """Columns of padding left of the picture, in native pixels."""
+
+
+@dataclass(frozen=True)
 class Frame:
     """Place of a picture of height x width in a padded square of `side`, scaled to `size`."""
 
@@ -50,6 +68,10 @@ class Frame:
         """Smallest numbers of native and network pixels of equal length."""
         divisor = math.gcd(self.side, self.size)
         return self.side // divisor, self.size // divisor
+
+    def grid(self, size: int) -> Grid:
+        """Return the picture's place on a plane of `size` x `size` that shows the whole square."""
+        return Grid(self.height, self.width, size / self.side, self.top, self.left)
 
     def to_network(self, gray: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return the picture, uint8 [height, width], as the network sees it, uint8 [size, size].

@@ -64,6 +64,7 @@ class Pictures(Document):
 
     kind: Literal["Pictures"] = "Pictures"
     folder: str
+    """As `InferSpec.images` has it; of a single picture, its own URL or path."""
     pictures: tuple[PictureRecord, ...]
     unreadable: tuple[UnreadableRecord, ...]
 
@@ -216,7 +217,7 @@ class InferStep:
         return predict(
             self._engine,
             sources,
-            threshold=self._spec.threshold,
+            threshold=self._spec.bone_thresholds,
             one_piece=self._spec.one_piece,
             keep_logits=self._truth is not None,
         )
@@ -309,8 +310,8 @@ class _Made:
 
     def _judge(self, item: Prediction, truth: TrueHand) -> None:
         self.judged.append(judge(item.runs, truth, item.height, item.width))
-        if item.logits_chw is not None:
-            self.dice_sums += dice_at_levels(item.logits_chw, truth.runs, item.height, item.width)
+        if item.logits is not None:
+            self.dice_sums += dice_at_levels(item.logits, truth.runs)
 
     def part(self, sources: str, csv_sha256: str) -> Part:
         """Return the record."""

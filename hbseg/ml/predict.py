@@ -1,30 +1,33 @@
 """Any number of pictures through an engine: masks as runs, at each picture's own size.
 
-A thread reads and scales the pictures that come next while the engine works. At any moment only a
-few pictures are held, whatever the number of all.
+A picture becomes crops (`hbseg.ml.views`), crops of several pictures fill a batch, and the batches
+stream through the engine. A thread reads the pictures that come next meanwhile. At any moment only
+a few batches are held, whatever the number of pictures.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hbseg import rle
 from hbseg.errors import InvalidInput, NotFoundError
 from hbseg.ml.confidence import confidences
-from hbseg.ml.engines.card import Engine
-from hbseg.ml.frame import Frame
-from hbseg.ml.native import Logits, native_runs
+from hbseg.ml.engines.card import DeviceEngine, Engine, Images, Logits
+from hbseg.ml.native import native_runs
+from hbseg.ml.views import Look, Picture, PictureLogits, View, whole_picture
 
-Picture = NDArray[np.uint8]
+if TYPE_CHECKING:
+    from torch import Tensor  # ONNX engines run without torch
 
 BATCHES_AHEAD = 2
-"""Batches that are read while the engine works on one."""
+"""Batches of pictures that are read while the engine works on one."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,8 @@ class Prediction:
     """Of the 29 bones, at native size."""
     confidences: list[float | None]
     """How sure the network is of each bone; see `hbseg.ml.confidence`."""
-    logits_chw: Logits | None = None
-    """What the masks were made of, float32 [29, side, side], where it was asked for."""
+    logits: PictureLogits | None = None
+    """What the masks were made of, where it was asked for; valid until the next item is."""
 
     def codes(self) -> list[str]:
         """Return the run-length code of each bone; an empty mask has an empty text."""
@@ -67,69 +70,138 @@ class Unreadable:
 
 
 @dataclass(frozen=True)
-class _Scaled:
-    """A picture as the network sees it."""
+class Located:
+    """The logits of the picture at a path."""
 
     path: str
-    frame: Frame
-    image_hw: Picture
+    logits: PictureLogits
+
+
+@dataclass(frozen=True)
+class _Viewed:
+    """A picture that was read."""
+
+    path: str
+    view: View
 
 
 def predict(
     engine: Engine,
     sources: Iterable[Source],
     *,
-    threshold: float = 0.5,
+    threshold: float | Sequence[float] = 0.5,
     one_piece: bool = False,
+    look: Look = whole_picture,
     keep_logits: bool = False,
 ) -> Iterator[Prediction | Unreadable]:
-    """Yield the masks of each picture, in order; one that cannot be read takes no place in a batch.
-
-    An unreadable picture is reported as soon as it is met, which may be before the pictures of the
-    batch in work. Any other failure of a loader (storage that does not answer) is raised.
+    """Yield the masks of each picture, in order; see `picture_logits`.
 
     Args:
-        engine: network of a fixed batch size; the last, partial batch is padded and cut.
+        engine: network of a fixed batch size.
         sources: pictures of any sizes.
-        threshold: probability above which a pixel belongs to a bone.
+        threshold: probability above which a pixel belongs to a bone, or one for each bone.
         one_piece: keep only the largest connected part of each bone, and fill its holes.
+        look: how the network sees a picture.
         keep_logits: give each picture's logits with its masks; they are not copied.
     """
-    batch: list[_Scaled] = []
-    for item in _read_ahead(sources, engine.card.height, BATCHES_AHEAD * engine.card.batch_size):
+    for item in picture_logits(engine, sources, look):
         if isinstance(item, Unreadable):
             yield item
             continue
-        batch.append(item)
-        if len(batch) == engine.card.batch_size:
-            yield from _predicted(engine, batch, threshold, one_piece, keep_logits)
-            batch = []
-    if batch:
-        yield from _predicted(engine, batch, threshold, one_piece, keep_logits)
+        grid = item.logits.grid
+        runs = runs_of(item.logits, threshold=threshold, one_piece=one_piece)
+        sure = confidences(item.logits.logits_chw, threshold=threshold)
+        kept = item.logits if keep_logits else None
+        yield Prediction(item.path, grid.height, grid.width, runs, sure, kept)
 
 
-def _predicted(
-    engine: Engine, batch: Sequence[_Scaled], threshold: float, one_piece: bool, keep_logits: bool
-) -> Iterator[Prediction]:
-    logits_bchw = engine.logits(np.stack([item.image_hw for item in batch]))
-    for item, logits_chw in zip(batch, logits_bchw, strict=True):
-        runs = native_runs(logits_chw, item.frame, threshold=threshold, one_piece=one_piece)
-        yield Prediction(
-            item.path,
-            item.frame.height,
-            item.frame.width,
-            runs,
-            confidences(logits_chw, threshold=threshold),
-            logits_chw if keep_logits else None,
-        )
+def runs_of(
+    logits: PictureLogits, *, threshold: float | Sequence[float] = 0.5, one_piece: bool = False
+) -> list[rle.Runs]:
+    """Return the runs of each bone, see `native_runs`; on a GPU they are found there."""
+    planes, grid = logits.logits_chw, logits.grid
+    if isinstance(planes, np.ndarray):
+        return native_runs(planes, grid, threshold=threshold, one_piece=one_piece)
+    if planes.is_cuda:
+        from hbseg.ml.device_runs import device_runs
+
+        return device_runs(planes, grid, threshold=threshold, one_piece=one_piece)
+    return native_runs(planes.numpy(), grid, threshold=threshold, one_piece=one_piece)
 
 
-def _read_ahead(sources: Iterable[Source], size: int, ahead: int) -> Iterator[_Scaled | Unreadable]:
+def picture_logits(
+    engine: Engine, sources: Iterable[Source], look: Look = whole_picture
+) -> Iterator[Located | Unreadable]:
+    """Yield the logits of each picture, in order.
+
+    A picture that cannot be read takes no place in a batch; it is reported as soon as it is met,
+    which may be before the pictures of the batches in work. Any other failure of a loader (storage
+    that does not answer) is raised. The last, partial batch is padded and cut. Logits are valid
+    until the next item is asked for.
+    """
+    ahead = BATCHES_AHEAD * engine.card.batch_size
+    with closing(_read_ahead(sources, look, engine.card.height, ahead)) as pictures:
+        feed = _Feed(pictures, engine.card.batch_size)
+        for logits_bchw in _streamed(engine, feed.batches()):
+            yield from feed.left_out()
+            for logits_chw in logits_bchw:
+                viewed = feed.waiting.popleft()
+                logits = viewed.view.add(logits_chw)
+                if logits is not None:
+                    yield Located(viewed.path, logits)
+        yield from feed.left_out()
+
+
+class _Feed:
+    """Batches of crops, and the pictures whose crops are with the engine."""
+
+    def __init__(self, pictures: Iterable[_Viewed | Unreadable], batch_size: int) -> None:
+        self._pictures = pictures
+        self._batch_size = batch_size
+        self._unreadable: deque[Unreadable] = deque()
+        self.waiting: deque[_Viewed] = deque()
+        """The picture of each crop that the engine has taken and not returned."""
+
+    def batches(self) -> Iterator[Images]:
+        """Yield all crops, uint8 [n, size, size]; the last batch may be smaller."""
+        batch: list[Picture] = []
+        for crop in self._crops():
+            batch.append(crop)
+            if len(batch) == self._batch_size:
+                yield np.stack(batch)
+                batch = []
+        if batch:
+            yield np.stack(batch)
+
+    def left_out(self) -> Iterator[Unreadable]:
+        """Yield the unreadable pictures that were met since the last call."""
+        while self._unreadable:
+            yield self._unreadable.popleft()
+
+    def _crops(self) -> Iterator[Picture]:
+        for item in self._pictures:
+            if isinstance(item, Unreadable):
+                self._unreadable.append(item)
+                continue
+            for crop in item.view.crops():
+                self.waiting.append(item)
+                yield crop
+
+
+def _streamed(engine: Engine, batches: Iterator[Images]) -> Iterator[Logits | Tensor]:
+    if isinstance(engine, DeviceEngine):
+        return iter(engine.stream(batches))
+    return map(engine.logits, batches)
+
+
+def _read_ahead(
+    sources: Iterable[Source], look: Look, size: int, ahead: int
+) -> Generator[_Viewed | Unreadable]:
     pool = ThreadPoolExecutor(1, thread_name_prefix="pictures")
-    waiting: deque[Future[_Scaled | Unreadable]] = deque()
+    waiting: deque[Future[_Viewed | Unreadable]] = deque()
     try:
         for source in sources:
-            waiting.append(pool.submit(_read, source, size))
+            waiting.append(pool.submit(_read, source, look, size))
             if len(waiting) > ahead:
                 yield waiting.popleft().result()
         while waiting:
@@ -138,10 +210,9 @@ def _read_ahead(sources: Iterable[Source], size: int, ahead: int) -> Iterator[_S
         pool.shutdown(cancel_futures=True)
 
 
-def _read(source: Source, size: int) -> _Scaled | Unreadable:
+def _read(source: Source, look: Look, size: int) -> _Viewed | Unreadable:
     try:
         gray = source.load()
     except (InvalidInput, NotFoundError) as error:
         return Unreadable(source.path, error)
-    frame = Frame.of(gray.shape[0], gray.shape[1], size)
-    return _Scaled(source.path, frame, frame.to_network(gray))
+    return _Viewed(source.path, look(gray, size))

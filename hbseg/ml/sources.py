@@ -6,13 +6,14 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from hbseg.data.dataset import Dataset
+from hbseg.data.picture_folder import Pictures
 from hbseg.data.pictures import read_gray
 from hbseg.data.raw import PICTURE_SUFFIXES, is_picture
 from hbseg.data.shards import Sample
 from hbseg.errors import NotFoundError
-from hbseg.ml.predict import Picture, Source
+from hbseg.ml.predict import Source
+from hbseg.ml.views import Picture
 from hbseg.runs.steps import SHORT
-from hbseg.storage.store import Store
 
 MAX_LINES = 20
 """Skipped files that are named one by one."""
@@ -29,8 +30,8 @@ def dataset_sources(dataset: Dataset, samples: Sequence[Sample]) -> list[Source]
     return [Source(sample.path, partial(dataset.picture, sample)) for sample in samples]
 
 
-def folder_sources(folder: Store) -> list[Source]:
-    """Return the pictures below a folder; other files are skipped, each with a line.
+def folder_sources(folder: Pictures) -> list[Source]:
+    """Return the pictures of a folder, or the single one; other files are skipped with a line.
 
     Raises:
         NotFoundError: there is none.
@@ -51,7 +52,7 @@ def folder_sources(folder: Store) -> list[Source]:
     return sources
 
 
-def _loader(folder: Store, key: str) -> Callable[[], Picture]:
+def _loader(folder: Pictures, key: str) -> Callable[[], Picture]:
     return lambda: read_gray(folder.get(key), source=key)
 
 

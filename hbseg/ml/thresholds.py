@@ -15,30 +15,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hbseg.anatomy import BONES
-from hbseg.ml.frame import Frame
-from hbseg.ml.native import Logits, Region, native_region
+from hbseg.ml.frame import Grid
+from hbseg.ml.native import Logits, Region, logit_levels, native_region
+from hbseg.ml.views import PictureLogits
 from hbseg.rle import DICE_EPSILON, Runs, area, patch_of
 
 LEVELS: Final = tuple(round(0.05 * step, 2) for step in range(1, 20))
 """Probabilities that are tried: 0.05 to 0.95 in steps of 0.05."""
-_LOGITS: Final = np.log(np.array(LEVELS) / (1 - np.array(LEVELS))).astype(np.float32)
+_LOGITS: Final = logit_levels(LEVELS, len(LEVELS))
 MIDDLE: Final = 0.5
 
 
-def dice_at_levels(
-    logits_chw: Logits, truth: Sequence[Runs], height: int, width: int
-) -> NDArray[np.float64]:
+def dice_at_levels(logits: PictureLogits, truth: Sequence[Runs]) -> NDArray[np.float64]:
     """Return the Dice of each bone of one image at each level, float64 [29, levels].
 
-    Args:
-        logits_chw: float32 [29, side, side].
-        truth: runs of the true masks at native size.
-        height: rows of the picture, in pixels.
-        width: columns of the picture, in pixels.
+    `truth` are the runs of the true masks at native size.
     """
-    frame = Frame.of(height, width, logits_chw.shape[-1])
-    pairs = zip(logits_chw, truth, strict=True)
-    return np.stack([_bone_dice(plane, frame, runs) for plane, runs in pairs])
+    planes = logits.logits_chw
+    planes = planes if isinstance(planes, np.ndarray) else planes.cpu().numpy()
+    return np.stack([_bone_dice(*pair, logits.grid) for pair in zip(planes, truth, strict=True)])
 
 
 def best_thresholds(sums: NDArray[np.float64]) -> dict[str, float]:
@@ -52,10 +47,10 @@ def best_thresholds(sums: NDArray[np.float64]) -> dict[str, float]:
     return {bone: LEVELS[index] for bone, index in zip(BONES, best, strict=True)}
 
 
-def _bone_dice(plane: Logits, frame: Frame, truth: Runs) -> NDArray[np.float64]:
-    region = native_region(plane, frame, float(_LOGITS[0]))
+def _bone_dice(plane: Logits, truth: Runs, grid: Grid) -> NDArray[np.float64]:
+    region = native_region(plane, grid, _LOGITS[0])
     predicted = _above(region.logits)
-    shared = _above(region.logits[_inside(region, truth, frame)])
+    shared = _above(region.logits[_inside(region, truth, grid)])
     dice: NDArray[np.float64] = (2 * shared + DICE_EPSILON) / (
         predicted + area(truth) + DICE_EPSILON
     )
@@ -67,13 +62,13 @@ def _above(logits: NDArray[np.float32]) -> NDArray[np.int64]:
     return np.array([np.count_nonzero(logits > level) for level in _LOGITS])
 
 
-def _inside(region: Region, truth: Runs, frame: Frame) -> NDArray[np.bool_]:
+def _inside(region: Region, truth: Runs, grid: Grid) -> NDArray[np.bool_]:
     """Return which pixels of a region are in the truth, bool [h, w]."""
     height, width = region.logits.shape
     inside = np.zeros((height, width), dtype=bool)
     if not len(truth):
         return inside
-    patch = patch_of(truth, frame.height, frame.width)
+    patch = patch_of(truth, grid.height, grid.width)
     down, right = patch.top - region.top, patch.left - region.left
     y0, x0 = max(down, 0), max(right, 0)
     part = patch.mask[y0 - down : max(height - down, 0), x0 - right : max(width - right, 0)]

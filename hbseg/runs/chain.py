@@ -11,8 +11,8 @@ import json
 import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from hbseg.config.specs import CompileSpec, Spec, TrainSpec
 from hbseg.data.places import version_folder
@@ -39,6 +39,9 @@ from hbseg.storage.markers import MARKER, read_marker, sha256_of
 from hbseg.storage.opening import open_store
 from hbseg.storage.store import Store
 
+if TYPE_CHECKING:
+    from hbseg.data.picture_folder import Pictures  # for inference of any pictures alone
+
 
 @dataclass(frozen=True)
 class Chosen:
@@ -47,6 +50,8 @@ class Chosen:
     prefix: str
     engine: str | None = None
     """Kind of the engine in it, if it is one."""
+    card: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    """What that engine promises, as `find_engine` read it."""
 
 
 def make_task(
@@ -75,13 +80,12 @@ def make_task(
         NotFoundError: the spec names pictures, and there are none.
     """
     lookup = _InputLookup(run, data, spec, chosen or {})
-    found = [(item.name, folder) for item in step.row.inputs if (folder := lookup.find(item))]
     task = Task(
         step=step,
         spec=spec,
         folder=run.folder,
         prefix="",
-        inputs=tuple(Input(name, folder) for name, folder in found),
+        inputs=tuple(found for item in step.row.inputs for found in lookup.inputs(item)),
         raw=None if raw is None else raw.url,
         skip_bad=skip_bad,
         engine=spec.engine if isinstance(spec, CompileSpec) else lookup.engine,
@@ -97,14 +101,16 @@ def _prefix(folder: Folder, task: Task) -> str:
     if folder.key == IDENTITY:
         return f"{folder.name}/{task.identity()[:SHORT]}"
     if folder.key == PICTURES:
+        from hbseg.data.picture_folder import open_pictures
+
         images: str = getattr(task.spec, "images")  # noqa: B009 - of whichever spec has pictures
-        return f"{folder.name}/{pictures_key(open_store(images))}"
+        return f"{folder.name}/{pictures_key(open_pictures(images))}"
     source = next(item.folder for item in task.inputs if item.name == folder.key)
     return f"{folder.name}/{source.url.rpartition('/')[2]}"
 
 
-def pictures_key(pictures: Store) -> str:
-    """Return a digest of the pictures in a folder: of their names and contents.
+def pictures_key(pictures: Pictures) -> str:
+    """Return a digest of pictures: of their names and contents.
 
     Files that are no pictures by their names are not read.
 
@@ -125,12 +131,17 @@ class _InputLookup:
         self.engine: str | None = None
         """Kind of the engine among the inputs that were found."""
 
-    def find(self, item: StepInput) -> Store | None:
-        """Return an input's folder; none where it is optional and not finished."""
+    def inputs(self, item: StepInput) -> Iterator[Input]:
+        """Yield what an entry of the table stands for; nothing: it is optional and not finished."""
+        named = item.named(self._spec)
+        for name, url in named.items():
+            yield Input(name, _finished(open_store(url), item))
+        if not named and not item.many and (folder := self._find(item)):
+            yield Input(item.name, folder)
+
+    def _find(self, item: StepInput) -> Store | None:
         if item.folder is None:
             return self._dataset()
-        if item.named_by and (url := getattr(self._spec, item.named_by)):
-            return _finished(open_store(url))
         try:
             return self._of_run(item, item.folder)
         except ConflictError:
@@ -157,14 +168,15 @@ class _InputLookup:
 
     def _latest(self, item: StepInput, name: str) -> Chosen:
         if name == ENGINE_FOLDER:
-            wanted = {field: getattr(self._spec, field) for field in item.match}
+            wanted = {name: getattr(self._spec, name) for name in item.match}
             return find_engine(self._run, **wanted)
         return Chosen(latest_finished(self._run, name) or name)
 
 
-def _finished(folder: Store) -> Store:
+def _finished(folder: Store, item: StepInput) -> Store:
     if not folder.exists(MARKER):
-        raise ConflictError(f"no finished checkpoint in {folder.url}", "correct --ckpt URL")
+        hint = f"correct {item.named_by}" if item.many else "correct --ckpt URL"
+        raise ConflictError(f"no finished {item.name} in {folder.url}", hint)
     return folder
 
 
@@ -224,7 +236,7 @@ def find_engine(
             "does not know",
             hint,
         )
-    return Chosen(f"{ENGINE_FOLDER}/{key}", made_for)
+    return Chosen(f"{ENGINE_FOLDER}/{key}", made_for, card)
 
 
 def _in_order(value: object) -> tuple[bool, object]:

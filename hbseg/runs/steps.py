@@ -49,13 +49,22 @@ class StepInput(NamedTuple):
     name: str
     """Its role in the step."""
     folder: str | None = None
-    """Name of a folder of the run; none: the dataset version."""
+    """Name of a folder of the run; none: the dataset version, or only what `named_by` names."""
     match: tuple[str, ...] = ()
     """Of an engine: values of the spec that its own must equal; the chain makes one for each."""
     named_by: str | None = None
     """Value of the spec that names another folder instead, by its URL."""
     optional: bool = False
     """Whether the step does without it where it is not there."""
+    many: bool = False
+    """Whether `named_by` is a list of URLs; each is an input: `name1`, `name2`, ..."""
+
+    def named(self, spec: Spec) -> dict[str, str]:
+        """Return the inputs whose folders the spec names, with their URLs."""
+        value = getattr(spec, self.named_by) if self.named_by else None
+        if self.many:
+            return {f"{self.name}{number}": url for number, url in enumerate(value or (), start=1)}
+        return {self.name: value} if value else {}
 
 
 class StepRow(NamedTuple):
@@ -167,7 +176,7 @@ class Step(StrEnum):
                 Folder("valid", when={"mode": "valid", "images": None}),
                 Folder("images", key=PICTURES, when={"mode": "images"}, in_chain=False),
             ),
-            inputs=(_DATASET, _ENGINE),
+            inputs=(_DATASET, _ENGINE, StepInput("member", named_by="members", many=True)),
             shared=True,
         ),
     )

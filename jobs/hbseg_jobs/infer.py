@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from hbseg.config.specs import InferSpec
 from hbseg.data.dataset import open_version
+from hbseg.data.picture_folder import open_pictures
 from hbseg.errors import SpecError
+from hbseg.ml.averaging import ensemble, flip_averaged
 from hbseg.ml.engines.card import Engine
 from hbseg.ml.engines.opening import open_engine
 from hbseg.ml.evaluation import Truth, dataset_truth
 from hbseg.ml.infer import InferStep, Share
 from hbseg.ml.predict import Source
-from hbseg.ml.sources import dataset_sources, folder_sources
+from hbseg.ml.sources import dataset_sources, folder_sources, say
 from hbseg.runs.node import node_count, node_index
-from hbseg.storage.opening import open_store
+from hbseg.runs.steps import Step
 from hbseg_jobs.entry import StepContext, libraries, run_step
 
 
@@ -21,9 +25,7 @@ def work(context: StepContext) -> None:
     spec = context.spec(InferSpec)
     inputs = context.task.input_digests()
     identity = context.task.identity()
-    engine = open_engine(
-        context.input("engine"), context.work, batch_size=spec.batch_size, loading=libraries
-    )
+    engine = _engine(context, spec)
     sources, truth = _pictures(context, spec, engine)
     step = InferStep(
         spec,
@@ -39,6 +41,33 @@ def work(context: StepContext) -> None:
         context.finish(inferred.outputs, metrics=inferred.metrics, inputs=inputs)
 
 
+def _engine(context: StepContext, spec: InferSpec) -> Engine:
+    """Return the run's engine, averaged with the others that the spec names."""
+    members = [name for item in Step.INFER.row.inputs if item.many for name in item.named(spec)]
+    engines = [_opened(context, name, spec.batch_size) for name in ("engine", *members)]
+    if spec.mode == "valid":
+        _tell_leaks(engines, members)
+    engine = ensemble(engines)
+    return flip_averaged(engine) if spec.flip else engine
+
+
+def _tell_leaks(engines: Sequence[Engine], members: Sequence[str]) -> None:
+    """Warn of engines that were trained on the pictures that they are judged by."""
+    held_out = engines[0].card.fold
+    for name, engine in zip(members, engines[1:], strict=True):
+        if engine.card.fold != held_out:
+            say(
+                f"warning: {name} held out fold {engine.card.fold}, not {held_out}: it was trained "
+                "on these pictures, so the Dice is too high"
+            )
+
+
+def _opened(context: StepContext, name: str, batch_size: int) -> Engine:
+    work = context.work / name  # model files share a name
+    work.mkdir(exist_ok=True)
+    return open_engine(context.input(name), work, batch_size=batch_size, loading=libraries)
+
+
 def _share() -> Share:
     """Return which parts this node makes, as a job of several pods tells it."""
     index, count = node_index(), node_count()
@@ -51,7 +80,7 @@ def _pictures(
     context: StepContext, spec: InferSpec, engine: Engine
 ) -> tuple[list[Source], Truth | None]:
     if spec.images is not None:
-        return folder_sources(open_store(spec.images)), None
+        return folder_sources(open_pictures(spec.images)), None
     dataset = open_version(context.data, context.input("dataset").url.rpartition("/")[2])
     if spec.mode == "submission":
         return dataset_sources(dataset, dataset.samples("test")), None

@@ -67,11 +67,12 @@ def _prefix(step: Step, spec: Spec) -> str:
 def _inputs(run: str, data: str, step: Step, spec: Spec) -> Iterator[tuple[str, str]]:
     """Yield the inputs' names and URLs, in the order of the table."""
     for item in step.row.inputs:
-        if item.folder is None:
+        named = item.named(spec)
+        if named or item.many:
+            yield from ((name, canonical_url(url)) for name, url in named.items())
+        elif item.folder is None:
             if isinstance(spec, TrainSpec) and spec.dataset.version is not None:
                 yield item.name, f"{data}/{version_key(spec.dataset.version)}"
-        elif item.named_by and (named := getattr(spec, item.named_by)):
-            yield item.name, canonical_url(named)
         else:
             keyed = folder_named(item.folder).key is not None
             yield item.name, f"{run}/{item.folder}" + (f"/{UNRESOLVED}" if keyed else "")

@@ -19,7 +19,7 @@ from hbseg.runs.steps import Step
 from hbseg.storage.markers import read_marker, sha256_of
 from hbseg.storage.store import Store
 from hbseg_jobs import infer as infer_job
-from tests.engines import BATCH, picture
+from tests.engines import BATCH, picture, write_card
 
 from .conftest import FOLD, VERSION, Chain
 
@@ -33,8 +33,8 @@ def names_of(path: str | Path) -> list[str]:
     return list(dict.fromkeys(name for name, _, _ in submission.read(path)))
 
 
-def job(chain: Chain, spec: InferSpec, prefix: str) -> Store:
-    inputs = {"engine": chain.engine}
+def job(chain: Chain, spec: InferSpec, prefix: str, **members: Store) -> Store:
+    inputs = {"engine": chain.engine, **members}
     if spec.mode != "images":
         inputs["dataset"] = chain.version
     infer_job.work(chain.context(Step.INFER, spec, prefix, work=prefix, **inputs))
@@ -159,6 +159,39 @@ def test_a_validation_that_was_killed_ends_with_the_same_bytes(
     assert {key: folder.get(key) for key in keys} == whole
 
 
+def other_run(chain: Chain, **card: object) -> Store:
+    """Return a copy of the engine in another run, with other words on its card."""
+    folder = chain.runs.folder("second/engine/key")
+    folder.put("model.onnx", chain.engine.get("model.onnx"))
+    write_card(folder, json.loads(chain.engine.get("engine.json")) | card)
+    return folder
+
+
+def test_several_runs_and_mirrored_pictures_are_averaged(
+    chain: Chain, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = other_run(chain, fold=FOLD + 1)
+    masks = {}
+    for name, members, flip in (
+        ("plain", (), False),
+        ("same", (other.url,), False),
+        ("flipped", (), True),
+        ("both", (other.url,), True),
+    ):
+        spec = InferSpec(mode="valid", batch_size=BATCH, members=members, flip=flip)
+        inputs = {"member1": other} if spec.members else {}
+        masks[name] = job(chain, spec, name, **inputs).get("submission.csv")
+        warned = "warning: member1 held out fold 2, not 1" in capsys.readouterr().out
+        assert warned == bool(spec.members)
+
+    assert masks["same"] == masks["plain"]  # the other run's engine is the same network
+    assert masks["both"] == masks["flipped"]
+    assert masks["flipped"] != masks["plain"]
+    assert set(read_marker(chain.run.folder.folder("both")).inputs) == {
+        *("dataset", "engine", "member1")
+    }
+
+
 def test_any_folder_of_pictures_gives_masks_at_each_one_s_size(
     chain: Chain, tmp_path: Path
 ) -> None:
@@ -180,6 +213,17 @@ def test_any_folder_of_pictures_gives_masks_at_each_one_s_size(
     ]
     assert record["unreadable"] == []
     assert set(read_marker(folder).outputs) == {"submission.csv", "flags.json", "pictures.json"}
+
+
+def test_a_single_picture_gives_its_masks_alone(chain: Chain, tmp_path: Path) -> None:
+    for seed, name in enumerate(["one.png", "two.png"]):
+        picture(tmp_path, name, seed)
+    spec = InferSpec(mode="images", images=str(tmp_path / "two.png"), batch_size=BATCH)
+    folder = job(chain, spec, "single")
+    assert names_of(Path(folder.url) / "submission.csv") == ["two.png"]
+    record = json.loads(folder.get("pictures.json"))
+    assert record["folder"] == str(tmp_path / "two.png")
+    assert [item["path"] for item in record["pictures"]] == ["two.png"]
 
 
 def test_the_step_refuses_an_engine_of_another_batch_size(chain: Chain) -> None:

@@ -424,3 +424,36 @@ def test_synthetic_hands_are_refused_in_odd_numbers(cli: Cli, tmp_path: Path) ->
 
 def test_checking_a_folder_that_is_not_there_is_exit_3(cli: Cli) -> None:
     assert cli("data", "check", "nowhere").code == 3
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "message"),
+    [
+        (("--with", "nobody"), 3, "no run nobody"),
+        (("--with", "first"), 2, "run first is averaged with itself"),
+        (("--thresholds", "validation"), 5, "run: hbseg submit-infer first --mode valid"),
+        (("--thresholds", "0.4"), 2, "--thresholds 0.4: expected validation"),
+        (("--set", "thresholds.Ulnar=0.4"), 5, "no bone Ulnar; did you mean Ulna?"),
+        (("--set", "thresholds.Ulna=1"), 5, "thresholds.Ulna: input should be less than 1"),
+    ],
+)
+def test_what_cannot_be_averaged_or_has_no_thresholds_is_refused(
+    cli: Cli, tmp_path: Path, flags: tuple[str, ...], code: int, message: str
+) -> None:
+    claimed(tmp_path)
+
+    outcome = cli("submit-infer", "first", *flags, "--dry-run")
+
+    assert outcome.code == code
+    assert message in outcome.err
+    assert outcome.err.count("\n") == 1
+
+
+def test_flips_and_single_thresholds_are_in_the_spec(cli: Cli) -> None:
+    outcome = cli(
+        *("submit-infer", "first", "--flip", "--set", "thresholds.Ulna=0.4"),
+        *("--dry-run", "-o", "json"),
+    )
+
+    spec = outcome.json()["spec"]
+    assert (spec["flip"], spec["thresholds"], spec["members"]) == (True, {"Ulna": 0.4}, [])

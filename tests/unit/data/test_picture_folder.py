@@ -7,11 +7,12 @@ import cv2
 import numpy as np
 import pytest
 
-from hbseg.data.picture_folder import PictureFolder
+from hbseg.data.picture_folder import PictureFolder, open_pictures, picture_keys
 from hbseg.data.pictures import encode_png
 from hbseg.errors import InvalidInput, NotFoundError
 from hbseg.storage.opening import open_store
 from hbseg.submission import Image
+from tests.conftest import S3Place
 
 
 def opened(folder: Path) -> PictureFolder:
@@ -34,6 +35,45 @@ def test_the_size_is_that_of_the_picture_as_a_viewer_turns_it(tmp_path: Path) ->
     (tmp_path / "a.jpg").write_bytes(jpeg[:2] + segment + jpeg[2:])
     folder = opened(tmp_path)
     assert folder.size_of("a.jpg") == folder.gray("a.jpg").shape == (16, 8)
+
+
+def test_a_single_picture_is_read_alone(tmp_path: Path) -> None:
+    for name, size in (("a.png", (5, 7)), ("b.png", (6, 6)), ("b.png.png", (4, 4))):
+        (tmp_path / name).write_bytes(encode_png(np.zeros(size, np.uint8)))
+
+    found = open_pictures(str(tmp_path / "b.png"))
+
+    assert found.url == str(tmp_path / "b.png")
+    assert picture_keys(found) == ["b.png"]
+    assert list(PictureFolder(found).images()) == [Image("b.png", 6, 6)]
+    assert [entry.size for entry in found.list()] == [(tmp_path / "b.png").stat().st_size]
+
+
+def test_a_folder_is_one_whatever_its_name(tmp_path: Path) -> None:
+    (tmp_path / "hands.png").mkdir()
+    (tmp_path / "hands.png" / "a.png").write_bytes(encode_png(np.zeros((5, 7), np.uint8)))
+
+    assert picture_keys(open_pictures(str(tmp_path / "hands.png"))) == ["a.png"]
+    assert picture_keys(open_pictures(str(tmp_path))) == ["hands.png/a.png"]
+
+
+@pytest.mark.parametrize("name", ["none.png", "notes.txt", "none"])
+def test_what_is_no_picture_and_no_folder_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "notes.txt").write_text("x")
+
+    with pytest.raises(NotFoundError, match=f"no pictures in .*/{name}; correct --images"):
+        picture_keys(open_pictures(str(tmp_path / name)))
+
+
+def test_a_single_picture_in_s3_is_read_alone(s3: S3Place) -> None:
+    for key in ("raw/a.png", "raw/b.png", "raw/b.png.png", "top.png"):
+        open_store(s3.url).put(key, key.encode())
+
+    for key in ("raw/b.png", "top.png"):
+        found = open_pictures(f"s3://{s3.bucket}/{key}")
+        (name,) = picture_keys(found)
+        assert (found.url, found.get(name)) == (f"s3://{s3.bucket}/{key}", key.encode())
+    assert len(picture_keys(open_pictures(f"s3://{s3.bucket}/raw"))) == 3
 
 
 def test_unknown_missing_and_doubled_pictures_are_refused(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from hbseg.anatomy import BONES, NUM_BONES
 from hbseg.ml.frame import Frame
 from hbseg.ml.native import native_runs
 from hbseg.ml.thresholds import LEVELS, best_thresholds, dice_at_levels
+from hbseg.ml.views import PictureLogits
 
 
 def smooth_logits(size: int, seed: int) -> NDArray[np.float32]:
@@ -26,7 +27,7 @@ def test_dice_at_each_level_is_that_of_the_masks(height: int, width: int, size: 
     frame = Frame.of(height, width, size)
     logits = smooth_logits(size, seed=1)
     truth = native_runs(smooth_logits(size, seed=2), frame)
-    found = dice_at_levels(logits, truth, height, width)
+    found = dice_at_levels(PictureLogits(logits, frame.grid(size)), truth)
     assert found.shape == (NUM_BONES, len(LEVELS))
     for number, level in enumerate(LEVELS):
         masks = native_runs(logits, frame, threshold=level)
@@ -40,7 +41,8 @@ def test_a_truth_beside_the_mask_counts_too() -> None:
     mask = np.zeros((32, 32), dtype=bool)
     mask[20:24, 20:24] = True
     empty = np.empty((0, 2), dtype=np.int64)
-    found = dice_at_levels(logits, [rle.runs_of(mask), *[empty] * (NUM_BONES - 1)], 32, 32)
+    place = PictureLogits(logits, Frame.of(32, 32, 32).grid(32))
+    found = dice_at_levels(place, [rle.runs_of(mask), *[empty] * (NUM_BONES - 1)])
     assert found[0].max() < 1e-4
     assert found[1:].min() == 1.0
 

@@ -101,6 +101,22 @@ def test_an_input_that_is_missing_names_the_command_that_makes_it(run: Run, data
         make_task(run, data, Step.INFER, InferSpec())
 
 
+def test_masks_of_a_single_picture_have_a_folder_of_their_own(
+    run: Run, data: Store, tmp_path: Path
+) -> None:
+    add_engine(run, "a", checkpoint=done(run, "stage2").digest, batch_size=8)
+    pictures = FolderStore(tmp_path / "pictures")
+
+    def prefix(url: str) -> str:
+        return make_task(run, data, Step.INFER, InferSpec(mode="images", images=url)).prefix
+
+    pictures.put("a.png", b"a")
+    alone = prefix(f"{pictures.url}/a.png")
+    assert alone == prefix(pictures.url)
+    pictures.put("b.png", b"b")
+    assert prefix(pictures.url) != alone == prefix(f"{pictures.url}/a.png")
+
+
 def test_a_dataset_version_that_is_none_is_refused(run: Run, data: Store) -> None:
     spec = TrainSpec.from_mapping({"model": {}, "dataset": {"version": "../x"}}, source="x")
 

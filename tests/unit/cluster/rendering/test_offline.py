@@ -83,6 +83,16 @@ def test_a_checkpoint_from_elsewhere_is_the_input(run: Run, data: Store, tmp_pat
     assert outlined(run, data, Step.STAGE2, spec) == expected
 
 
+def test_engines_of_other_runs_are_inputs(run: Run, data: Store, tmp_path: Path) -> None:
+    spec = InferSpec(members=("s3://runs/second/engine/0a", f"{tmp_path}/third/engine/0b/"))
+
+    inputs = outlined(run, data, Step.INFER, spec).inputs
+
+    assert list(inputs) == ["engine", "member1", "member2"]
+    assert inputs["member1"] == "s3://runs/second/engine/0a"
+    assert inputs["member2"] == f"{tmp_path}/third/engine/0b"
+
+
 def test_a_prepare_is_known_without_storage(run: Run, data: Store, tmp_path: Path) -> None:
     raw = FolderStore(tmp_path / "raw")
     task = make_task(run, data, Step.PREPARE, PrepareSpec(), raw=raw, skip_bad=True)
