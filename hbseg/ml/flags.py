@@ -214,21 +214,22 @@ def _ray(bone: str) -> int:
 
 
 def _far(shapes: Shapes, size: float) -> Iterator[Flag]:
-    gaps = neighbour_gaps(shapes, size)
-    told = set()
-    for apart in _apart(shapes, gaps):
-        crossing = [
-            (gap, pair) for pair, gap in gaps.items() if (pair[0] in apart) != (pair[1] in apart)
-        ]
-        if not crossing:  # a bone between is missing, which is a flag of its own
+    """Yield each gap beyond the limit that has to be crossed to reach all bones (Kruskal).
+
+    Where a bone between is missing there is no gap: that bone is flagged itself.
+    """
+    group = {bone: {bone} for bone in shapes}
+    for gap, pair in sorted((gap, pair) for pair, gap in neighbour_gaps(shapes, size).items()):
+        smaller, larger = sorted((group[bone] for bone in pair), key=len)
+        if smaller is larger:
             continue
-        gap, pair = min(crossing)
-        if pair not in told:
-            told.add(pair)
-            bone, neighbour = pair if pair[0] in apart else pair[::-1]
+        if gap > FAR_LIMIT:
+            bone, neighbour = pair if pair[0] in smaller else pair[::-1]
             text = f"{bone} is {gap:.1f} bone sizes from {neighbour}"
             severity = _severity(gap, FAR_LIMIT)
             yield Flag(kind=FlagKind.FAR, bone=bone, severity=severity, text=text)
+        larger |= smaller
+        group |= dict.fromkeys(smaller, larger)
 
 
 def neighbour_gaps(shapes: Shapes, size: float) -> dict[tuple[str, str], float]:
@@ -252,19 +253,6 @@ def _sampled(of: Segments) -> NDArray[np.float64]:
     left, right = of.left[chosen], of.right[chosen] - 1
     columns = np.concatenate([left, (left + right) / 2, right])
     return np.stack([columns, np.tile(of.row[chosen], 3)], axis=1)
-
-
-def _apart(bones: Iterable[str], gaps: Mapping[tuple[str, str], float]) -> list[set[str]]:
-    """Return the groups of bones that are near each other, but for the largest group."""
-    group = {bone: {bone} for bone in bones}
-    for (first, second), gap in gaps.items():
-        if gap <= FAR_LIMIT and group[first] is not group[second]:
-            group[first] |= group[second]
-            for bone in group[second]:
-                group[bone] = group[first]
-    groups = list({id(one): one for one in group.values()}.values())
-    groups.remove(max(groups, key=len))
-    return groups
 
 
 def _severity(figure: float, limit: float) -> float:

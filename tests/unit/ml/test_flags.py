@@ -99,6 +99,13 @@ def test_a_finger_that_is_cut_off_is_flagged_once_where_it_is_cut() -> None:
     assert flags(drawn(cut)) == [("far", "finger-9")]
 
 
+def test_a_bone_between_two_gaps_is_told_of_both() -> None:
+    outlines = turned(posed(5)[0], 0)
+    cut = moved(outlines, ("finger-9", "finger-8"), "finger-10", 30)
+    cut = moved(cut, ("finger-8",), "finger-9", 45)
+    assert flags(drawn(cut)) == [("far", "finger-8"), ("far", "finger-9")]
+
+
 def test_the_gap_over_a_missing_bone_is_no_distance() -> None:
     runs = drawn(turned(posed(5)[0], 0))
     runs[INDEX["finger-9"]] = EMPTY
@@ -141,6 +148,16 @@ def test_the_second_part_is_that_of_all_8_connected_parts(seed: int) -> None:
     _, _, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     areas = [*sorted(stats[1:, cv2.CC_STAT_AREA].tolist(), reverse=True), 0]
     assert second_part(shape) == areas[1] / areas[0]
+
+
+@pytest.mark.parametrize("pixels", [[(0, 4), (2, 0)], [(0, 2), (2, 2)], [(0, 0), (0, 2)]])
+def test_pixels_that_do_not_touch_are_two_parts(pixels: list[tuple[int, int]]) -> None:
+    mask = np.zeros((3, 5), dtype=bool)
+    for place in pixels:
+        mask[place] = True
+    shape = bone_shape(runs_of(mask), 3, 5)
+    assert shape is not None
+    assert second_part(shape) == 1.0
 
 
 def test_a_bone_that_the_network_is_unsure_of_is_flagged() -> None:
