@@ -23,7 +23,7 @@ from hbseg.config.placement import Placement
 from hbseg.config.specs import InferSpec, PrepareSpec, TrainSpec
 from hbseg.control.fetch import download_csv, fetch_report, fetch_submission
 from hbseg.control.pipeline import Event, Pipeline
-from hbseg.data.picture_folder import Pictures, open_pictures, picture_keys
+from hbseg.data.picture_folder import PictureFolder, Pictures, open_pictures
 from hbseg.errors import ConflictError, DeniedError, InvalidInput, StepFailed
 from hbseg.local.backend import LocalBackend
 from hbseg.local.s3server import EmbeddedS3
@@ -105,7 +105,7 @@ def run_demo(
 
     Raises:
         ConflictError: another demo is at work in the folder.
-        InvalidInput: `folder` lies in `images`, or `images` in it.
+        InvalidInput: `folder` lies in `images` or `images` in it, or two pictures have one name.
         NotFoundError: there is no picture in `images`.
         HbsegError: a step failed, the raw set has errors, SeaweedFS is not installed.
     """
@@ -114,7 +114,7 @@ def run_demo(
     images = None if images is None else Path(os.path.abspath(images))
     if images is not None:
         _check_apart(folder, images)
-        picture_keys(open_pictures(str(images)))  # here, not after minutes of training
+        PictureFolder(open_pictures(str(images)))  # here, not after minutes of training
     with _alone_in(folder):
         source = folder / "raw" if raw is None else Path(os.path.abspath(raw))
         if raw is None:
@@ -250,7 +250,6 @@ class _Demo:
         return target
 
     def _draw(self, folder: Store, pictures: Pictures, csv: Path) -> None:
-        from hbseg.data.picture_folder import PictureFolder
         from hbseg.report.drawing import draw_overlays
 
         total = len(json.loads(folder.get("pictures.json"))["pictures"])

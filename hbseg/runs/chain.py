@@ -78,6 +78,7 @@ def make_task(
     Raises:
         ConflictError: an input is not finished; the hint is the command that makes it.
         NotFoundError: the spec names pictures, and there are none.
+        InvalidInput: two of them have one name.
     """
     lookup = _InputLookup(run, data, spec, chosen or {})
     task = Task(
@@ -116,10 +117,12 @@ def pictures_key(pictures: Pictures) -> str:
 
     Raises:
         NotFoundError: there is no picture in the folder, or no folder.
+        InvalidInput: two pictures have one name.
     """
-    from hbseg.data.picture_folder import picture_keys
+    from hbseg.data.picture_folder import PictureFolder
 
-    content = [(key, sha256_of(pictures.get(key))) for key in picture_keys(pictures)]
+    paths = PictureFolder(pictures).paths.values()
+    content = [(path, sha256_of(pictures.get(path))) for path in paths]
     return canonical_digest(content)[:SHORT]
 
 

@@ -24,6 +24,9 @@ def main() -> None:
             figures += listing.figures(folder, s3)
             figures += submitting.figures(folder, s3)
         figures += submissions.figures(folder / "csv")
+        from tests.bench import inference  # torch; every process that draws hands imports this file
+
+        figures += inference.figures(folder / "inference")
     print(written(figures, FILE))
     tell_load("after")
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from weakref import WeakSet
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from hbseg.ml.views import Picture, PictureLogits, Planes
 from tests.engines import SIZE, BrightnessEngine, grey
 
 
-@dataclass
+@dataclass(eq=False)
 class Strips:
     """A picture in strips of the network's size, side by side, at its own scale."""
 
@@ -97,6 +98,20 @@ def test_a_stream_of_batches_gives_the_same_masks(number: int) -> None:
     )
     assert len(plain) == number
     assert plain == streamed
+
+
+@pytest.mark.parametrize("kind", [BrightnessEngine, StreamingEngine])
+def test_a_few_pictures_are_held_whatever_their_number(kind: type[BrightnessEngine]) -> None:
+    held: WeakSet[Strips] = WeakSet()
+
+    def look(gray: Picture, size: int) -> Strips:
+        view = Strips(gray, size)
+        held.add(view)
+        return view
+
+    sources = (Source(f"{index}", partial(grey, index, SIZE, 128)) for index in range(60))
+    for _ in predict(kind(4), sources, look=look):
+        assert len(held) <= 16
 
 
 class OnGpu(Tensor):

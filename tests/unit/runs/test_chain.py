@@ -117,6 +117,18 @@ def test_masks_of_a_single_picture_have_a_folder_of_their_own(
     assert prefix(pictures.url) != alone == prefix(f"{pictures.url}/a.png")
 
 
+def test_pictures_of_one_name_are_refused_at_submit(run: Run, data: Store, tmp_path: Path) -> None:
+    add_engine(run, "a", checkpoint=done(run, "stage2").digest, batch_size=8)
+    pictures = FolderStore(tmp_path / "pictures")
+    for key in ("x/a.png", "y/a.png"):
+        pictures.put(key, b"a")
+
+    with pytest.raises(
+        InvalidInput, match=r"two pictures are called a\.png: x/a\.png and y/a\.png"
+    ):
+        make_task(run, data, Step.INFER, InferSpec(mode="images", images=pictures.url))
+
+
 def test_a_dataset_version_that_is_none_is_refused(run: Run, data: Store) -> None:
     spec = TrainSpec.from_mapping({"model": {}, "dataset": {"version": "../x"}}, source="x")
 
