@@ -26,6 +26,18 @@ class Patch:
     left: int
 
 
+@dataclass(frozen=True)
+class Segments:
+    """The pixels of a mask row by row: runs that are cut at the ends of rows, sorted."""
+
+    row: NDArray[np.int64]
+    """[N] row of the picture."""
+    left: NDArray[np.int64]
+    """[N] first column."""
+    right: NDArray[np.int64]
+    """[N] column behind the last one."""
+
+
 DICE_EPSILON = 1e-4
 """Added above and below in Dice, so that two empty masks agree (source: the task's metric)."""
 
@@ -81,6 +93,25 @@ def patch_of(runs: Runs, height: int, width: int) -> Patch:
     Raises:
         ValueError: the runs leave a picture of this size.
     """
+    return patch_of_segments(segments(runs, height, width))
+
+
+def patch_of_segments(of: Segments) -> Patch:
+    """Return the mask of segments, at least one, in its box."""
+    top, edge = int(of.row[0]), int(of.left.min())
+    steps = np.zeros((int(of.row[-1]) - top + 1, int(of.right.max()) - edge + 1), dtype=np.int8)
+    steps[of.row - top, of.left - edge] += 1
+    steps[of.row - top, of.right - edge] -= 1
+    mask = np.cumsum(steps, axis=1, dtype=np.int8)[:, :-1].astype(np.uint8)
+    return Patch(mask, top, edge)
+
+
+def segments(runs: Runs, height: int, width: int) -> Segments:
+    """Return `runs`, at least one, row by row.
+
+    Raises:
+        ValueError: the runs leave a picture of this size.
+    """
     starts, ends = runs[:, 0], runs[:, 0] + runs[:, 1]
     if starts[0] < 0 or ends[-1] > height * width:
         raise ValueError(f"runs end at pixel {ends[-1]}, the picture has {height} x {width}")
@@ -91,12 +122,7 @@ def patch_of(runs: Runs, height: int, width: int) -> Patch:
     row = first[index] + np.arange(len(index)) - before[index]
     left = np.maximum(starts[index] - row * width, 0)
     right = np.minimum(ends[index] - row * width, width)
-    top, edge = int(row[0]), int(left.min())
-    steps = np.zeros((int(row[-1]) - top + 1, int(right.max()) - edge + 1), dtype=np.int8)
-    steps[row - top, left - edge] += 1
-    steps[row - top, right - edge] -= 1
-    mask = np.cumsum(steps, axis=1, dtype=np.int8)[:, :-1].astype(np.uint8)
-    return Patch(mask, top, edge)
+    return Segments(row, left, right)
 
 
 def to_text(runs: Runs) -> str:

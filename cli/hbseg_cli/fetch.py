@@ -1,7 +1,7 @@
 """`hbseg fetch-*`: results of a run into local files."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,6 +9,9 @@ from hbseg_cli import options
 from hbseg_cli.groups import OUTPUT, STORAGE, grouped
 from hbseg_cli.output import Format, Result, document, say
 from hbseg_cli.session import Session
+
+if TYPE_CHECKING:
+    from hbseg.runs.results import Flags
 
 To = Annotated[Path | None, typer.Option("--to", metavar="FILE", help="File to write.")]
 
@@ -26,13 +29,29 @@ def fetch_submission(
     output: Format,
     to: To = None,
 ) -> Result:
-    """Download the submission, check every row, and only then put it into its file."""
+    """Download the submission, check every row, and only then put it into its file.
+
+    The images that a human looks at first are written beside it, as NAME.flags.json.
+    """
     from hbseg.control.fetch import fetch_submission as fetch
+    from hbseg.control.fetch import flags_beside
 
     of = session.run(run)
     target = to or Path("submission.csv")
-    fetch(of, session.data(of.read()), target)
-    return _fetched(of.name, target, output)
+    flags = fetch(of, session.data(of.read()), target)
+    if flags is None:
+        return _fetched(of.name, target, output)
+    fetched = _fetched(of.name, target, output, flags=str(flags_beside(target)))
+    say(_flagged(flags))
+    return fetched
+
+
+def _flagged(flags: "Flags") -> str:
+    if not flags.flagged:
+        return f"none of {flags.images} images is flagged"
+    first = flags.flagged[0]
+    number = f"{len(flags.flagged)} of {flags.images} images are flagged"
+    return f"{number}; the first: {first.image}: {first.flags[0].text}"
 
 
 @grouped(session=STORAGE, output=OUTPUT)
@@ -70,7 +89,7 @@ def fetch_checkpoint(
     return _fetched(of.name, target, output)
 
 
-def _fetched(run: str, target: Path, output: Format) -> Result:
+def _fetched(run: str, target: Path, output: Format, **further: str) -> Result:
     say(f"wrote {target}")
-    content = {"run": run, "path": str(target)}
+    content = {"run": run, "path": str(target), **further}
     return Result(document("Fetched", **content), names=[str(target)], format=output)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from hbseg.errors import ConflictError, ContractError, InvalidInput, NotFoundError
 from hbseg.runs.chain import dataset_version
+from hbseg.runs.results import FLAGS, Flags
 from hbseg.runs.run import Run
 from hbseg.runs.steps import Step, stage_step
 from hbseg.storage.files import replacing
@@ -18,8 +19,10 @@ SUBMISSION = Step.INFER.row.folders[0].name
 _HINT = "choose another --to"
 
 
-def fetch_submission(run: Run, data: Store, target: Path) -> None:
+def fetch_submission(run: Run, data: Store, target: Path) -> Flags | None:
     """Download the submission of the run's test images into `target`, if it is valid.
+
+    Its flags go beside it (`flags_beside`) and are returned; None: the run has none.
 
     Raises:
         NotFoundError: the run has none.
@@ -44,6 +47,12 @@ def fetch_submission(run: Run, data: Store, target: Path) -> None:
                 f"{target} is untouched; see: hbseg logs {run.name} --step {Step.INFER}",
             )
         _verify(folder, marker, key, temporary)
+        return _fetch_flags(folder, marker, target)
+
+
+def flags_beside(csv: Path) -> Path:
+    """Return where the flags of a fetched CSV are: `NAME.flags.json` for `NAME.csv`."""
+    return csv.with_name(f"{csv.name.removesuffix('.csv')}.flags.json")
 
 
 def fetch_report(run: Run, target: Path) -> None:
@@ -76,10 +85,19 @@ def fetch_checkpoint(run: Run, stage: int, target: Path) -> None:
 
 
 def download_csv(folder: Store, target: Path) -> None:
-    """Download the only CSV of a finished task's folder named `submission.csv`, verified."""
+    """Download `submission.csv` of a finished task's folder, verified, and its flags beside it."""
     marker = read_marker(folder)
     with replacing(target, hint=_HINT) as temporary:
         _download(folder, marker, _only(marker, ".csv", folder), temporary)
+        _fetch_flags(folder, marker, target)
+
+
+def _fetch_flags(folder: Store, marker: Marker, csv: Path) -> Flags | None:
+    if FLAGS not in marker.outputs:
+        return None
+    with replacing(flags_beside(csv), hint=_HINT) as temporary:
+        _download(folder, marker, FLAGS, temporary)
+        return Flags.from_text(temporary.read_bytes(), source=f"{folder.url}/{FLAGS}")
 
 
 def _marker(run: Run, folder: Store, hint: str) -> Marker:

@@ -13,25 +13,31 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TextIO
 
-from hbseg import rle, submission
+import numpy as np
+from numpy.typing import NDArray
+
+from hbseg import submission
+from hbseg.anatomy import NUM_BONES
 from hbseg.config.specs import InferSpec
 from hbseg.documents import Block, Document, canonical_digest
 from hbseg.errors import ContractError, InvalidInput, NotFoundError
 from hbseg.ml.engines.card import Engine
+from hbseg.ml.evaluation import HEADER, JudgedImage, Tally, TrueHand, Truth, judge
+from hbseg.ml.flags import flagged_image, in_order
 from hbseg.ml.predict import Prediction, Source, Unreadable, predict
-from hbseg.ml.sources import Truth, say
+from hbseg.ml.sources import say
+from hbseg.ml.thresholds import LEVELS, dice_at_levels
 from hbseg.runs.progress import Heartbeat
+from hbseg.runs.results import EVALUATION, EVALUATION_TABLE, FLAGS, FlaggedImage, Flags
 from hbseg.runs.steps import SHORT
 from hbseg.storage.markers import sha256_of, sha256_of_file
 from hbseg.storage.store import Store
 
 SUBMISSION = "submission.csv"
-DICE = "dice.csv"
-"""Dice of each image and bone, in the mode valid."""
 PICTURES = "pictures.json"
 """What was read of a folder of pictures, in the mode images."""
 PART_IMAGES = 32
@@ -72,8 +78,12 @@ class Part(Document):
     csv_sha256: str
     pictures: tuple[PictureRecord, ...]
     unreadable: tuple[UnreadableRecord, ...]
-    dice: tuple[tuple[float, ...], ...] = ()
-    """Dice of the 29 bones of each picture, where the truth is known."""
+    judged: tuple[JudgedImage, ...] = ()
+    """The figures of each picture, where the truth is known."""
+    dice_sums: tuple[tuple[float, ...], ...] = ()
+    """Of each bone, the sum of the pictures' Dice at each level of `hbseg.ml.thresholds`."""
+    flagged: tuple[FlaggedImage, ...] = ()
+    """Pictures that a human looks at first, where the truth is not known."""
 
 
 @dataclass(frozen=True)
@@ -135,30 +145,30 @@ class InferStep:
         submission.by_name(source.path for source in sources)
         if share.count > 1 and not self._make_share(sources, share):
             return None
-        merged = self._work / SUBMISSION
+        merged, table = self._work / SUBMISSION, self._work / EVALUATION_TABLE
         try:
-            parts = self._merge(sources, merged)
-            self._check(merged, parts)
+            found = self._merge(sources, merged, table)
+            self._check(merged, found)
             self._folder.upload(SUBMISSION, merged)
-            outputs = {SUBMISSION: sha256_of_file(merged), **self._write_tables(parts)}
+            outputs = {SUBMISSION: sha256_of_file(merged), **self._write_results(found, table)}
         finally:
             merged.unlink(missing_ok=True)
+            table.unlink(missing_ok=True)
         self._clear_foreign()
-        return Inferred(outputs, self._metrics(parts))
+        return Inferred(outputs, self._metrics(found))
 
-    def _merge(self, sources: Sequence[Source], merged: Path) -> list[Part]:
-        parts = []
+    def _merge(self, sources: Sequence[Source], merged: Path, table: Path) -> _Found:
         self._heartbeat.beat(0, len(sources), "images")
-        with merged.open("wb") as file:
+        with merged.open("wb") as file, table.open("w", encoding="utf-8") as lines:
             file.write(submission.header().encode())
-            done = 0
+            found, done = _Found(lines), 0
             for number, chunk in enumerate(_chunks(sources, self._engine.card.batch_size)):
                 part, rows = self._stored(number, chunk) or self._compute(number, chunk)
                 file.write(rows)
-                parts.append(part)
+                found.add(part)
                 done += len(chunk)
                 self._heartbeat.beat(done, len(sources), "images")
-        return parts
+        return found
 
     def _make_share(self, sources: Sequence[Source], share: Share) -> bool:
         """Make this node's parts; return whether all parts are there then."""
@@ -189,26 +199,18 @@ class InferStep:
 
     def _compute(self, number: int, sources: Sequence[Source]) -> tuple[Part, bytes]:
         start = time.perf_counter()
-        rows, pictures, unreadable, dice = [], [], [], []
+        made = _Made(self._truth)
         for item in self._predictions(sources):
             self._heartbeat.touch()
             if isinstance(item, Unreadable):
-                unreadable.append(self._left_out(item))
-                continue
-            pictures.append(PictureRecord(path=item.path, height=item.height, width=item.width))
-            rows.append(submission.rows(_image(pictures[-1]), item.codes()))
-            dice += self._dice(item)
-        data = "".join(rows).encode()
-        part = Part(
-            sources=_digest(sources),
-            csv_sha256=sha256_of(data),
-            pictures=tuple(pictures),
-            unreadable=tuple(unreadable),
-            dice=tuple(dice),
-        )
+                made.unreadable.append(self._left_out(item))
+            else:
+                made.add(item)
+        data = "".join(made.rows).encode()
+        part = made.part(_digest(sources), sha256_of(data))
         self._parts.put(f"{number:05d}.csv", data)
         self._parts.put(f"{number:05d}.json", part.to_json())
-        self._count(number, len(pictures), time.perf_counter() - start)
+        self._count(number, len(part.pictures), time.perf_counter() - start)
         return part, data
 
     def _predictions(self, sources: Sequence[Source]) -> Iterator[Prediction | Unreadable]:
@@ -217,6 +219,7 @@ class InferStep:
             sources,
             threshold=self._spec.bone_thresholds,
             one_piece=self._spec.one_piece,
+            keep_logits=self._truth is not None,
         )
 
     def _left_out(self, item: Unreadable) -> UnreadableRecord:
@@ -225,25 +228,17 @@ class InferStep:
         say(f"left out {item.path}: {item.error}")
         return UnreadableRecord(path=item.path, problem=str(item.error))
 
-    def _dice(self, item: Prediction) -> list[tuple[float, ...]]:
-        if self._truth is None:
-            return []
-        truth = self._truth(item.path)
-        return [tuple(rle.dice(*pair) for pair in zip(item.runs, truth, strict=True))]
-
     def _count(self, number: int, images: int, seconds: float) -> None:
         self._computed += images
         self._seconds += seconds
         say(f"part {number + 1}: {images} images in {seconds:.1f} s")
 
-    def _check(self, merged: Path, parts: Iterable[Part]) -> None:
-        parts = list(parts)
-        images = [_image(picture) for part in parts for picture in part.pictures]
-        unreadable = [item for part in parts for item in part.unreadable]
+    def _check(self, merged: Path, found: _Found) -> None:
+        images = [_image(picture) for picture in found.pictures]
         if not images:
             raise InvalidInput(
-                f"none of the {len(unreadable)} pictures in {self._spec.images} can be read",
-                f"the first: {unreadable[0].problem}",
+                f"none of the {len(found.unreadable)} pictures in {self._spec.images} can be read",
+                f"the first: {found.unreadable[0].problem}",
             )
         problems = submission.validate(merged, images)
         if problems:
@@ -252,19 +247,22 @@ class InferStep:
                 "delete them and run the step again",
             )
 
-    def _write_tables(self, parts: Sequence[Part]) -> dict[str, str]:
-        tables = {}
+    def _write_results(self, found: _Found, table: Path) -> dict[str, str]:
+        documents: dict[str, Document] = {}
+        outputs = {}
         if self._truth is not None:
-            tables[DICE] = "".join(_dice_lines(parts)).encode()
+            self._folder.upload(EVALUATION_TABLE, table)
+            outputs[EVALUATION_TABLE] = sha256_of_file(table)
+            documents[EVALUATION] = found.tally.evaluation(found.dice_sums)
+        else:
+            documents[FLAGS] = found.flags()
         if self._spec.images is not None:
-            tables[PICTURES] = Pictures(
-                folder=self._spec.images,
-                pictures=tuple(picture for part in parts for picture in part.pictures),
-                unreadable=tuple(item for part in parts for item in part.unreadable),
-            ).to_json()
-        for key, data in tables.items():
+            documents[PICTURES] = found.of_folder(self._spec.images)
+        for key, document in documents.items():
+            data = document.to_json()
             self._folder.put(key, data)
-        return {key: sha256_of(data) for key, data in tables.items()}
+            outputs[key] = sha256_of(data)
+        return outputs
 
     def _clear_foreign(self) -> None:
         for identity in list(self._folder.list_folders("parts")):
@@ -272,17 +270,98 @@ class InferStep:
                 for entry in list(self._folder.list(f"parts/{identity}/")):
                     self._folder.delete(entry.key)
 
-    def _metrics(self, parts: Sequence[Part]) -> dict[str, float]:
+    def _metrics(self, found: _Found) -> dict[str, float]:
         metrics: dict[str, float] = {
-            "images": sum(len(part.pictures) for part in parts),
-            "unreadable": sum(len(part.unreadable) for part in parts),
+            "images": len(found.pictures),
+            "unreadable": len(found.unreadable),
         }
         if self._computed:
             metrics["seconds_per_image"] = self._seconds / self._computed
-        dice = [value for part in parts for row in part.dice for value in row]
-        if dice:
-            metrics["dice"] = sum(dice) / len(dice)
+        if self._truth is None:
+            metrics["flagged"] = len(found.flagged)
+        else:
+            metrics["dice"] = found.tally.mean_dice
         return metrics
+
+
+@dataclass
+class _Made:
+    """What becomes a part: filled picture by picture."""
+
+    truth: Truth | None
+    rows: list[str] = field(default_factory=list)
+    pictures: list[PictureRecord] = field(default_factory=list)
+    unreadable: list[UnreadableRecord] = field(default_factory=list)
+    judged: list[JudgedImage] = field(default_factory=list)
+    dice_sums: NDArray[np.float64] = field(
+        default_factory=lambda: np.zeros((NUM_BONES, len(LEVELS)))
+    )
+    flagged: list[FlaggedImage] = field(default_factory=list)
+
+    def add(self, item: Prediction) -> None:
+        """Add the masks of a picture."""
+        self.pictures.append(PictureRecord(path=item.path, height=item.height, width=item.width))
+        image = _image(self.pictures[-1])
+        self.rows.append(submission.rows(image, item.codes()))
+        if self.truth is None:
+            self.flagged += flagged_image(image, item.runs, item.confidences)
+        else:
+            self._judge(item, self.truth(item.path))
+
+    def _judge(self, item: Prediction, truth: TrueHand) -> None:
+        self.judged.append(judge(item.runs, truth, item.height, item.width))
+        if item.logits is not None:
+            self.dice_sums += dice_at_levels(item.logits, truth.runs)
+
+    def part(self, sources: str, csv_sha256: str) -> Part:
+        """Return the record."""
+        sums = self.dice_sums.tolist() if self.judged else ()
+        return Part(
+            sources=sources,
+            csv_sha256=csv_sha256,
+            pictures=tuple(self.pictures),
+            unreadable=tuple(self.unreadable),
+            judged=tuple(self.judged),
+            dice_sums=tuple(tuple(of_bone) for of_bone in sums),
+            flagged=tuple(self.flagged),
+        )
+
+
+class _Found:
+    """What all parts hold together; the figures of images go to the table and into sums."""
+
+    def __init__(self, table: TextIO) -> None:
+        self.pictures: list[PictureRecord] = []
+        self.unreadable: list[UnreadableRecord] = []
+        self.flagged: list[FlaggedImage] = []
+        self.tally = Tally()
+        self.dice_sums = np.zeros((NUM_BONES, len(LEVELS)))
+        self._table = table
+        table.write(HEADER)
+
+    def add(self, part: Part) -> None:
+        """Add a part, in the order of parts."""
+        self.pictures += part.pictures
+        self.unreadable += part.unreadable
+        self.flagged += part.flagged
+        if part.judged:
+            self._add_judged(part)
+
+    def _add_judged(self, part: Part) -> None:
+        self.tally.add(part.judged)
+        self.dice_sums += np.array(part.dice_sums)
+        for picture, judged in zip(part.pictures, part.judged, strict=True):
+            self._table.write(submission.rows(_image(picture), judged.rows()))
+
+    def flags(self) -> Flags:
+        """Return the flagged pictures of all."""
+        return Flags(images=len(self.pictures), flagged=in_order(self.flagged))
+
+    def of_folder(self, folder: str) -> Pictures:
+        """Return what was read of a folder."""
+        return Pictures(
+            folder=folder, pictures=tuple(self.pictures), unreadable=tuple(self.unreadable)
+        )
 
 
 def _chunks(sources: Sequence[Source], batch_size: int) -> Iterator[Sequence[Source]]:
@@ -297,11 +376,3 @@ def _digest(sources: Iterable[Source]) -> str:
 
 def _image(record: PictureRecord) -> submission.Image:
     return submission.Image(record.path, record.height, record.width)
-
-
-def _dice_lines(parts: Iterable[Part]) -> Iterator[str]:
-    yield "image_name,class,dice\n"
-    for part in parts:
-        for picture, values in zip(part.pictures, part.dice, strict=True):
-            codes = [f"{value:.6f}" for value in values]
-            yield submission.rows(_image(picture), codes)

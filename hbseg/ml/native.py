@@ -87,6 +87,28 @@ class Axes:
         return Box(y, x, y_end - y, x_end - x) if width and y < y_end and x < x_end else EMPTY
 
 
+@dataclass(frozen=True)
+class Region:
+    """The logits of one bone in a box of the picture, at native size."""
+
+    logits: Logits
+    """float32 [h, w]; outside of the box no pixel is above the level that was asked for."""
+    top: int
+    left: int
+
+
+def native_region(plane: Logits, place: Frame | Grid, level: np.float32) -> Region:
+    """Return the interpolated logits of one bone wherever they may be above a level, a logit.
+
+    `plane` is float32 [h, w], `place` as for `native_runs`.
+    """
+    axes = Axes.of(place, *plane.shape)
+    box = axes.box(*next(_boxes_above(plane[None], [level])))
+    if not box.pixels:
+        return Region(np.empty((0, 0), dtype=np.float32), 0, 0)
+    return Region(_interpolated(plane, axes, box), box.top, box.left)
+
+
 def native_runs(
     logits_chw: Logits,
     place: Frame | Grid,

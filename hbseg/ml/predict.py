@@ -18,6 +18,7 @@ import numpy as np
 
 from hbseg import rle
 from hbseg.errors import InvalidInput, NotFoundError
+from hbseg.ml.confidence import confidences
 from hbseg.ml.engines.card import DeviceEngine, Engine, Images, Logits
 from hbseg.ml.native import native_runs
 from hbseg.ml.views import Look, Picture, PictureLogits, View
@@ -51,6 +52,10 @@ class Prediction:
     width: int
     runs: list[rle.Runs]
     """Of the 29 bones, at native size."""
+    confidences: list[float | None]
+    """How sure the network is of each bone; see `hbseg.ml.confidence`."""
+    logits: PictureLogits | None = None
+    """What the masks were made of, where it was asked for; valid until the next item is."""
 
     def codes(self) -> list[str]:
         """Return the run-length code of each bone; an empty mask has an empty text."""
@@ -88,6 +93,7 @@ def predict(
     threshold: float | Sequence[float] = 0.5,
     one_piece: bool = False,
     look: Look | None = None,
+    keep_logits: bool = False,
 ) -> Iterator[Prediction | Unreadable]:
     """Yield the masks of each picture, in order; see `picture_logits`.
 
@@ -97,6 +103,7 @@ def predict(
         threshold: probability above which a pixel belongs to a bone, or one for each bone.
         one_piece: keep only the largest connected part of each bone, and fill its holes.
         look: how the network sees a picture; none: as its card tells.
+        keep_logits: give each picture's logits with its masks; they are not copied.
     """
     for item in picture_logits(engine, sources, look):
         if isinstance(item, Unreadable):
@@ -104,7 +111,9 @@ def predict(
             continue
         grid = item.logits.grid
         runs = runs_of(item.logits, threshold=threshold, one_piece=one_piece)
-        yield Prediction(item.path, grid.height, grid.width, runs)
+        sure = confidences(item.logits.logits_chw, threshold=threshold)
+        kept = item.logits if keep_logits else None
+        yield Prediction(item.path, grid.height, grid.width, runs, sure, kept)
 
 
 def runs_of(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from hbseg.data import annotation
 from hbseg.data.dataset import Dataset
 from hbseg.data.picture_folder import Pictures
 from hbseg.data.pictures import read_gray
@@ -14,14 +13,10 @@ from hbseg.data.shards import Sample
 from hbseg.errors import NotFoundError
 from hbseg.ml.predict import Source
 from hbseg.ml.views import Picture
-from hbseg.rle import Runs
 from hbseg.runs.steps import SHORT
 
 MAX_LINES = 20
 """Skipped files that are named one by one."""
-
-Truth = Callable[[str], list[Runs]]
-"""Path of an image to the runs of its 29 true masks."""
 
 
 def dataset_sources(dataset: Dataset, samples: Sequence[Sample]) -> list[Source]:
@@ -33,17 +28,6 @@ def dataset_sources(dataset: Dataset, samples: Sequence[Sample]) -> list[Source]
     if not samples:
         raise NotFoundError(f"dataset version {dataset.version[:SHORT]} has no images to infer")
     return [Source(sample.path, partial(dataset.picture, sample)) for sample in samples]
-
-
-def dataset_truth(dataset: Dataset, samples: Sequence[Sample]) -> Truth:
-    """Return a function from an image's path to its true runs at native size."""
-    by_path = {sample.path: sample for sample in samples}
-
-    def truth(path: str) -> list[Runs]:
-        sample = by_path[path]
-        return annotation.runs(dataset.polygons(sample), (sample.height, sample.width))
-
-    return truth
 
 
 def folder_sources(folder: Pictures) -> list[Source]:

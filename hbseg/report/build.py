@@ -21,7 +21,7 @@ from hbseg.report.contents import Contents, ReportedHand, Stage, StepVersion
 from hbseg.report.overlay import draw_overlay
 from hbseg.report.page import render_page
 from hbseg.report.sections import report_view
-from hbseg.runs.results import EFFICIENCY, Efficiency
+from hbseg.runs.results import EFFICIENCY, EVALUATION_TABLE, Efficiency
 from hbseg.runs.steps import SHORT, Step
 from hbseg.storage.markers import Marker, read_marker, sha256_of_file, verified
 from hbseg.storage.store import Store
@@ -32,7 +32,7 @@ STAGES: Final[dict[str, Literal[1, 2]]] = {
 INPUTS: Final = tuple(item.name for item in Step.REPORT.row.inputs)
 """Names of the inputs; a report takes those that are given, and its page says what is missing."""
 
-METRICS, SPEC, DICE = "metrics.jsonl", "spec.yaml", "dice.csv"
+METRICS, SPEC = "metrics.jsonl", "spec.yaml"
 SUBMISSION: Final = "submission.csv"
 
 PICTURE_BYTES: Final = 10_000_000
@@ -134,10 +134,10 @@ def _stage(number: Literal[1, 2], folder: _Folder) -> Stage:
 
 
 def _validation(folder: _Folder | None) -> dict[tuple[str, str], float]:
-    text = folder.read(DICE) if folder else None
+    text = folder.read(EVALUATION_TABLE) if folder else None
     if folder is None or text is None:
         return {}
-    return sources.validation(text, source=f"{folder.store.url}/{DICE}")
+    return sources.validation(text, source=f"{folder.store.url}/{EVALUATION_TABLE}")
 
 
 def _efficiency(folder: _Folder | None) -> Efficiency | None:

@@ -37,18 +37,20 @@ def epochs(text: bytes) -> tuple[Epoch, ...]:
 
 
 def validation(text: bytes, *, source: str) -> dict[tuple[str, str], float]:
-    """Return the Dice of `dice.csv` by image and bone.
+    """Return the Dice of `evaluation.csv` by image and bone.
 
     Raises:
-        ContractError: another header than `image_name,class,dice`, or a row that does not fit it.
+        ContractError: a header that does not begin with `image_name,class,dice`, or a row that does
+            not fit it.
     """
     reader = csv.reader(text.decode("utf-8", "replace").splitlines())
     header = next(reader, None)
-    if header != DICE_HEADER:
-        raise ContractError(f"{source}: header is {header}, expected {','.join(DICE_HEADER)}")
+    if header is None or header[: len(DICE_HEADER)] != DICE_HEADER:
+        expected = ",".join(DICE_HEADER)
+        raise ContractError(f"{source}: header is {header}, expected it to begin {expected}")
     found = {}
     for row in reader:
-        value = _finite_text(row[2]) if len(row) == len(DICE_HEADER) else math.inf
+        value = _finite_text(row[2]) if len(row) == len(header) else math.inf
         if value == math.inf:
             raise ContractError(f"{source}, line {reader.line_num}: not image, bone and Dice")
         if value is not None and row[1] in BONES:

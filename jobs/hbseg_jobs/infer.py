@@ -11,9 +11,10 @@ from hbseg.errors import SpecError
 from hbseg.ml.averaging import ensemble, flip_averaged
 from hbseg.ml.engines.card import Engine
 from hbseg.ml.engines.opening import open_engine
+from hbseg.ml.evaluation import Truth, dataset_truth
 from hbseg.ml.infer import InferStep, Share
 from hbseg.ml.predict import Source
-from hbseg.ml.sources import Truth, dataset_sources, dataset_truth, folder_sources, say
+from hbseg.ml.sources import dataset_sources, folder_sources, say
 from hbseg.runs.node import node_count, node_index
 from hbseg.runs.steps import Step
 from hbseg_jobs.entry import StepContext, libraries, run_step

@@ -150,6 +150,7 @@ def test_the_same_demo_skips_all_and_draws_the_users_pictures(demo: Path, tmp_pa
     assert digest(demo / "submission.csv") == before
     assert (demo / "images.csv").read_text().count("\n") == len(BONES) + 1
     assert [path.name for path in (demo / "overlays").iterdir()] == ["왼 손.png"]
+    assert (demo / "images.flags.json").exists()
 
 
 def test_a_second_demo_in_the_folder_is_refused(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The command line over runs whose steps are fakes, and over a real dataset."""
 
+import json
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from hbseg.data.dataset import Dataset, open_version
 from hbseg.data.prepare import prepare
 from hbseg.data.synth import write_raw_set
 from hbseg.runs.backend import Phase
+from hbseg.runs.results import Flag, FlaggedImage, FlagKind, Flags
 from hbseg.runs.run import Run
 from hbseg.runs.steps import Step
 from hbseg.storage.markers import sha256_of, write_marker
@@ -148,8 +150,8 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return open_version(data)
 
 
-def submitted(runs: str, dataset: Dataset, text: str) -> Run:
-    """Return a run whose infer step left `text` as its submission."""
+def submitted(runs: str, dataset: Dataset, text: str, flags: bytes | None = None) -> Run:
+    """Return a run whose infer step left `text` as its submission, and flags."""
     run = Run(open_store(runs), "first")
     run.claim(data=dataset.folder.url.rpartition("/versions/")[0])
     stage = run.folder.folder("stage2")
@@ -159,6 +161,9 @@ def submitted(runs: str, dataset: Dataset, text: str) -> Run:
     infer = run.folder.folder("infer")
     infer.put("submission.csv", text.encode())
     outputs = {"submission.csv": sha256_of(text.encode())}
+    if flags is not None:
+        infer.put("flags.json", flags)
+        outputs["flags.json"] = sha256_of(flags)
     write_marker(infer, step="infer", spec_hash="x", inputs={}, outputs=outputs)
     return run
 
@@ -183,6 +188,43 @@ def test_a_valid_submission_is_put_in_place(local: Local, dataset: Dataset, tmp_
     assert outcome.returncode == 0, outcome.stderr
     assert target.read_text() == expected(dataset)
     assert os.listdir(target.parent) == ["submission.csv"]
+
+
+def test_the_flags_are_beside_the_submission_and_their_number_is_told(
+    local: Local, dataset: Dataset, tmp_path: Path
+) -> None:
+    flag = Flag(kind=FlagKind.MISSING, bone="Ulna", severity=1.0, text="Ulna has an empty mask")
+    flags = Flags(images=2, flagged=(FlaggedImage(image="b.png", flags=(flag,)),))
+    submitted(str(tmp_path / "other"), dataset, expected(dataset), flags.to_json())
+    target = tmp_path / "out" / "masks.v2.csv"
+    data = dataset.folder.url.rpartition("/versions/")[0]
+    arguments = ("--runs", str(tmp_path / "other"), "--to", str(target), "--data", data)
+
+    outcome = hbseg(local, "fetch-submission", "first", *arguments, "-o", "json")
+
+    sidecar = tmp_path / "out" / "masks.v2.flags.json"
+    assert outcome.returncode == 0, outcome.stderr
+    assert json.loads(outcome.stdout)["flags"] == str(sidecar)
+    assert Flags.from_text(sidecar.read_bytes(), source="flags") == flags
+    assert outcome.stderr.splitlines() == [
+        f"wrote {target}",
+        "1 of 2 images are flagged; the first: b.png: Ulna has an empty mask",
+    ]
+
+
+def test_damaged_flags_are_refused(local: Local, dataset: Dataset, tmp_path: Path) -> None:
+    run = submitted(str(tmp_path / "other"), dataset, expected(dataset), Flags(images=2).to_json())
+    run.folder.put("infer/flags.json", b"{}")
+    target = tmp_path / "masks.csv"
+    data = dataset.folder.url.rpartition("/versions/")[0]
+    arguments = ("--runs", str(tmp_path / "other"), "--to", str(target), "--data", data)
+
+    outcome = hbseg(local, "fetch-submission", "first", *arguments)
+
+    assert outcome.returncode == 5
+    assert "infer/flags.json is damaged: sha256 is" in outcome.stderr
+    assert not target.exists()
+    assert not (tmp_path / "masks.flags.json").exists()
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from hbseg.data.annotation import full_masks
 from hbseg.data.dataset import open_version
 from hbseg.errors import ContractError, SpecError
 from hbseg.ml import infer
+from hbseg.runs.results import Evaluation
 from hbseg.runs.steps import Step
 from hbseg.storage.markers import read_marker, sha256_of
 from hbseg.storage.store import Store
@@ -48,7 +49,11 @@ def test_a_submission_covers_the_test_images_in_path_order(chain: Chain) -> None
     assert len(images) == 9
     assert submission.validate(path, images) == []
     marker = read_marker(folder)
-    assert marker.outputs == {"submission.csv": sha256_of(path.read_bytes())}
+    flags = folder.get("flags.json")
+    assert marker.outputs == {
+        "submission.csv": sha256_of(path.read_bytes()),
+        "flags.json": sha256_of(flags),
+    }
     assert marker.metrics["images"] == 9
     assert marker.metrics["seconds_per_image"] > 0
     assert any(code for _, _, code in submission.read(path))
@@ -73,26 +78,85 @@ def test_what_an_attempt_left_is_taken_over_and_the_bytes_are_the_same(chain: Ch
     assert {key: folder.get(key) for key in keys} == kept
 
 
-def test_validation_gives_the_dice_of_the_held_out_fold(chain: Chain) -> None:
+def test_validation_gives_the_figures_of_the_held_out_fold(chain: Chain) -> None:
     folder = job(chain, InferSpec(mode="valid", batch_size=BATCH), "valid")
     dataset = open_version(chain.data, VERSION)
     samples = dataset.samples("validation", FOLD)
-    rows = list(csv.DictReader(folder.get("dice.csv").decode().splitlines()))
+    rows = list(csv.DictReader(folder.get("evaluation.csv").decode().splitlines()))
+    assert list(rows[0]) == [
+        "image_name", "class", "dice", "hd95_px", "surface_dice_1px", "surface_dice_2px",
+    ]  # fmt: skip
     assert [row["class"] for row in rows] == list(BONES) * len(samples)
     codes = list(submission.read(Path(folder.url) / "submission.csv"))
     expected = []
     for number, sample in enumerate(samples):
         truth = full_masks(dataset.polygons(sample), sample.shape)
         for bone, row in enumerate(rows[29 * number : 29 * number + 29]):
-            mask = rle.decode(codes[29 * number + bone][2], sample.shape)
+            code = codes[29 * number + bone][2]
+            mask = rle.decode(code, sample.shape)
             total = mask.sum() + truth[bone].sum()
             dice = (2 * (mask & truth[bone]).sum() + 1e-4) / (total + 1e-4)
             assert row["image_name"] == codes[29 * number + bone][0]
             assert float(row["dice"]) == pytest.approx(dice, abs=1e-6)
+            assert [row[name] != "" for name in list(row)[3:]] == [bool(code)] * 3
             expected.append(dice)
     marker = read_marker(folder)
     assert marker.metrics["dice"] == pytest.approx(np.mean(expected), abs=1e-9)
-    assert set(marker.outputs) == {"submission.csv", "dice.csv"}
+    assert set(marker.outputs) == {"submission.csv", "evaluation.csv", "evaluation.json"}
+    check_summary(folder, rows, len(samples))
+
+
+def check_summary(folder: Store, rows: list[dict[str, str]], images: int) -> None:
+    summary = Evaluation.from_text(folder.get("evaluation.json"), source="evaluation.json")
+    assert (summary.images, summary.persons) == (images, images)  # one hand each in this fold
+    for of, scores in [(rows, summary.scores), (rows[::29], summary.bones[0].scores)]:
+        for name in ("dice", "hd95_px", "surface_dice_2px"):
+            figures = [float(row[name]) for row in of if row[name]]
+            interval = getattr(scores, name)
+            assert interval.mean == pytest.approx(np.mean(figures), abs=2e-6)
+            assert interval.low <= interval.mean <= interval.high
+    empty = [row["class"] for row in rows if not row["hd95_px"]]
+    assert {bone.bone: bone.missed for bone in summary.bones} == {
+        bone: empty.count(bone) for bone in BONES
+    }
+    assert [part.name for part in summary.slices if part.by == "side"] == ["left"]
+    assert summary.dice_at_thresholds >= summary.scores.dice.mean - 1e-6
+
+
+def test_the_threshold_of_a_bone_is_the_one_of_the_highest_dice(chain: Chain) -> None:
+    folder = job(chain, InferSpec(mode="valid", batch_size=BATCH), "valid")
+    found = Evaluation.from_text(folder.get("evaluation.json"), source="evaluation.json").thresholds
+    means = {}
+    for level in (0.3, 0.5, 0.7):
+        spec = InferSpec(mode="valid", batch_size=BATCH, threshold=level)
+        other = job(chain, spec, f"valid-{level}").get("evaluation.json")
+        summary = Evaluation.from_text(other, source="evaluation.json")
+        assert summary.thresholds == found  # whatever the step's own threshold is
+        means[level] = [bone.scores.dice.mean for bone in summary.bones]
+    best = np.argmax(list(means.values()), axis=0)
+    agreeing = [
+        [0.3, 0.5, 0.7][number] == level
+        for number, level in zip(best, found.values(), strict=True)
+        if level in means
+    ]
+    assert agreeing
+    assert all(agreeing)
+
+
+def test_a_validation_that_was_killed_ends_with_the_same_bytes(
+    chain: Chain, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = InferSpec(mode="valid", batch_size=BATCH, threshold=0.6)
+    folder = job(chain, spec, "killed")
+    keys = [entry.key for entry in folder.list() if entry.key != "_SUCCESS"]
+    whole = {key: folder.get(key) for key in keys}
+    parts = [key for key in keys if key.endswith(".json") and key.startswith("parts/")]
+    for key in ("_SUCCESS", "evaluation.csv", "evaluation.json", parts[-1]):
+        folder.delete(key)
+    capsys.readouterr()
+    job(chain, spec, "killed")
+    assert capsys.readouterr().out.count("images in") == 1  # the first part was taken over
+    assert {key: folder.get(key) for key in keys} == whole
 
 
 def other_run(chain: Chain, **card: object) -> Store:
@@ -148,7 +212,7 @@ def test_any_folder_of_pictures_gives_masks_at_each_one_s_size(
         {"path": "three, with comma.tif", "height": 62, "width": 50},
     ]
     assert record["unreadable"] == []
-    assert set(read_marker(folder).outputs) == {"submission.csv", "pictures.json"}
+    assert set(read_marker(folder).outputs) == {"submission.csv", "flags.json", "pictures.json"}
 
 
 def test_a_single_picture_gives_its_masks_alone(chain: Chain, tmp_path: Path) -> None:

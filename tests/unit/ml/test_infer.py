@@ -3,9 +3,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from hbseg import submission
+from hbseg.anatomy import BONES
 from hbseg.config.specs import InferSpec
 from hbseg.errors import ContractError, InvalidInput, NotFoundError
 from hbseg.ml import infer
@@ -13,6 +16,7 @@ from hbseg.ml.engines.card import Images, Logits
 from hbseg.ml.infer import Inferred, InferStep, Share
 from hbseg.ml.predict import Source
 from hbseg.ml.sources import MAX_LINES, folder_sources
+from hbseg.runs.results import FlagKind, Flags
 from hbseg.storage.folder import FolderStore
 from hbseg.storage.markers import sha256_of
 from tests.engines import BrightnessEngine, picture
@@ -164,6 +168,25 @@ def test_a_killed_step_resumes_where_it_stopped(tmp_path: Path) -> None:
     assert engine.batches == [2, 2, 2]
     fresh, _ = run(FolderStore(tmp_path / "fresh"), pictures)
     assert resumed.outputs == fresh.outputs
+
+
+def test_flagged_pictures_are_listed_with_the_most_severe_first(tmp_path: Path) -> None:
+    pictures, folder = tmp_path / "in", FolderStore(tmp_path / "out")
+    for seed in range(5):
+        picture(pictures, f"{seed}.png", seed)
+    blank = np.zeros((50, 50), dtype=np.uint8)  # the engine's masks of it are empty
+    (pictures / "3.png").write_bytes(cv2.imencode(".png", blank)[1].tobytes())
+    inferred, _ = run(folder, pictures)
+    found = Flags.from_text(folder.get("flags.json"), source="flags.json")
+    assert (found.images, len(found.flagged)) == (5, inferred.metrics["flagged"])
+    assert found.flagged[0].image == "3.png"
+    assert [flag.bone for flag in found.flagged[0].flags] == list(BONES)
+    assert {flag.kind for flag in found.flagged[0].flags} == {FlagKind.MISSING}
+    others = [flag.kind for image in found.flagged[1:] for flag in image.flags]
+    assert FlagKind.LOW_CONFIDENCE in others
+    severities = [image.severity for image in found.flagged]
+    assert severities == sorted(severities, reverse=True)
+    assert inferred.outputs["flags.json"] == sha256_of(folder.get("flags.json"))
 
 
 def test_a_part_that_is_damaged_is_made_again(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def run(data: Store, tmp_path: Path) -> RunFolders:
             store.folder("stage1"), "stage1", metrics_jsonl=metrics(0.25, None, 0.5), spec_yaml=spec
         ),
         "stage2": finish(store.folder("stage2"), "stage2", metrics_jsonl=metrics(0.625)),
-        "valid": finish(store.folder("valid"), "infer", dice_csv=dice.encode()),
+        "valid": finish(store.folder("valid"), "infer", evaluation_csv=dice.encode()),
         "infer": finish(store.folder("infer"), "infer", submission_csv=table.encode()),
         "efficiency": finish(
             store.folder("efficiency/ab"), "efficiency", efficiency_json=EFFICIENCY.to_json()
@@ -195,7 +195,7 @@ def test_an_input_without_marker_is_refused(run: RunFolders) -> None:
     ("name", "key"),
     [
         ("stage1", "metrics.jsonl"),
-        ("valid", "dice.csv"),
+        ("valid", "evaluation.csv"),
         ("infer", "submission.csv"),
         ("efficiency", "efficiency.json"),
     ],
