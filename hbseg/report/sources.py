@@ -18,7 +18,9 @@ from hbseg.documents import load_yaml
 from hbseg.errors import ContractError, SpecError
 from hbseg.report.contents import Epoch, Latency
 
-DICE_HEADER: Final = ["image_name", "class", "dice"]
+EVALUATION_HEADER: Final = [
+    *("image_name", "class", "dice", "hd95_px", "surface_dice_1px", "surface_dice_2px"),
+]
 MIB: Final = 1 << 20
 
 _NAMELESS: Final = ("latency", "times", "percentiles")
@@ -40,20 +42,21 @@ def epochs(text: bytes) -> tuple[Epoch, ...]:
 
 
 def validation(text: bytes, *, source: str) -> dict[tuple[str, str], float]:
-    """Return the Dice of `dice.csv` by image and bone.
+    """Return the Dice of `evaluation.csv` by image and bone.
 
     Raises:
-        ContractError: another header than `image_name,class,dice`, or a row that does not fit it.
+        ContractError: another header than `EVALUATION_HEADER`, or a row that does not fit it.
     """
     reader = csv.reader(text.decode("utf-8", "replace").splitlines())
     header = next(reader, None)
-    if header != DICE_HEADER:
-        raise ContractError(f"{source}: header is {header}, expected {','.join(DICE_HEADER)}")
+    if header != EVALUATION_HEADER:
+        expected = ",".join(EVALUATION_HEADER)
+        raise ContractError(f"{source}: header is {header}, expected {expected}")
     found = {}
     for row in reader:
-        value = _finite_text(row[2]) if len(row) == len(DICE_HEADER) else math.inf
+        value = _finite_text(row[2]) if len(row) == len(EVALUATION_HEADER) else math.inf
         if value == math.inf:
-            raise ContractError(f"{source}, line {reader.line_num}: not image, bone and Dice")
+            raise ContractError(f"{source}, line {reader.line_num}: not image, bone and scores")
         if value is not None and row[1] in BONES:
             found[row[0], row[1]] = value
     return found
