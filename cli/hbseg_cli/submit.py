@@ -108,6 +108,7 @@ def submit_infer(
     """Make masks with the run's engine: the test images', the validation's, or a folder's."""
     from hbseg.config.specs import InferSpec
     from hbseg.errors import UsageError
+    from hbseg.runs.results import REPORT
     from hbseg.runs.steps import Step
     from hbseg.storage.opening import canonical_url
 
@@ -116,7 +117,8 @@ def submit_infer(
     images = None if images is None else canonical_url(images)
     mode = "images" if images is not None else mode
     spec = source.spec(Step.INFER, InferSpec, mode=mode, images=images, batch_size=batch_size)
-    return StepSubmitter(session, submit_options, output).run(run, Step.INFER, spec)
+    page = REPORT if spec.mode == "images" else None
+    return StepSubmitter(session, submit_options, output).run(run, Step.INFER, spec, page=page)
 
 
 @grouped(submit_options=SUBMIT_OPTIONS, source=SOURCE, session=SESSION, output=OUTPUT)
@@ -130,7 +132,8 @@ def submit_efficiency(
     """Measure latency and memory of the run's engine of batch size 1."""
     from hbseg.runs.steps import Step
 
-    return _submit_default(Step.EFFICIENCY, run, submit_options, source, session, output)
+    spec = source.spec(Step.EFFICIENCY, Step.EFFICIENCY.row.spec)
+    return StepSubmitter(session, submit_options, output).run(run, Step.EFFICIENCY, spec)
 
 
 @grouped(submit_options=SUBMIT_OPTIONS, source=SOURCE, session=SESSION, output=OUTPUT)
@@ -140,24 +143,16 @@ def submit_report(
     source: SpecSource,
     session: Session,
     output: Format,
+    no_images: Annotated[
+        bool, typer.Option("--no-images", help="Show and name no image, for a report to pass on.")
+    ] = False,
 ) -> Result:
     """Make the HTML report of a run."""
+    from hbseg.config.specs import ReportSpec
     from hbseg.runs.steps import Step
 
-    return _submit_default(Step.REPORT, run, submit_options, source, session, output)
-
-
-def _submit_default(
-    step: "Step",
-    run: str,
-    submit_options: SubmitOptions,
-    source: SpecSource,
-    session: Session,
-    output: Format,
-) -> Result:
-    """Submit a step that has no flags of its own."""
-    spec = source.spec(step, step.row.spec)
-    return StepSubmitter(session, submit_options, output).run(run, step, spec)
+    spec = source.spec(Step.REPORT, ReportSpec, pictures=0 if no_images else None)
+    return StepSubmitter(session, submit_options, output).run(run, Step.REPORT, spec)
 
 
 class StepSubmitter:
@@ -183,6 +178,7 @@ class StepSubmitter:
         first: bool = False,
         raw: str | None = None,
         skip_bad: bool = False,
+        page: str | None = None,
     ) -> Result:
         """Start the step, and wait for its end or follow its logs where that was asked for.
 
@@ -193,6 +189,7 @@ class StepSubmitter:
             first: whether the run may be new.
             raw: URL of the raw set, for the step prepare.
             skip_bad: whether the step prepare leaves pictures with errors out.
+            page: name of the page that the step leaves; where it is, is told.
         """
         if self._options.dry_run is not None:
             return self._dry_run(run, step, spec, raw=raw, skip_bad=skip_bad)
@@ -220,7 +217,12 @@ class StepSubmitter:
             Started.STARTED: "started",
         }
         say(f"{submitted.task.prefix} of run {of.name}: {words[submitted.outcome]}")
-        return self._result(submitted, self._state(backend, submitted))
+        state = self._state(backend, submitted)
+        if page is not None:
+            is_there = submitted.outcome == Started.DONE or self.waits
+            then = "report" if is_there else "report, when it is done"
+            say(f"{then}: {submitted.task.folder.url}/{page}")
+        return self._result(submitted, state)
 
     def _state(self, backend: "Backend", submitted: "Submitted") -> "JobState":
         """Return the state at the end of what was waited for."""

@@ -77,9 +77,18 @@ def fetch_checkpoint(run: Run, stage: int, target: Path) -> None:
 
 def download_csv(folder: Store, target: Path) -> None:
     """Download the only CSV of a finished task's folder named `submission.csv`, verified."""
+    _download_only(folder, ".csv", target)
+
+
+def download_page(folder: Store, target: Path) -> None:
+    """Download the report of pictures from a finished task's folder, verified."""
+    _download_only(folder, ".html", target)
+
+
+def _download_only(folder: Store, ending: str, target: Path) -> None:
     marker = read_marker(folder)
     with replacing(target, hint=_HINT) as temporary:
-        _download(folder, marker, _only(marker, ".csv", folder), temporary)
+        _download(folder, marker, _only(marker, ending, folder), temporary)
 
 
 def _marker(run: Run, folder: Store, hint: str) -> Marker:

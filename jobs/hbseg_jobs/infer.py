@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from hbseg.config.specs import InferSpec
 from hbseg.data.dataset import open_version
-from hbseg.errors import SpecError
+from hbseg.errors import NotFoundError, SpecError
 from hbseg.ml.engines.card import Engine
 from hbseg.ml.engines.opening import open_engine
-from hbseg.ml.infer import InferStep, Share
-from hbseg.ml.predict import Source
+from hbseg.ml.infer import SUBMISSION, InferStep, Share
+from hbseg.ml.predict import Picture, Source
 from hbseg.ml.sources import Truth, dataset_sources, dataset_truth, folder_sources
+from hbseg.report.pictures import build_pictures_report
 from hbseg.runs.node import node_count, node_index
+from hbseg.runs.results import FLAGS, PICTURES, REPORT, Flags, Pictures
+from hbseg.storage.markers import sha256_of
 from hbseg.storage.opening import open_store
+from hbseg.storage.store import Store
 from hbseg_jobs.entry import StepContext, libraries, run_step
 
 
@@ -35,7 +41,34 @@ def work(context: StepContext) -> None:
     )
     inferred = step.run(sources, _share())
     if inferred is not None:
-        context.finish(inferred.outputs, metrics=inferred.metrics, inputs=inputs)
+        records = _write_report(context, sources) if spec.mode == "images" else {}
+        context.finish(inferred.outputs, records=records, metrics=inferred.metrics, inputs=inputs)
+
+
+def _write_report(context: StepContext, sources: Iterable[Source]) -> dict[str, str]:
+    """Write the report of a folder's pictures; return what the marker records of it."""
+    folder, csv = context.task.folder, context.work / SUBMISSION
+    loaders = {source.path: source.load for source in sources}
+
+    def load(path: str) -> Picture:
+        context.heartbeat.touch()
+        return loaders[path]()
+
+    pictures = Pictures.from_text(folder.get(PICTURES), source=f"{folder.url}/{PICTURES}")
+    folder.download(SUBMISSION, csv)
+    try:
+        page = build_pictures_report(pictures, csv, load, _flags(folder))
+    finally:
+        csv.unlink(missing_ok=True)
+    folder.put(REPORT, page)
+    return {REPORT: sha256_of(page)}
+
+
+def _flags(folder: Store) -> Flags | None:
+    try:
+        return Flags.from_text(folder.get(FLAGS), source=f"{folder.url}/{FLAGS}")
+    except NotFoundError:
+        return None
 
 
 def _share() -> Share:
