@@ -125,7 +125,8 @@ def _worst_hands(validation: Mapping[tuple[str, str], float], means: Mapping[str
         weakest = min(bones, key=lambda bone: bones[bone])
         text = f"{FULL_NAMES[weakest]} {dice_text(bones[weakest])}"
         rows.append((image, dice_text(means[image]), text))
-    return Table("Hands to look at first", ("Image", "Mean Dice", "Weakest bone"), tuple(rows))
+    heads = ("Image", "Mean Dice", "Weakest bone")
+    return Table("Hands to look at first", heads, tuple(rows), is_prose=True)
 
 
 def _group(name: str, bones: Sequence[str], columns: Sequence[Column], floor: float) -> BoneGroup:

@@ -38,6 +38,7 @@ Open = Callable[..., Page]
 SIDE = 290
 GRAY = np.full((SIDE, SIDE), 60, dtype=np.uint8)
 LIGHT_PAGE, DARK_PAGE, PAPER = "rgb(246, 247, 249)", "rgb(16, 20, 24)", "rgb(255, 255, 255)"
+DARK_INK = "rgb(27, 35, 48)"
 
 
 def blocks(shift: int) -> list[Runs]:
@@ -140,6 +141,8 @@ def show(browser: Browser) -> Iterator[Open]:
         page.on("request", lambda request: wanted.append(request.url[:60]))
         page.goto(file.as_uri())
         told.extend(url for url in wanted if not url.startswith(("data:", file.as_uri())))
+        if options.get("java_script_enabled", True):
+            page.evaluate("Promise.all([...document.images].map(image => image.decode()))")
         return page
 
     yield show
@@ -399,6 +402,7 @@ def test_paper_is_white_and_has_no_controls(show: Open, report: Path) -> None:
     page.get_by_role("radio", name="truth", exact=True).check()
     page.emulate_media(media="print")
     assert background(page) == PAPER
+    assert page.evaluate("getComputedStyle(document.body).color") == DARK_INK
     for role in ("button", "slider", "checkbox", "radio", "navigation"):
         expect(page.locator("body").get_by_role(role)).to_have_count(0)
     expect(page.locator("label", has_text="truth").last).to_be_visible()
