@@ -23,7 +23,7 @@ PICTURE_STEPS: Final = ((1600, 85), (1200, 82), (900, 80), (700, 76))
 BASE64: Final = 4 / 3
 """Characters of a page per byte of a picture."""
 
-_MARKUP: Final = 6_000
+_MARKUP: Final = 8_000
 """Bytes of a hand's elements, names and texts."""
 _OUTLINES: Final = 20_000
 """Bytes of all else than its picture that a hand takes as a rule."""

@@ -49,6 +49,7 @@ class Pictures(Document):
 
     kind: Literal["Pictures"] = "Pictures"
     folder: str
+    """As `InferSpec.images` has it."""
     pictures: tuple[PictureRecord, ...]
     unreadable: tuple[UnreadableRecord, ...]
 
