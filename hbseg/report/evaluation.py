@@ -66,4 +66,4 @@ def _interval(value: Interval | None, decimals: int) -> str:
     if value is None:
         return DASH
     mean, low, high = (f"{number:.{decimals}f}" for number in (value.mean, value.low, value.high))
-    return f"{mean} ({low} to {high})"
+    return f"{mean} ({low}–{high})"

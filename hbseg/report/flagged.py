@@ -12,6 +12,8 @@ from hbseg.runs.results import FLAGS, Flag, FlaggedImage, FlagKind, Flags
 
 MAX_ROWS: Final = 50
 """Flagged images that a table lists."""
+MAX_REASONS: Final = 4
+"""Reasons that are told of an image."""
 
 _KINDS: Final = {
     FlagKind.MISSING: "bone missing",
@@ -31,9 +33,8 @@ def flags_view(flags: Flags, *, shows_names: bool = True) -> FlagsView:
 
 
 def flag_texts(flags: Flags | None) -> dict[str, tuple[str, ...]]:
-    """Return the reasons of each flagged image, the most severe first, in that order."""
-    flagged = flags.flagged if flags else ()
-    return {image.image: tuple(map(_text, _sorted(image))) for image in flagged}
+    """Return why each flagged image is, the most severe image and reason first."""
+    return {image.image: _reasons(image) for image in (flags.flagged if flags else ())}
 
 
 def _counts(flags: Flags) -> Table:
@@ -44,7 +45,7 @@ def _counts(flags: Flags) -> Table:
 
 def _list(flagged: Sequence[FlaggedImage]) -> Table:
     rows = tuple(
-        (image.image, f"{image.severity:.2f}", "; ".join(map(_text, _sorted(image))))
+        (image.image, f"{image.severity:.2f}", "; ".join(_reasons(image)))
         for image in flagged[:MAX_ROWS]
     )
     left = len(flagged) - len(rows)
@@ -52,8 +53,11 @@ def _list(flagged: Sequence[FlaggedImage]) -> Table:
     return Table(f"Look at these first{more}", ("Image", "Severity", "Why"), rows, is_prose=True)
 
 
-def _sorted(image: FlaggedImage) -> list[Flag]:
-    return sorted(image.flags, key=lambda flag: -flag.severity)
+def _reasons(image: FlaggedImage) -> tuple[str, ...]:
+    flags = sorted(image.flags, key=lambda flag: -flag.severity)
+    left = len(flags) - MAX_REASONS
+    more = (f"and {left} more",) if left > 0 else ()
+    return (*map(_text, flags[:MAX_REASONS]), *more)
 
 
 def _text(flag: Flag) -> str:

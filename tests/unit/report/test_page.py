@@ -31,11 +31,12 @@ from hbseg.report.contents import (
     Stage,
     StepVersion,
 )
-from hbseg.report.flagged import MAX_ROWS
+from hbseg.report.flagged import MAX_REASONS, MAX_ROWS, flag_texts
 from hbseg.report.legend import FULL_NAMES
 from hbseg.report.page import render_page
 from hbseg.report.sections import SECTIONS, report_view
 from hbseg.report.svg import element, markup
+from hbseg.runs.results import Flags
 from tests.unit.report.conftest import flags
 
 Make = Callable[..., Contents]
@@ -214,8 +215,8 @@ def test_scores_have_their_confidence_intervals_and_what_was_not_measured_a_dash
     contents: Make,
 ) -> None:
     texts = Page(render(contents())).texts
-    assert texts.count("0.910 (0.900 to 0.920)") == 2 + len(BONES)
-    assert "7.2 (6.0 to 8.5)" in texts
+    assert texts.count("0.910 (0.900–0.920)") == 2 + len(BONES)
+    assert "7.2 (6.0–8.5)" in texts
     assert "side: left" in texts
     assert "0.38" in texts  # a threshold
     assert texts.count("–") >= 2 + len(BONES)  # surface Dice at 1 px
@@ -234,6 +235,18 @@ def test_a_long_list_of_flagged_images_is_cut_and_says_so(contents: Make) -> Non
     page = Page(render(contents(flags=many, worst=(), best=(), hands=(), validation={})))
     assert "Look at these first; 3 more are in flags.json" in page.texts
     assert page.text.count(".png") == MAX_ROWS
+
+
+def test_many_reasons_of_an_image_are_cut_and_counted(contents: Make) -> None:
+    (image,) = flags("image7.png").flagged
+    many = image.model_copy(update={"flags": image.flags * 3})
+    found = Flags(images=1, flagged=(many,))
+    reasons = flag_texts(found)["image7.png"]
+    assert len(reasons) == MAX_REASONS + 1
+    assert reasons[:3] == ("Pisiform: the mask is empty",) * 3
+    assert reasons[-1] == "and 2 more"
+    page = Page(render(contents(flags=found)))
+    assert "; ".join(reasons) in page.texts
 
 
 def test_every_switch_has_a_rule_and_something_to_hide(contents: Make) -> None:
