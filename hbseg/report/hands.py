@@ -23,8 +23,10 @@ PICTURE_STEPS: Final = ((1600, 85), (1200, 82), (900, 80), (700, 76))
 BASE64: Final = 4 / 3
 """Characters of a page per byte of a picture."""
 
-_MARKUP: Final = 8_000
+_MARKUP: Final = 4_000
 """Bytes of a hand's elements, names and texts."""
+_PATH: Final = 40
+"""Bytes of the element of an outline."""
 _OUTLINES: Final = 20_000
 """Bytes of all else than its picture that a hand takes as a rule."""
 _TOLERANCE: Final = 0.5
@@ -113,9 +115,10 @@ def fitting(hands: Iterable[ReportedHand]) -> list[ReportedHand]:
 
 def page_bytes(hand: ReportedHand) -> int:
     """Return about how many bytes of a page a hand takes: its picture and its outlines."""
-    paths = sum(
-        len(path)
+    paths = [
+        path
         for shape in hand.shapes
         for path in (shape.prediction, shape.truth, shape.extra, shape.missed)
-    )
-    return round(len(hand.jpeg) * BASE64) + paths + _MARKUP
+    ]
+    outlines = sum(len(path) + _PATH for path in paths if path)
+    return round(len(hand.jpeg) * BASE64) + outlines + _MARKUP
