@@ -21,7 +21,7 @@ from hbseg import rle
 from hbseg.anatomy import BONES
 from hbseg.config.placement import Placement
 from hbseg.config.specs import InferSpec, PrepareSpec, TrainSpec
-from hbseg.control.fetch import download_csv, fetch_report, fetch_submission
+from hbseg.control.fetch import download_csv, download_page, fetch_report, fetch_submission
 from hbseg.control.pipeline import Event, Pipeline
 from hbseg.data.picture_folder import PictureFolder, Pictures, open_pictures
 from hbseg.errors import ConflictError, DeniedError, InvalidInput, StepFailed
@@ -74,6 +74,8 @@ class DemoResult:
     overlays: Path | None = None
     """Folder with those pictures and their masks drawn on them."""
     seconds: float = 0.0
+    page: Path | None = None
+    """Report of those pictures."""
 
 
 @dataclass(frozen=True)
@@ -215,6 +217,7 @@ class _Demo:
             dice=sum(by_bone.values()) / len(by_bone) if by_bone else None,
             dice_by_bone=by_bone,
             images=picture_csv,
+            page=None if picture_csv is None else self._folder / "images.html",
             overlays=None if picture_csv is None else self._folder / "overlays",
             seconds=time.monotonic() - began,
         )
@@ -237,7 +240,7 @@ class _Demo:
         )
 
     def _images(self, images: Path) -> Path:
-        """Make masks and overlays of the user's own pictures; return the path of the CSV."""
+        """Make masks, report and overlays of the user's own pictures; return the CSV's path."""
         pictures = open_pictures(str(images))
         spec = self._specs.get(Step.INFER, InferSpec).model_copy(
             update={"mode": "images", "images": pictures.url}
@@ -246,6 +249,7 @@ class _Demo:
         self._pipeline.do(task)
         target = self._folder / "images.csv"
         download_csv(task.folder, target)
+        download_page(task.folder, self._folder / "images.html")
         self._draw(task.folder, pictures, target)
         return target
 

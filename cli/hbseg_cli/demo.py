@@ -74,9 +74,15 @@ def demo(
         "dice": result.dice,
     }
     if result.images is not None:
-        content |= {"images": str(result.images), "overlays": str(result.overlays)}
+        content |= {
+            "images": str(result.images),
+            "imagesReport": str(result.page),
+            "overlays": str(result.overlays),
+        }
     _tell_figures(result.dice, result.dice_by_bone)
     say(f"done in {result.seconds:.0f} s")
+    if result.page is not None:
+        say(f"your pictures: open {result.page}")
     say(f"next: open {result.report}; hbseg demo --dir {folder} --images FOLDER for your own hands")
     full = {**content, "diceByBone": result.dice_by_bone}
     return Result(document("DemoResult", **full), [content], [str(result.submission)], output)

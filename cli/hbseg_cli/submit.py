@@ -146,6 +146,7 @@ def submit_infer(
     """Make masks with the run's engine: the test images', the validation's, or a folder's."""
     from hbseg.config.specs import InferSpec
     from hbseg.errors import UsageError
+    from hbseg.runs.results import REPORT
     from hbseg.runs.steps import Step
     from hbseg.storage.opening import canonical_url
 
@@ -172,7 +173,8 @@ def submit_infer(
             tell=say,
         )
     submitter = StepSubmitter(session, submit_options, output)
-    return submitter.run(run, Step.INFER, spec, engine=engine)
+    page = REPORT if spec.mode == "images" else None
+    return submitter.run(run, Step.INFER, spec, engine=engine, page=page)
 
 
 @grouped(submit_options=SUBMIT_OPTIONS, source=SOURCE, session=SESSION, output=OUTPUT)
@@ -200,12 +202,15 @@ def submit_report(
     source: SpecSource,
     session: Session,
     output: Format,
+    no_images: Annotated[
+        bool, typer.Option("--no-images", help="Show and name no image, for a report to pass on.")
+    ] = False,
 ) -> Result:
     """Make the HTML report of a run."""
     from hbseg.config.specs import ReportSpec
     from hbseg.runs.steps import Step
 
-    spec = source.spec(Step.REPORT, ReportSpec)
+    spec = source.spec(Step.REPORT, ReportSpec, pictures=0 if no_images else None)
     return StepSubmitter(session, submit_options, output).run(run, Step.REPORT, spec)
 
 
@@ -248,6 +253,7 @@ class StepSubmitter:
         raw: str | None = None,
         skip_bad: bool = False,
         engine: str | None = None,
+        page: str | None = None,
     ) -> Result:
         """Start the step, and wait for its end or follow its logs where that was asked for.
 
@@ -259,6 +265,7 @@ class StepSubmitter:
             raw: URL of the raw set, for the step prepare.
             skip_bad: whether the step prepare leaves pictures with errors out.
             engine: kind of the run's engine that the step runs; none: the latest of any kind.
+            page: name of the page that the step leaves; where it is, is told.
         """
         _check_kind(engine)
         if self._options.dry_run is not None:
@@ -288,7 +295,12 @@ class StepSubmitter:
             Started.STARTED: "started",
         }
         say(f"{submitted.task.prefix} of run {of.name}: {words[submitted.outcome]}")
-        return self._result(submitted, self._state(backend, submitted))
+        state = self._state(backend, submitted)
+        if page is not None:
+            is_there = submitted.outcome == Started.DONE or self.waits
+            then = "report" if is_there else "report, when it is done"
+            say(f"{then}: {submitted.task.folder.url}/{page}")
+        return self._result(submitted, state)
 
     def _state(self, backend: "Backend", submitted: "Submitted") -> "JobState":
         """Return the state at the end of what was waited for."""

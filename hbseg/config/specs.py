@@ -285,4 +285,5 @@ class ReportSpec(Spec):
 
     kind: Literal["ReportSpec"] = "ReportSpec"
     pictures: Annotated[int, Field(ge=0, le=100)] = 6
-    """Hands that are drawn with their masks; 0 makes a report without pixel data."""
+    """Validation hands (half of them the worst, half the best) and test hands that are drawn with
+    their masks; 0 makes a report that shows and names no image."""

@@ -100,6 +100,13 @@ def _fetch_flags(folder: Store, marker: Marker, csv: Path) -> Flags | None:
         return Flags.from_text(temporary.read_bytes(), source=f"{folder.url}/{FLAGS}")
 
 
+def download_page(folder: Store, target: Path) -> None:
+    """Download the report of pictures from a finished task's folder, verified."""
+    marker = read_marker(folder)
+    with replacing(target, hint=_HINT) as temporary:
+        _download(folder, marker, _only(marker, ".html", folder), temporary)
+
+
 def _marker(run: Run, folder: Store, hint: str) -> Marker:
     try:
         return read_marker(folder)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from hbseg import submission
 from hbseg.anatomy import NUM_BONES
 from hbseg.config.specs import InferSpec
-from hbseg.documents import Block, Document, canonical_digest
+from hbseg.documents import Document, canonical_digest
 from hbseg.errors import ContractError, InvalidInput, NotFoundError
 from hbseg.ml.engines.card import Engine
 from hbseg.ml.evaluation import HEADER, JudgedImage, Tally, TrueHand, Truth, judge
@@ -32,41 +32,24 @@ from hbseg.ml.predict import Prediction, Source, Unreadable, predict
 from hbseg.ml.sources import say
 from hbseg.ml.thresholds import LEVELS, dice_at_levels
 from hbseg.runs.progress import Heartbeat
-from hbseg.runs.results import EVALUATION, EVALUATION_TABLE, FLAGS, FlaggedImage, Flags
+from hbseg.runs.results import (
+    EVALUATION,
+    EVALUATION_TABLE,
+    FLAGS,
+    PICTURES,
+    FlaggedImage,
+    Flags,
+    PictureRecord,
+    Pictures,
+    UnreadableRecord,
+)
 from hbseg.runs.steps import SHORT
 from hbseg.storage.markers import sha256_of, sha256_of_file
 from hbseg.storage.store import Store
 
 SUBMISSION = "submission.csv"
-PICTURES = "pictures.json"
-"""What was read of a folder of pictures, in the mode images."""
 PART_IMAGES = 32
 """Images of a part at least; a part holds whole batches."""
-
-
-class PictureRecord(Block):
-    """A picture whose masks were made."""
-
-    path: str
-    height: int
-    width: int
-
-
-class UnreadableRecord(Block):
-    """A picture that was left out."""
-
-    path: str
-    problem: str
-
-
-class Pictures(Document):
-    """`pictures.json`: the pictures of a folder; those that are in the CSV come first."""
-
-    kind: Literal["Pictures"] = "Pictures"
-    folder: str
-    """As `InferSpec.images` has it; of a single picture, its own URL or path."""
-    pictures: tuple[PictureRecord, ...]
-    unreadable: tuple[UnreadableRecord, ...]
 
 
 class Part(Document):

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Literal
 
-from hbseg.runs.results import Efficiency
+from hbseg.runs.results import Efficiency, Evaluation, Flags
 
 
 @dataclass(frozen=True)
@@ -62,15 +63,45 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class BoneShape:
+    """The outlines of a bone in one picture as SVG path data; an empty text is an empty mask."""
+
+    bone: str
+    prediction: str
+    truth: str = ""
+    extra: str = ""
+    """Predicted and not true."""
+    missed: str = ""
+    """True and not predicted."""
+    dice: float | None = None
+
+
+@dataclass(frozen=True)
 class ReportedHand:
-    """A picture with its masks drawn on it."""
+    """A picture and its masks."""
 
     name: str
     jpeg: bytes
+    """The gray picture, at a reduced size."""
     width: int
+    """In pixels of the picture itself, as are the outlines."""
     height: int
-    missing: tuple[str, ...] = ()
-    """Bones with an empty mask."""
+    shapes: tuple[BoneShape, ...]
+    """All bones in class order."""
+    has_truth: bool = False
+    flags: tuple[str, ...] = ()
+    """Why a human should look at it, the most severe reason first."""
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Bones with an empty mask."""
+        return tuple(shape.bone for shape in self.shapes if not shape.prediction)
+
+    @property
+    def dice(self) -> float | None:
+        """Mean Dice of the measured bones."""
+        measured = [shape.dice for shape in self.shapes if shape.dice is not None]
+        return fmean(measured) if measured else None
 
 
 @dataclass(frozen=True)
@@ -93,7 +124,18 @@ class Contents:
     """Those that are part of the run."""
     validation: Mapping[tuple[str, str], float] = field(default_factory=dict)
     """Dice of the engine by image and bone, on the validation split."""
+    evaluation: Evaluation | None = None
+    """What else was measured there."""
+    worst: tuple[ReportedHand, ...] = ()
+    """Validation hands with the lowest mean Dice, the lowest first."""
+    best: tuple[ReportedHand, ...] = ()
+    """Validation hands with the highest mean Dice, the highest first."""
     hands: tuple[ReportedHand, ...] = ()
+    """Test hands."""
+    flags: Flags | None = None
+    """Those of the test images."""
+    shows_names: bool = True
+    """Whether images may be named; a report without pictures names none."""
     num_test_images: int | None = None
     """Images in the submission; None: the run has none."""
     efficiency: Efficiency | None = None

@@ -10,6 +10,7 @@ from typing import Final
 from hbseg.anatomy import BONES, COLOURS, GROUPS
 from hbseg.report import charts
 from hbseg.report.contents import Contents
+from hbseg.report.evaluation import DASH
 from hbseg.report.legend import FULL_NAMES
 from hbseg.report.svg import number
 from hbseg.report.view import (
@@ -25,8 +26,6 @@ from hbseg.report.view import (
     WorstBone,
 )
 
-DASH: Final = "–"
-"""Stands for what was not measured."""
 NUM_WORST: Final = 5
 
 
@@ -60,6 +59,7 @@ def dice_view(contents: Contents) -> DiceView | None:
     table = DiceTable(
         f"Dice of each bone on the validation hands. Bars start at {number(floor)}.",
         ("Bone", *(column.name for column in columns)),
+        tuple(column.style for column in columns),
         tuple(_group(name, bones, columns, floor) for name, bones in GROUPS.items()),
     )
     last = columns[-1]
@@ -80,7 +80,7 @@ def distribution_view(contents: Contents) -> DistributionView | None:
     return DistributionView(
         Chart(title, charts.boxes(contents.validation)),
         Chart("Hands by mean Dice", charts.histogram(list(means.values()))),
-        _worst_hands(contents.validation, means),
+        _worst_hands(contents.validation, means) if contents.shows_names else None,
     )
 
 
@@ -125,7 +125,8 @@ def _worst_hands(validation: Mapping[tuple[str, str], float], means: Mapping[str
         weakest = min(bones, key=lambda bone: bones[bone])
         text = f"{FULL_NAMES[weakest]} {dice_text(bones[weakest])}"
         rows.append((image, dice_text(means[image]), text))
-    return Table("Hands to look at first", ("Image", "Mean Dice", "Weakest bone"), tuple(rows))
+    heads = ("Image", "Mean Dice", "Weakest bone")
+    return Table("Hands to look at first", heads, tuple(rows), is_prose=True)
 
 
 def _group(name: str, bones: Sequence[str], columns: Sequence[Column], floor: float) -> BoneGroup:

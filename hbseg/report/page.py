@@ -1,14 +1,23 @@
-"""Pages from the templates beside this module: every value that they show is escaped."""
+"""Pages from the templates beside this module: every value that they show is escaped.
+
+A page has one script, `templates/viewer.js`. Its policy names the script's sha256, so that no other
+one runs.
+"""
 
 from __future__ import annotations
 
+import re
+from base64 import b64encode
 from functools import cache
+from hashlib import sha256
+from importlib.resources import files
 from typing import Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
-_CONTROLS: Final = {code: "\ufffd" for code in (*range(32), 127) if chr(code) not in "\t\n\r"}
-"""Characters that no HTML file may hold, and what stands for them."""
+_CONTROLS: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+"""Characters that no HTML file may hold."""
 
 
 def render_page(template: str, **values: object) -> bytes:
@@ -20,12 +29,12 @@ def render_page(template: str, **values: object) -> bytes:
         jinja2.UndefinedError: the template names a value that is not given.
     """
     text = _environment().get_template(template).render(values)
-    return text.translate(_CONTROLS).encode("utf-8", "replace")
+    return _CONTROLS.sub("\ufffd", text).encode("utf-8", "replace")
 
 
 @cache
 def _environment() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("hbseg.report"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -34,3 +43,12 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
         auto_reload=False,
     )
+    script = files("hbseg.report").joinpath("templates/viewer.js").read_text("utf-8")
+    environment.globals["script"] = Markup(script)  # noqa: S704 - a file of this package
+    environment.globals["script_source"] = f"sha256-{_digest(script)}"
+    return environment
+
+
+def _digest(script: str) -> str:
+    """Return the base64 of a script's sha256, as a policy names it."""
+    return b64encode(sha256(script.encode()).digest()).decode()

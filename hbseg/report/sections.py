@@ -2,40 +2,42 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from statistics import fmean
 from typing import Final
 
 from hbseg.anatomy import BONES
 from hbseg.report import charts
-from hbseg.report.contents import Contents, ReportedHand, Stage, StepVersion
+from hbseg.report.contents import Contents, Stage, StepVersion
 from hbseg.report.dice import (
-    bone_view,
     dice_text,
     dice_view,
     distribution_view,
     means_by_image,
 )
 from hbseg.report.efficiency import efficiency_view, latency_card
-from hbseg.report.legend import FULL_NAMES
+from hbseg.report.evaluation import evaluation_tables
+from hbseg.report.flagged import flags_view
 from hbseg.report.view import (
     Card,
     Chart,
+    FlagsView,
     Folded,
-    HandFigure,
     LineSample,
     ReportView,
     Table,
     TrainingView,
+    ViewerView,
 )
+from hbseg.report.viewer import hand_group, viewer_view
 from hbseg.system.clock import parse
 
 SECTIONS: Final = {
     "training": "Training",
     "bones": "Dice per bone",
-    "distribution": "Distribution over the validation hands",
-    "hands": "Test hands",
+    "evaluation": "Evaluation on the validation hands",
+    "flags": "Flagged test images",
+    "hands": "Hands",
     "efficiency": "Efficiency",
     "versions": "Specs and versions",
 }
@@ -49,11 +51,14 @@ def report_view(contents: Contents) -> ReportView:
         finished=_time_text(contents.finished),
         cards=tuple(_cards(contents)),
         sections=SECTIONS,
-        bones=tuple(bone_view(bone) for bone in BONES),
+        num_bones=len(BONES),
+        key=_key(contents),
         training=_training(contents.stages),
         dice=dice_view(contents),
         distribution=distribution_view(contents),
-        hands=tuple(_hand(number, hand) for number, hand in enumerate(contents.hands, start=1)),
+        evaluation=evaluation_tables(contents.evaluation) if contents.evaluation else (),
+        flags=_flags(contents),
+        viewer=_viewer(contents),
         is_inferred=contents.num_test_images is not None,
         efficiency=efficiency_view(contents.efficiency) if contents.efficiency else None,
         dataset=contents.dataset,
@@ -85,17 +90,26 @@ def _cards(contents: Contents) -> list[Card]:
     return cards + ([latency_card(contents.efficiency)] if contents.efficiency else [])
 
 
+def _key(contents: Contents) -> tuple[LineSample, ...]:
+    samples = [
+        LineSample(stage.style, f"{stage.name}, {len(stage.epochs)} epochs")
+        for stage in contents.stages
+    ]
+    if contents.validation:
+        samples.append(LineSample("engine", "engine"))
+    return tuple(samples)
+
+
 def _training(stages: Sequence[Stage]) -> TrainingView:
     curves = (
         _curve("Loss", stages, lambda epoch: epoch.loss, top=None),
         _curve("Validation Dice", stages, lambda epoch: epoch.dice, top=1.0),
     )
     charted = tuple(chart for chart in curves if chart is not None)
-    key = tuple(LineSample(s.style, f"{s.name}, {len(s.epochs)} epochs") for s in stages)
     missing = _missing_stages(stages)
     if not charted:
         missing = ("No metrics of a training.", *(missing if stages else ()))
-    return TrainingView(missing, key, charted)
+    return TrainingView(missing, charted)
 
 
 def _missing_stages(stages: Sequence[Stage]) -> tuple[str, ...]:
@@ -117,17 +131,19 @@ def _curve(
     return Chart(name, charts.curve(name, stages, read, top=top))
 
 
-def _hand(number: int, hand: ReportedHand) -> HandFigure:
-    found = len(BONES) - len(hand.missing)
-    missing = ", ".join(FULL_NAMES.get(bone, bone) for bone in hand.missing)
-    told = f" · {found} of {len(BONES)} bones, empty: {missing}" if missing else ""
-    return HandFigure(
-        key=f"hand-{number}",
-        source=f"data:image/jpeg;base64,{base64.b64encode(hand.jpeg).decode()}",
-        alt=f"Radiograph {hand.name} with the masks of {found} bones",
-        width=hand.width,
-        height=hand.height,
-        caption=hand.name + told,
+def _flags(contents: Contents) -> FlagsView | None:
+    if contents.flags is None:
+        return None
+    return flags_view(contents.flags, shows_names=contents.shows_names)
+
+
+def _viewer(contents: Contents) -> ViewerView:
+    return viewer_view(
+        (
+            hand_group("worst", "Validation hands with the lowest Dice", contents.worst),
+            hand_group("best", "Validation hands with the highest Dice", contents.best),
+            hand_group("test", "Test hands, whose truth is not known here", contents.hands),
+        )
     )
 
 

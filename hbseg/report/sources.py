@@ -19,7 +19,9 @@ from hbseg.report.contents import Epoch
 from hbseg.runs.results import Efficiency
 from hbseg.runs.steps import Step
 
-DICE_HEADER: Final = ["image_name", "class", "dice"]
+EVALUATION_HEADER: Final = [
+    *("image_name", "class", "dice", "hd95_px", "surface_dice_1px", "surface_dice_2px"),
+]
 
 
 def epochs(text: bytes) -> tuple[Epoch, ...]:
@@ -40,19 +42,18 @@ def validation(text: bytes, *, source: str) -> dict[tuple[str, str], float]:
     """Return the Dice of `evaluation.csv` by image and bone.
 
     Raises:
-        ContractError: a header that does not begin with `image_name,class,dice`, or a row that does
-            not fit it.
+        ContractError: another header than `EVALUATION_HEADER`, or a row that does not fit it.
     """
     reader = csv.reader(text.decode("utf-8", "replace").splitlines())
     header = next(reader, None)
-    if header is None or header[: len(DICE_HEADER)] != DICE_HEADER:
-        expected = ",".join(DICE_HEADER)
-        raise ContractError(f"{source}: header is {header}, expected it to begin {expected}")
+    if header != EVALUATION_HEADER:
+        expected = ",".join(EVALUATION_HEADER)
+        raise ContractError(f"{source}: header is {header}, expected {expected}")
     found = {}
     for row in reader:
-        value = _finite_text(row[2]) if len(row) == len(header) else math.inf
+        value = _finite_text(row[2]) if len(row) == len(EVALUATION_HEADER) else math.inf
         if value == math.inf:
-            raise ContractError(f"{source}, line {reader.line_num}: not image, bone and Dice")
+            raise ContractError(f"{source}, line {reader.line_num}: not image, bone and scores")
         if value is not None and row[1] in BONES:
             found[row[0], row[1]] = value
     return found

@@ -24,6 +24,8 @@ class Table:
     caption: str
     heads: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    is_prose: bool = False
+    """Whether its cells are sentences, which may break."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Bone:
 
 @dataclass(frozen=True)
 class LineSample:
-    """An entry of the key of a chart."""
+    """An entry of the key of charts and tables, which shows or hides a stage or the engine."""
 
     style: str
     """CSS class."""
@@ -61,7 +63,6 @@ class TrainingView:
 
     missing: tuple[str, ...]
     """A sentence for each stage that the charts do not show."""
-    key: tuple[LineSample, ...]
     charts: tuple[Chart, ...]
 
 
@@ -99,6 +100,8 @@ class DiceTable:
 
     caption: str
     heads: tuple[str, ...]
+    styles: tuple[str, ...]
+    """CSS class of each column but the first."""
     groups: tuple[BoneGroup, ...]
 
 
@@ -125,7 +128,31 @@ class DistributionView:
 
     bones: Chart
     hands: Chart
-    worst: Table
+    worst: Table | None
+    """Hands with the lowest Dice; None where no image may be named."""
+
+
+@dataclass(frozen=True)
+class FlagsView:
+    """Which images a human looks at first."""
+
+    sentence: str
+    counts: Table | None
+    images: Table | None
+
+
+@dataclass(frozen=True)
+class BoneFigure:
+    """A bone's outlines in a picture, as SVG path data; an empty text is not drawn."""
+
+    style: str
+    """CSS class of the bone."""
+    title: str
+    """What a pointer above it shows."""
+    prediction: str
+    truth: str
+    extra: str
+    missed: str
 
 
 @dataclass(frozen=True)
@@ -134,12 +161,58 @@ class HandFigure:
 
     key: str
     """Anchor in the page."""
+    name: str
     source: str
     """The picture as a `data:` URL."""
     alt: str
     width: int
     height: int
-    caption: str
+    bones: tuple[BoneFigure, ...]
+    has_truth: bool
+    dice: str
+    """Mean Dice; empty where it is not known."""
+    missing: str
+    """The bones with an empty mask as a list; empty where there are none."""
+    flags: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class HandGroup:
+    """Pictures under one heading."""
+
+    key: str
+    """Anchor in the page."""
+    title: str
+    hands: tuple[HandFigure, ...]
+
+
+@dataclass(frozen=True)
+class BoneSwitch:
+    """A bone that a reader shows or hides."""
+
+    style: str
+    """CSS class of what it shows or hides."""
+    edge: str
+    """Colour of the bone's outlines, `#rrggbb`."""
+    bone: Bone
+
+
+@dataclass(frozen=True)
+class SwitchGroup:
+    """The switches of a group of bones."""
+
+    name: str
+    switches: tuple[BoneSwitch, ...]
+
+
+@dataclass(frozen=True)
+class ViewerView:
+    """Pictures, and the switches of what is drawn on them."""
+
+    groups: tuple[HandGroup, ...]
+    switches: tuple[SwitchGroup, ...]
+    has_truth: bool
+    """Whether a picture of it has a truth to compare with."""
 
 
 @dataclass(frozen=True)
@@ -173,15 +246,34 @@ class ReportView:
     cards: tuple[Card, ...]
     sections: Mapping[str, str]
     """Anchor in the page: heading."""
-    bones: tuple[Bone, ...]
-    """All bones in class order."""
+    num_bones: int
+    key: tuple[LineSample, ...]
+    """What charts and tables compare: the stages and the engine."""
     training: TrainingView
     dice: DiceView | None
     distribution: DistributionView | None
-    hands: tuple[HandFigure, ...]
+    evaluation: tuple[Table, ...]
+    flags: FlagsView | None
+    viewer: ViewerView
     is_inferred: bool
     """Whether the run has masks of the test images."""
     efficiency: EfficiencyView | None
     dataset: str
     versions: Table | None
     specs: tuple[Folded, ...]
+
+
+@dataclass(frozen=True)
+class PicturesView:
+    """All of one report of pictures without truth."""
+
+    folder: str
+    """Where the pictures are."""
+    cards: tuple[Card, ...]
+    left_out: str
+    """What is not shown, as a sentence; empty where all are."""
+    flags: FlagsView | None
+    missing: Table | None
+    """Bones that are missing, with the number of pictures."""
+    unreadable: Table | None
+    viewer: ViewerView

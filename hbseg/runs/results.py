@@ -21,8 +21,37 @@ EVALUATION: Final = "evaluation.json"
 EVALUATION_TABLE: Final = "evaluation.csv"
 """In the mode valid: every figure of each image and bone."""
 EFFICIENCY: Final = "efficiency.json"
+REPORT: Final = "report.html"
+"""Of a run, or in the mode images of the pictures."""
+PICTURES: Final = "pictures.json"
+"""In the mode images: what was read of the pictures."""
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class PictureRecord(Block):
+    """A picture whose masks were made."""
+
+    path: str
+    height: int
+    width: int
+
+
+class UnreadableRecord(Block):
+    """A picture that was left out."""
+
+    path: str
+    problem: str
+
+
+class Pictures(Document):
+    """`pictures.json`: the pictures of a folder; those that are in the CSV come first."""
+
+    kind: Literal["Pictures"] = "Pictures"
+    folder: str
+    """As `InferSpec.images` has it."""
+    pictures: tuple[PictureRecord, ...]
+    unreadable: tuple[UnreadableRecord, ...]
 
 
 class FlagKind(StrEnum):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from hbseg.config.specs import InferSpec
 from hbseg.data.dataset import open_version
@@ -12,11 +12,15 @@ from hbseg.ml.averaging import ensemble, flip_averaged
 from hbseg.ml.engines.card import Engine
 from hbseg.ml.engines.opening import open_engine
 from hbseg.ml.evaluation import Truth, dataset_truth
-from hbseg.ml.infer import InferStep, Share
+from hbseg.ml.infer import SUBMISSION, InferStep, Share
 from hbseg.ml.predict import Source
 from hbseg.ml.sources import dataset_sources, folder_sources, say
+from hbseg.ml.views import Picture
+from hbseg.report.pictures import build_pictures_report
 from hbseg.runs.node import node_count, node_index
+from hbseg.runs.results import FLAGS, PICTURES, REPORT, Flags, Pictures
 from hbseg.runs.steps import Step
+from hbseg.storage.markers import sha256_of
 from hbseg_jobs.entry import StepContext, libraries, run_step
 
 
@@ -38,7 +42,28 @@ def work(context: StepContext) -> None:
     )
     inferred = step.run(sources, _share())
     if inferred is not None:
-        context.finish(inferred.outputs, metrics=inferred.metrics, inputs=inputs)
+        records = _write_report(context, sources) if spec.mode == "images" else {}
+        context.finish(inferred.outputs, records=records, metrics=inferred.metrics, inputs=inputs)
+
+
+def _write_report(context: StepContext, sources: Iterable[Source]) -> dict[str, str]:
+    """Write the report of a folder's pictures; return what the marker records of it."""
+    folder, csv = context.task.folder, context.work / SUBMISSION
+    loaders = {source.path: source.load for source in sources}
+
+    def load(path: str) -> Picture:
+        context.heartbeat.touch()
+        return loaders[path]()
+
+    pictures = Pictures.from_text(folder.get(PICTURES), source=f"{folder.url}/{PICTURES}")
+    flags = Flags.from_text(folder.get(FLAGS), source=f"{folder.url}/{FLAGS}")
+    folder.download(SUBMISSION, csv)
+    try:
+        page = build_pictures_report(pictures, csv, load, flags)
+    finally:
+        csv.unlink(missing_ok=True)
+    folder.put(REPORT, page)
+    return {REPORT: sha256_of(page)}
 
 
 def _engine(context: StepContext, spec: InferSpec) -> Engine:

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from hbseg.config.specs import ReportSpec
 from hbseg.report.build import build_report
+from hbseg.runs.results import REPORT
 from hbseg.storage.markers import sha256_of
 from hbseg_jobs.entry import StepContext, run_step
-
-REPORT = "report.html"
 
 
 def work(context: StepContext) -> None:

@@ -151,6 +151,7 @@ def test_the_same_demo_skips_all_and_draws_the_users_pictures(demo: Path, tmp_pa
     assert (demo / "images.csv").read_text().count("\n") == len(BONES) + 1
     assert [path.name for path in (demo / "overlays").iterdir()] == ["왼 손.png"]
     assert (demo / "images.flags.json").exists()
+    assert "<b>왼 손.png</b>" in (demo / "images.html").read_text()
 
 
 def test_a_second_demo_in_the_folder_is_refused(tmp_path: Path) -> None:
@@ -300,8 +301,13 @@ def test_pictures_of_any_kind_get_masks_at_their_own_size(
     (folder / "cut.png").write_bytes((folder / "small.png").read_bytes()[:-300])
     done = laptop.run_folder(calm)
     before = {entry.key for entry in done.list("images/")}
-    laptop.hbseg("submit-infer", calm, "--images", str(folder), "--batch-size-eval", "4", "--wait")
+    told = laptop.hbseg(
+        *("submit-infer", calm, "--images", str(folder), "--batch-size-eval", "4", "--wait")
+    ).stderr
     made = {entry.key for entry in done.list("images/")} - before
+    (page,) = (key for key in made if key.endswith("report.html"))
+    assert f"report: {done.url}/{page}\n" in told
+    assert "cut.png" in done.get(page).decode()
     (found,) = (key for key in made if key.endswith("submission.csv"))
     target = tmp_path / "images.csv"
     target.write_bytes(done.get(found))

@@ -212,7 +212,12 @@ def test_any_folder_of_pictures_gives_masks_at_each_one_s_size(
         {"path": "three, with comma.tif", "height": 62, "width": 50},
     ]
     assert record["unreadable"] == []
-    assert set(read_marker(folder).outputs) == {"submission.csv", "flags.json", "pictures.json"}
+    marker = read_marker(folder)
+    assert set(marker.outputs) == {"submission.csv", "flags.json", "pictures.json"}
+    page = folder.get("report.html")
+    assert marker.records == {"report.html": sha256_of(page)}
+    assert page.count(b"data:image/jpeg") == 3
+    assert b"a/two.JPG" in page
 
 
 def test_a_single_picture_gives_its_masks_alone(chain: Chain, tmp_path: Path) -> None:

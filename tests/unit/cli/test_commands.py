@@ -75,6 +75,21 @@ def test_the_demo_trains_in_what_the_cpu_computes(
     assert ("a smaller network in fp32" in outcome.err) is not has_bf16
 
 
+def test_a_demo_of_your_pictures_tells_where_their_report_is(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def run_demo(folder: Path, *_: object, **__: object) -> DemoResult:
+        csv, page = folder / "i.csv", folder / "i.html"
+        return DemoResult(folder / "a.csv", folder / "a.html", None, images=csv, page=page)
+
+    monkeypatch.setattr("hbseg.demo.run_demo", run_demo)
+
+    outcome = cli("demo", "--dir", str(tmp_path), "--images", "hands", "-o", "json")
+
+    assert f"your pictures: open {tmp_path / 'i.html'}\n" in outcome.err
+    assert outcome.json()["imagesReport"] == str(tmp_path / "i.html")
+
+
 def test_an_unknown_backend_names_the_known_ones(cli: Cli) -> None:
     outcome = cli("status", "first", "--backend", "slurm")
 
@@ -203,6 +218,15 @@ def test_every_verb_has_a_dry_run(cli: Cli, verb: tuple[str, ...], step: str) ->
 
     assert outcome.code == 0, outcome.err
     assert outcome.json()["step"] == step
+
+
+@pytest.mark.parametrize(("flags", "pictures"), [((), 6), (("--no-images",), 0)])
+def test_a_report_shows_images_unless_it_must_not(
+    cli: Cli, flags: tuple[str, ...], pictures: int
+) -> None:
+    outcome = cli("submit-report", "first", *flags, "--dry-run=client", "-o", "json")
+
+    assert outcome.json()["spec"]["pictures"] == pictures
 
 
 def test_an_unknown_key_is_refused_with_the_nearest(cli: Cli, tmp_path: Path) -> None:

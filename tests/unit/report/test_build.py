@@ -19,14 +19,17 @@ from hbseg.anatomy import BONES
 from hbseg.config.specs import ModelBlock, PrepareSpec, ReportSpec, TrainSpec
 from hbseg.data.dataset import open_version
 from hbseg.data.prepare import prepare
+from hbseg.data.shards import Sample
 from hbseg.data.synth.raw_set import write_raw_set
 from hbseg.errors import ContractError, NotFoundError
-from hbseg.report.build import INPUTS, as_jpeg, build_report, gather, spread_evenly
+from hbseg.report.build import INPUTS, build_report, gather
+from hbseg.report.gallery import chosen_test_hands, ends, name_of
 from hbseg.rle import encode
 from hbseg.storage.folder import FolderStore
 from hbseg.storage.markers import read_marker, sha256_of, write_marker
 from hbseg.storage.store import Store
 from tests.efficiency import measured_at
+from tests.unit.report.conftest import evaluation, flags
 
 EFFICIENCY = measured_at(10)
 
@@ -51,12 +54,12 @@ class RunFolders:
     work: Path
     inputs: dict[str, Store]
 
-    def report(self, pictures: int = 2) -> bytes:
+    def report(self, pictures: int = 1) -> bytes:
         return build_report("hand-1", self.inputs, self.data, self.work, pictures=pictures)
 
 
 def finish(folder: Store, step: str, **files: bytes) -> Store:
-    named = {key.replace("_", "."): content for key, content in files.items()}
+    named = {".".join(key.rsplit("_", 1)): content for key, content in files.items()}
     for key, content in named.items():
         folder.put(key, content)
     outputs = {key: sha256_of(content) for key, content in named.items()}
@@ -77,9 +80,7 @@ def run(data: Store, tmp_path: Path) -> RunFolders:
     store = FolderStore(tmp_path / "runs/hand-1")
     dataset = open_version(data)
     codes = [encode(square(place)) for place in range(len(BONES))]
-    images = [submission.Image(s.path, s.height, s.width) for s in dataset.samples("test")]
-    table = submission.header() + "".join(submission.rows(image, codes) for image in images)
-    dice = "image_name,class,dice\n" + "".join(f"v.png,{bone},0.75\n" for bone in BONES)
+    validated = [*dataset.samples("train"), *dataset.samples("validation")]
     spec = TrainSpec(model=ModelBlock()).to_yaml().encode()
     inputs = {
         "dataset": dataset.folder,
@@ -87,8 +88,19 @@ def run(data: Store, tmp_path: Path) -> RunFolders:
             store.folder("stage1"), "stage1", metrics_jsonl=metrics(0.25, None, 0.5), spec_yaml=spec
         ),
         "stage2": finish(store.folder("stage2"), "stage2", metrics_jsonl=metrics(0.625)),
-        "valid": finish(store.folder("valid"), "infer", evaluation_csv=dice.encode()),
-        "infer": finish(store.folder("infer"), "infer", submission_csv=table.encode()),
+        "valid": finish(
+            store.folder("valid"),
+            "infer",
+            submission_csv=table(validated, codes),
+            evaluation_csv=scores(validated),
+            evaluation_json=evaluation().to_json(),
+        ),
+        "infer": finish(
+            store.folder("infer"),
+            "infer",
+            submission_csv=table(dataset.samples("test"), codes),
+            flags_json=flags(name_of(dataset.samples("test")[2])).to_json(),
+        ),
         "efficiency": finish(
             store.folder("efficiency/ab"), "efficiency", efficiency_json=EFFICIENCY.to_json()
         ),
@@ -96,6 +108,23 @@ def run(data: Store, tmp_path: Path) -> RunFolders:
     work = tmp_path / "work"
     work.mkdir()
     return RunFolders(data, work, inputs)
+
+
+def table(samples: list[Sample], codes: list[str]) -> bytes:
+    images = [submission.Image(s.path, s.height, s.width) for s in samples]
+    rows = (submission.rows(image, codes) for image in images)
+    return (submission.header() + "".join(rows)).encode()
+
+
+def scores(samples: list[Sample]) -> bytes:
+    """Dice of .75, .77, ... for the hands in order."""
+    header = "image_name,class,dice,hd95_px,surface_dice_1px,surface_dice_2px\n"
+    rows = (
+        f"{name_of(sample)},{bone},{0.75 + 0.02 * place},,,\n"
+        for place, sample in enumerate(samples)
+        for bone in BONES
+    )
+    return (header + "".join(rows)).encode()
 
 
 def square(place: int) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
@@ -109,7 +138,9 @@ def test_a_report_gathers_what_all_steps_left(run: RunFolders) -> None:
     found = gather("hand-1", run.inputs, run.data, run.work, pictures=2)
     assert [stage.dice for stage in found.stages] == [0.5, 0.625]
     assert "kind: TrainSpec" in found.stages[0].spec
-    assert set(found.validation.values()) == {0.75}
+    assert set(found.validation.values()) == {0.75, 0.77, 0.79, 0.81}
+    assert found.evaluation == evaluation()
+    assert found.flags is not None
     assert found.num_test_images == TEST_HANDS
     assert found.efficiency == EFFICIENCY
     assert [version.step for version in found.versions] == [
@@ -120,23 +151,61 @@ def test_a_report_gathers_what_all_steps_left(run: RunFolders) -> None:
 
 
 def test_pictures_of_test_hands_are_in_the_page_at_reduced_size(run: RunFolders) -> None:
-    page = run.report().decode()
+    page = run.report(pictures=2).decode()
     names = [sample.path.rpartition("/")[2] for sample in open_version(run.data).samples("test")]
-    assert [name in page for name in names] == [True, False, False, True]
+    assert [name in page for name in names] == [True, False, True, False]  # the third has flags
     pictures = re.findall(r"data:image/jpeg;base64,([A-Za-z0-9+/=]+)", page)
-    assert len(pictures) == 2
-    shown = cv2.imdecode(np.frombuffer(base64.b64decode(pictures[0]), np.uint8), 1)
+    assert len(pictures) == 2 + 2
+    shown = cv2.imdecode(np.frombuffer(base64.b64decode(pictures[0]), np.uint8), -1)
     assert shown is not None
-    assert shown.shape == (900, 900, 3)
-    assert np.ptp(shown, axis=2).max() > 60  # colours: masks are drawn
+    assert shown.shape == (1600, 1600)
     assert list(run.work.iterdir()) == []
 
 
-def test_a_report_without_pictures_has_no_pixel_and_no_test_image(run: RunFolders) -> None:
+def test_the_worst_and_the_best_validation_hands_are_drawn_with_their_truth(
+    run: RunFolders,
+) -> None:
+    found = gather("hand-1", run.inputs, run.data, run.work, pictures=3)
+    assert [hand.dice for hand in found.worst] == pytest.approx([0.75, 0.77])
+    assert [hand.dice for hand in found.best] == pytest.approx([0.81])
+    for hand in (*found.worst, *found.best):
+        ulna = hand.shapes[-1]
+        assert ulna.truth
+        assert ulna.missed
+        assert ulna.dice is not None
+    assert not any(shape.truth for hand in found.hands for shape in hand.shapes)
+
+
+def test_a_flagged_test_hand_comes_first_with_its_reasons(run: RunFolders) -> None:
+    found = gather("hand-1", run.inputs, run.data, run.work, pictures=3)
+    assert [bool(hand.flags) for hand in found.hands] == [True, False, False]
+    assert found.hands[0].name == name_of(open_version(run.data).samples("test")[2])
+    assert found.hands[0].flags[0] == "Pisiform: the mask is empty"
+
+
+@pytest.mark.parametrize(("name", "key"), [("infer", "flags"), ("valid", "evaluation")])
+def test_documents_that_earlier_steps_did_not_leave_may_be_missing(
+    run: RunFolders, name: str, key: str
+) -> None:
+    files = {"submission_csv": run.inputs[name].get("submission.csv")}
+    run.inputs[name].delete(f"{key}.json")
+    finish(run.inputs[name], "infer", **files)
+    found = gather("hand-1", run.inputs, run.data, run.work, pictures=1)
+    assert getattr(found, key) is None
+
+
+def test_a_document_that_lacks_a_key_is_refused(run: RunFolders) -> None:
+    finish(run.inputs["infer"], "infer", flags_json=b'{"kind": "Flags"}')
+    with pytest.raises(ContractError, match=r"infer/flags\.json: images"):
+        run.report()
+
+
+def test_a_report_without_pictures_has_no_pixel_and_names_no_image(run: RunFolders) -> None:
     page = run.report(pictures=0).decode()
-    samples = open_version(run.data).samples("test")
+    dataset = open_version(run.data)
+    samples = [s for part in ("test", "train", "validation") for s in dataset.samples(part)]
     assert "data:image" not in page
-    assert not any(sample.path.rpartition("/")[2] in page for sample in samples)
+    assert not any(name_of(sample) in page for sample in samples)
     assert "This report has no pictures." in page
 
 
@@ -196,6 +265,8 @@ def test_an_input_without_marker_is_refused(run: RunFolders) -> None:
     [
         ("stage1", "metrics.jsonl"),
         ("valid", "evaluation.csv"),
+        ("valid", "submission.csv"),
+        ("infer", "flags.json"),
         ("infer", "submission.csv"),
         ("efficiency", "efficiency.json"),
     ],
@@ -219,21 +290,21 @@ def test_a_code_that_leaves_its_picture_is_refused_with_the_image(run: RunFolder
         run.report()
 
 
-def test_hands_are_spread_over_the_test_split(run: RunFolders) -> None:
-    samples = open_version(run.data).samples("test")
-    assert spread_evenly(samples, 2) == [samples[0], samples[-1]]
-    assert spread_evenly(samples, 99) == samples
-    assert spread_evenly(samples, 1) == samples[:1]
-    assert spread_evenly([], 3) == []
+def test_hands_are_spread_over_the_test_split() -> None:
+    names = list("abcde")
+    assert chosen_test_hands(names, [], 2) == ["a", "e"]
+    assert chosen_test_hands(names, [], 99) == names
+    assert chosen_test_hands(names, [], 1) == ["a"]
+    assert chosen_test_hands([], ["x"], 3) == []
+    assert chosen_test_hands(names, ["d", "x", "b", "c"], 4) == ["d", "b", "a", "e"]
 
 
-def test_pictures_keep_to_their_share_even_where_they_are_noise() -> None:
-    noise = np.random.default_rng(0).integers(0, 256, (1200, 1000, 3), dtype=np.uint8)
-    jpeg, (height, width) = as_jpeg(noise, 50_000)
-    assert len(as_jpeg(noise, 100_000)[0]) <= 100_000
-    assert len(jpeg) <= 100_000
-    assert (height, width) == (360, 300)
-    assert as_jpeg(noise[:300, :200], 10**7)[1] == (300, 200)  # never enlarged
+def test_the_worst_hands_are_one_more_where_the_number_is_odd() -> None:
+    means = {"a": 0.5, "b": 0.1, "c": 0.9, "d": 0.5}
+    assert ends(means, 3) == (["b", "a"], ["c"])
+    assert ends(means, 9) == (["b", "a"], ["c", "d"])
+    assert ends(means, 0) == ([], [])
+    assert ends({}, 3) == ([], [])
 
 
 def test_the_step_writes_the_page_and_a_marker_that_lists_it_as_a_record(

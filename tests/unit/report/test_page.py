@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 import subprocess
 import sys
@@ -20,16 +22,26 @@ import hbseg.report
 from hbseg.anatomy import BONES, GROUPS
 from hbseg.report.build import render
 from hbseg.report.charts import Series, boxes, curve, histogram, lines
-from hbseg.report.contents import Contents, Epoch, ReportedHand, Stage, StepVersion
+from hbseg.report.contents import (
+    BoneShape,
+    Contents,
+    Epoch,
+    ReportedHand,
+    Stage,
+    StepVersion,
+)
+from hbseg.report.flagged import MAX_REASONS, MAX_ROWS, flag_texts
 from hbseg.report.legend import FULL_NAMES
 from hbseg.report.page import render_page
 from hbseg.report.sections import SECTIONS, report_view
 from hbseg.report.svg import element, markup
+from hbseg.runs.results import Flags
 from tests.efficiency import measured_at
+from tests.unit.report.conftest import flags
 
 Make = Callable[..., Contents]
 
-VOID = {"meta", "link", "img"}
+VOID = {"meta", "link", "img", "input"}
 HOSTILE = """<script>alert("1")</script> & 'quoted' "손목" ]]> -- \x00\x1b \ud800"""
 
 
@@ -55,7 +67,7 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        if "style" not in self.open:
+        if not {"style", "script"} & set(self.open):
             self.texts.append(data)
 
     def count(self, name: str) -> int:
@@ -80,14 +92,23 @@ def test_a_whole_report_is_well_formed_and_has_all_its_parts(contents: Make) -> 
         assert FULL_NAMES[bone] in page.texts
     for group in GROUPS:
         assert group in page.texts
+    assert page.count("figure") == 3
     assert "Research software, not a medical device." in page.texts
     assert "Dice on synthetic hands is optimistic" in page.text
 
 
-def test_the_page_loads_nothing_and_runs_no_script(contents: Make) -> None:
+def test_the_page_loads_nothing_and_its_policy_allows_its_one_script(contents: Make) -> None:
     text = render(contents()).decode()
-    assert re.findall(r"https?:|//[a-z]|@import|url\(|javascript:|<script", text) == []
+    assert re.findall(r"https?:|//[a-z]|@import|url\(|javascript:", text) == []
+    (script,) = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     page = Page(text.encode())
+    (policy,) = (a["content"] for a in page.attributes("meta") if "http-equiv" in a)
+    assert policy is not None
+    assert policy.split("; ")[0] == "default-src 'none'"
+    assert [part for part in policy.split("; ") if part.startswith("script-src")] == [
+        f"script-src 'sha256-{digest}'"
+    ]
     for _, attributes in page.tags:
         assert not [name for name in attributes if name.startswith("on")]
         for link in ("src", "href"):
@@ -105,13 +126,17 @@ def test_every_link_and_label_has_its_target(contents: Make) -> None:
 
 def test_pictures_have_texts_and_table_heads_their_scope(contents: Make) -> None:
     page = Page(render(contents()))
-    (image,) = page.attributes("img")
-    assert image["alt"] == "Radiograph image7.png with the masks of 28 bones"
+    alts = [image["alt"] for image in page.attributes("img")]
+    assert alts == [
+        "Radiograph image3.png with the masks of 29 bones",
+        "Radiograph image0.png with the masks of 29 bones",
+        "Radiograph image7.png with the masks of 28 bones",
+    ]
     assert all("scope" in attributes for attributes in page.attributes("th"))
     assert page.count("caption") == page.count("table")
     for svg in page.attributes("svg"):
         assert svg.get("aria-hidden") == "true" or svg.get("aria-label")
-    assert "empty: Pisiform" in page.text
+    assert "Empty: Pisiform" in page.text
 
 
 def test_hostile_texts_appear_as_they_are_and_never_as_markup(contents: Make) -> None:
@@ -119,7 +144,9 @@ def test_hostile_texts_appear_as_they_are_and_never_as_markup(contents: Make) ->
         run=HOSTILE,
         stages=(Stage(2, (Epoch(1, 1.0, 0.5, {"Ulna": 0.5}),), HOSTILE, init_from=HOSTILE),),
         validation={(HOSTILE, "Radius"): 0.5},
-        hands=(ReportedHand(HOSTILE, b"x", 9, 9, (HOSTILE,)),),
+        worst=(),
+        best=(),
+        hands=(ReportedHand(HOSTILE, b"x", 9, 9, (BoneShape("Ulna", ""),), flags=(HOSTILE,)),),
         efficiency=measured_at(10).model_copy(update={"backend": HOSTILE, "processor": HOSTILE}),
         versions=(StepVersion(HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE),),
         finished=HOSTILE,
@@ -128,8 +155,8 @@ def test_hostile_texts_appear_as_they_are_and_never_as_markup(contents: Make) ->
     raw = render(given)
     page = Page(raw)
     shown = HOSTILE.replace("\x00\x1b", "\ufffd\ufffd").replace("\ud800", "?")
-    assert page.count("script") == 0
-    assert b"<script" not in raw
+    assert page.count("script") == 1
+    assert b"<script>alert" not in raw
     assert page.texts.count(shown) >= 5
     assert shown in (page.attributes("img")[0]["alt"] or "")
 
@@ -147,7 +174,7 @@ def test_hostile_texts_appear_as_they_are_and_never_as_markup(contents: Make) ->
         ),
         ("stages", (Stage(2, (Epoch(1, 1.0),)),), "Stage 1 is not part of this run."),
         ("validation", {}, "hbseg submit-infer --mode valid"),
-        ("hands", (), "This report has no pictures."),
+        ("flags", None, "The test images were not judged."),
         ("efficiency", None, "Efficiency was not measured."),
         ("num_test_images", None, "Training"),
         ("versions", (), "Training"),
@@ -169,9 +196,78 @@ def test_a_whole_report_lacks_nothing(contents: Make) -> None:
 
 
 def test_masks_without_pictures_and_no_masks_at_all_are_told_apart(contents: Make) -> None:
-    assert "This report has no pictures." in Page(render(contents(hands=()))).texts
-    none = Page(render(contents(hands=(), num_test_images=None)))
+    without = {"worst": (), "best": (), "hands": ()}
+    assert "This report has no pictures." in Page(render(contents(**without))).texts
+    none = Page(render(contents(**without, flags=None, num_test_images=None)))
     assert "The run has no masks of the test images: hbseg submit-infer." in none.texts
+
+
+def test_a_report_without_names_names_no_image(contents: Make) -> None:
+    named = {"worst": (), "best": (), "hands": ()}
+    assert ".png" in Page(render(contents(**named))).text
+    page = Page(render(contents(**named, shows_names=False)))
+    assert ".png" not in page.text
+    assert "1 of 12 images have a flag." in page.texts
+
+
+def test_scores_have_their_confidence_intervals_and_what_was_not_measured_a_dash(
+    contents: Make,
+) -> None:
+    texts = Page(render(contents())).texts
+    assert texts.count("0.910 (0.900–0.920)") == 2 + len(BONES)
+    assert "7.2 (6.0–8.5)" in texts
+    assert "side: left" in texts
+    assert "0.38" in texts  # a threshold
+    assert texts.count("–") >= 2 + len(BONES)  # surface Dice at 1 px
+
+
+def test_flags_are_told_the_most_severe_first(contents: Make) -> None:
+    page = Page(render(contents()))
+    why = "Pisiform: the mask is empty; Pisiform: the second part has 30 % of the area"
+    assert why in page.texts
+    assert "bone missing" in page.texts
+    assert page.texts.count("is odd") == 3  # below each figure
+
+
+def test_a_long_list_of_flagged_images_is_cut_and_says_so(contents: Make) -> None:
+    many = flags(*(f"image{number}.png" for number in range(MAX_ROWS + 3)))
+    page = Page(render(contents(flags=many, worst=(), best=(), hands=(), validation={})))
+    assert "Look at these first; 3 more are in flags.json" in page.texts
+    assert page.text.count(".png") == MAX_ROWS
+
+
+def test_many_reasons_of_an_image_are_cut_and_counted(contents: Make) -> None:
+    (image,) = flags("image7.png").flagged
+    many = image.model_copy(update={"flags": image.flags * 3})
+    found = Flags(images=1, flagged=(many,))
+    reasons = flag_texts(found)["image7.png"]
+    assert len(reasons) == MAX_REASONS + 1
+    assert reasons[:3] == ("Pisiform: the mask is empty",) * 3
+    assert reasons[-1] == "and 2 more"
+    page = Page(render(contents(flags=found)))
+    assert "; ".join(reasons) in page.texts
+
+
+def test_every_switch_has_a_rule_and_something_to_hide(contents: Make) -> None:
+    raw = render(contents()).decode()
+    page = Page(raw.encode())
+    boxes = [a["id"] for a in page.attributes("input") if (a.get("id") or "").startswith("show-")]
+    assert len(boxes) == 3 + len(BONES)
+    classes = {name for _, a in page.tags for name in (a.get("class") or "").split()}
+    for box in boxes:
+        assert f"#{box}:not(:checked)" in raw
+        assert (box or "").removeprefix("show-") in classes
+
+
+def test_the_truth_is_drawn_where_it_is_known_only(contents: Make) -> None:
+    page = Page(render(contents()))
+    figures = [a.get("class") for a in page.attributes("figure")]
+    assert figures == ["has-truth", "has-truth", None]
+    values = [a["value"] for a in page.attributes("input") if a.get("name") == "layer"]
+    assert values == ["both", "prediction", "truth", "difference", "none"]
+    alone = Page(render(contents(worst=(), best=())))
+    values = [a["value"] for a in alone.attributes("input") if a.get("name") == "layer"]
+    assert values == ["prediction", "none"]
 
 
 def test_equal_contents_give_equal_bytes(contents: Make) -> None:
@@ -276,8 +372,8 @@ def test_the_lines_and_bars_of_a_stage_keep_their_colour_without_the_other_stage
 ) -> None:
     page = Page(render(contents(stages=contents().stages[1:], efficiency=None)))
     lines = [a["class"] for a in page.attributes("g") if "line" in (a.get("class") or "")]
-    bars = {a["class"] for a in page.attributes("span")}
-    assert lines == ["line stage2"] * 3  # key, loss, Dice
+    bars = {a["class"] for a in page.attributes("span") if "bar" in (a.get("class") or "")}
+    assert lines == ["line stage2", "line engine", "line stage2", "line stage2"]
     assert bars == {"bar stage2", "bar engine"}
 
 

@@ -37,27 +37,25 @@ def test_lines_that_cannot_be_read_are_passed_over(broken: bytes) -> None:
     assert [epoch.epoch for epoch in sources.epochs(lines({"epoch": 1}) + broken)] == [1]
 
 
+HEADER = b"image_name,class,dice,hd95_px,surface_dice_1px,surface_dice_2px\n"
+
+
 def test_dice_of_images_and_bones_is_read() -> None:
-    text = (
-        b"image_name,class,dice,hd95_px\na.png,Ulna,0.5,\n"
-        b'"b,c.png",Radius,nan,2.5\na.png,Tibia,0.1,3\n'
-    )
-    assert sources.validation(text, source="evaluation.csv") == {("a.png", "Ulna"): 0.5}
+    rows = b'a.png,Ulna,0.5,3.5,0.4,0.6\n"b,c.png",Radius,nan,,,\na.png,Tibia,0.1,,,\n'
+    found = sources.validation(HEADER + rows, source="evaluation.csv")
+    assert found == {("a.png", "Ulna"): 0.5}
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (b"", "header is None, expected it to begin image_name,class,dice"),
-        (b"image,bone,dice\n", "header is"),
-        (
-            b"image_name,class,dice\na.png,Ulna\n",
-            "evaluation.csv, line 2: not image, bone and Dice",
-        ),
-        (b"image_name,class,dice\na.png,Ulna,good\n", "line 2"),
+        (b"", "header is None, expected image_name,class,dice,hd95_px"),
+        (b"image_name,class,dice\n", "header is"),
+        (HEADER + b"a.png,Ulna,0.5\n", "evaluation.csv, line 2: not image, bone and scores"),
+        (HEADER + b"a.png,Ulna,good,,,\n", "line 2"),
     ],
 )
-def test_a_table_that_is_no_dice_table_is_refused(text: bytes, said: str) -> None:
+def test_a_table_that_is_no_evaluation_is_refused(text: bytes, said: str) -> None:
     with pytest.raises(ContractError, match=said):
         sources.validation(text, source="evaluation.csv")
 
