@@ -139,9 +139,9 @@ def show(browser: Browser) -> Iterator[Open]:
         page.on("console", lambda message: told.append(message.text))
         page.on("pageerror", lambda error: told.append(str(error)))
         wanted: list[str] = []
-        page.on("request", lambda request: wanted.append(request.url[:60]))
+        page.on("request", lambda request: wanted.append(request.url))
         page.goto(file.as_uri())
-        told.extend(url for url in wanted if not url.startswith(("data:", file.as_uri())))
+        told.extend(url[:200] for url in wanted if not url.startswith(("data:", file.as_uri())))
         if options.get("java_script_enabled", True):
             page.evaluate("Promise.all([...document.images].map(image => image.decode()))")
         return page
