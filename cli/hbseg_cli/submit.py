@@ -92,6 +92,9 @@ def submit_compile(
         str | None,
         typer.Option("--precision", metavar="fp32|tf32|fp16|bf16", help="Type of the arithmetic."),
     ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Make the engine again though it is there.")
+    ] = False,
 ) -> Result:
     """Make an engine of the run's stage 2."""
     from hbseg.config.specs import CompileSpec
@@ -108,7 +111,7 @@ def submit_compile(
         engine=engine,
         precision=precision,
     )
-    return submitter.run(run, Step.COMPILE, spec)
+    return submitter.run(run, Step.COMPILE, spec, again=again)
 
 
 @grouped(submit_options=SUBMIT_OPTIONS, source=SOURCE, session=SESSION, output=OUTPUT)
@@ -253,6 +256,7 @@ class StepSubmitter:
         raw: str | None = None,
         skip_bad: bool = False,
         engine: str | None = None,
+        again: bool = False,
         page: str | None = None,
     ) -> Result:
         """Start the step, and wait for its end or follow its logs where that was asked for.
@@ -265,6 +269,7 @@ class StepSubmitter:
             raw: URL of the raw set, for the step prepare.
             skip_bad: whether the step prepare leaves pictures with errors out.
             engine: kind of the run's engine that the step runs; none: the latest of any kind.
+            again: whether it starts though it is done.
             page: name of the page that the step leaves; where it is, is told.
         """
         _check_kind(engine)
@@ -287,6 +292,7 @@ class StepSubmitter:
             raw=None if raw is None else open_store(raw),
             skip_bad=skip_bad,
             engine=engine,
+            again=again,
             tell=say,
         )
         words = {

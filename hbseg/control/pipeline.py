@@ -45,18 +45,24 @@ class Started(StrEnum):
 
 
 def start_task(
-    backend: Backend, run: Run, task: Task, placement: Placement, *, data: Store
+    backend: Backend,
+    run: Run,
+    task: Task,
+    placement: Placement,
+    *,
+    data: Store,
+    again: bool = False,
 ) -> tuple[Started, JobState]:
     """Start a task unless it is done or running; what it left at other inputs is out of date.
 
-    A task that repeats is started though it is done.
+    A task that repeats is started though it is done, and any is with `again`.
 
     Raises:
         ConflictError: an input is not done, the task runs with another spec, or the run has moved
             to another place.
         SpecError: its engine needs a GPU, and the place has none.
     """
-    if task.is_done() and not task.step.row.repeats:
+    if task.is_done() and not (task.step.row.repeats or again):
         return Started.DONE, JobState(Phase.SUCCEEDED)
     for item in task.inputs:
         if not item.folder.exists(MARKER):

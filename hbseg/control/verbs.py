@@ -51,6 +51,7 @@ def submit(
     raw: Store | None = None,
     skip_bad: bool = False,
     engine: str | None = None,
+    again: bool = False,
     tell: Tell = say_nothing,
 ) -> Submitted:
     """Start a step of a run unless it is done or running.
@@ -68,6 +69,7 @@ def submit(
         raw: raw set, for the step prepare.
         skip_bad: whether the step prepare leaves pictures with errors out.
         engine: kind of the run's engine that the step runs; none: the latest of any kind.
+        again: whether it starts though it is done.
         tell: gets a warning where the run's summary cannot be written.
 
     Raises:
@@ -78,7 +80,7 @@ def submit(
     """
     task = make_task(run, data, step, pinned(spec, data), engine=engine, raw=raw, skip_bad=skip_bad)
     run.claim(data=data.url, namespace=backend.namespace)
-    outcome, state = start_task(backend, run, task, placement, data=data)
+    outcome, state = start_task(backend, run, task, placement, data=data, again=again)
     if outcome == Started.DONE:
         _summarise(run, task, TaskState.DONE, tell)
     return Submitted(run, task, outcome, state, placement)

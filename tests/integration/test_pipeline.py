@@ -260,7 +260,7 @@ def test_stage_2_needs_a_stage_1_or_a_checkpoint(local: Local) -> None:
     assert task.inputs[1].folder.url == elsewhere.url
 
 
-def test_a_submit_of_a_done_task_starts_nothing(local: Local) -> None:
+def test_a_submit_of_a_done_task_starts_nothing_unless_it_is_wanted_again(local: Local) -> None:
     task = stage1_task(local)
     placement = Placement()
 
@@ -269,8 +269,13 @@ def test_a_submit_of_a_done_task_starts_nothing(local: Local) -> None:
     assert not task.folder.exists(MARKER)
     local.wait(task)
     outcome, state = start_task(local.backend, local.run, task, placement, data=local.data)
-
     assert (outcome, state.phase) == (Started.DONE, Phase.SUCCEEDED)
+
+    outcome, _ = start_task(local.backend, local.run, task, placement, data=local.data, again=True)
+    assert outcome == Started.STARTED
+    assert not task.folder.exists(MARKER)
+    local.wait(task)
+    assert task.is_done()
 
 
 def test_engines_are_found_by_their_batch_size(local: Local) -> None:

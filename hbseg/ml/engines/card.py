@@ -189,7 +189,7 @@ def check_card(
     """
     if device is not None and kind is None:
         raise ValueError(f"device {device} is asked for without its kind of engine")
-    _check_classes(card.classes)
+    _check_classes(card)
     _check_input(card)
     for what, found, asked in (
         ("", card.backend, kind),
@@ -251,28 +251,35 @@ def compile_again(*options: str) -> str:
     return f"run: {shlex.join(['hbseg', 'submit-compile', 'RUN', *options])}"
 
 
+def made_again(card: EngineCard) -> str:
+    """Return the hint to make an engine again in its place, where its own files are wrong."""
+    precision = () if card.precision == "fp32" else ("--precision", card.precision)
+    flags = compile_flags(card.batch_size, card.backend, card.device)
+    return compile_again(*flags, *precision, "--again")
+
+
 def _check_input(card: EngineCard) -> None:
     if (card.channels, card.height) != (1, card.width):
         raise ContractError(
             f"engine takes {card.channels} x {card.height} x {card.width} values, "
             "expected one channel and a square",
-            compile_again(),
+            made_again(card),
         )
     shape = (card.batch_size, card.channels, card.height, card.width)
     if card.input is not None and card.input != TensorRecord(name=INPUT, shape=shape):
         raise ContractError(
             f"engine takes {card.input}, its card promises {TensorRecord(name=INPUT, shape=shape)}",
-            compile_again(),
+            made_again(card),
         )
 
 
-def _check_classes(classes: tuple[str, ...]) -> None:
-    if len(classes) != NUM_BONES:
+def _check_classes(card: EngineCard) -> None:
+    if len(card.classes) != NUM_BONES:
         raise ContractError(
-            f"engine has {len(classes)} classes, expected {NUM_BONES}", compile_again()
+            f"engine has {len(card.classes)} classes, expected {NUM_BONES}", made_again(card)
         )
-    for index, (found, expected) in enumerate(zip(classes, BONES, strict=True)):
+    for index, (found, expected) in enumerate(zip(card.classes, BONES, strict=True)):
         if found != expected:
             raise ContractError(
-                f"engine has {found} as class {index}, expected {expected}", compile_again()
+                f"engine has {found} as class {index}, expected {expected}", made_again(card)
             )

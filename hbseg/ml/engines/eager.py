@@ -83,7 +83,7 @@ def _network(path: Path) -> Segmenter:
     except (SafetensorError, ValueError) as error:
         raise ContractError(
             f"{path.name} is not readable as a network: {str(error).splitlines()[0]}",
-            compile_again("--engine", "eager"),
+            compile_again("--engine", "eager", "--again"),
         ) from None
     model = Segmenter(block)
     put_weights(model, weights, source=path.name, block=block)

@@ -22,6 +22,7 @@ from hbseg.ml.engines.card import (
     TensorRecord,
     Versions,
     compile_again,
+    made_again,
 )
 
 if TYPE_CHECKING:
@@ -175,6 +176,6 @@ def kind_of(card: EngineCard) -> EngineKind:
     if missing:
         raise ContractError(
             f"engine names no version of {missing[0]}, expected {', '.join(kind.libraries)}",
-            compile_again(),
+            made_again(card),
         )
     return kind

@@ -16,7 +16,7 @@ from hbseg.ml.engines.card import (
     EngineCard,
     Images,
     Logits,
-    compile_again,
+    made_again,
     padded,
 )
 
@@ -49,7 +49,7 @@ class OnnxEngine:
             raise ContractError(
                 f"ONNX Runtime {onnxruntime.__version__} cannot load {card.model}: "
                 f"{str(error).splitlines()[0]}",
-                compile_again(),
+                made_again(card),
             ) from None
         self._card = card
         self._check_shapes()
@@ -70,12 +70,12 @@ class OnnxEngine:
         expected = (card.batch_size, card.channels, card.height, card.width)
         if found != {INPUT: expected}:
             raise ContractError(
-                f"{card.model} takes {found}, {CARD} says {INPUT}: {expected}", compile_again()
+                f"{card.model} takes {found}, {CARD} says {INPUT}: {expected}", made_again(card)
             )
         results = {v.name: tuple(v.shape) for v in self._session.get_outputs()}
         if results.get(OUTPUT, ())[:2] != (card.batch_size, len(card.classes)):
             raise ContractError(
                 f"{card.model} gives {results}, {CARD} says {OUTPUT}: "
                 f"{card.batch_size} x {len(card.classes)} planes",
-                compile_again(),
+                made_again(card),
             )

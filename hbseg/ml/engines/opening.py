@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from hbseg.errors import BucketMissing, ContractError, NotFoundError, SpecError
-from hbseg.ml.engines.card import CARD, Engine, EngineCard, check_card, compile_again
+from hbseg.ml.engines.card import CARD, Engine, EngineCard, check_card, compile_again, made_again
 from hbseg.ml.engines.kinds import Loading, kind_of
 from hbseg.runs.steps import SHORT, Step
 from hbseg.storage.markers import Marker, check_outputs, read_marker, sha256_of_file, verified
@@ -86,14 +86,14 @@ def _marker(folder: Store) -> Marker:
 def _card(folder: Store, marker: Marker) -> EngineCard:
     source = f"{folder.url}/{CARD}"
     if CARD not in marker.records:
-        raise ContractError(f"the marker in {folder.url} lists no {CARD}", compile_again())
+        raise ContractError(f"the marker in {folder.url} lists no {CARD}", compile_again("--again"))
     try:
         data = verified(folder.get(CARD), marker.records[CARD], source=source)
         return EngineCard.from_text(data, source=source)
     except NotFoundError:
-        raise ContractError(f"{source} is missing", compile_again()) from None
-    except SpecError as error:
-        raise ContractError(error.message, compile_again()) from None
+        raise ContractError(f"{source} is missing", compile_again("--again")) from None
+    except (ContractError, SpecError) as error:
+        raise ContractError(error.message, compile_again("--again")) from None
 
 
 def _model_file(folder: Store, work: Path, card: EngineCard, listed: str) -> Path:
@@ -101,7 +101,7 @@ def _model_file(folder: Store, work: Path, card: EngineCard, listed: str) -> Pat
     if listed != card.model_sha256:
         raise ContractError(
             f"the marker lists {card.model} {listed[:SHORT]}, {CARD} {card.model_sha256[:SHORT]}",
-            compile_again(),
+            made_again(card),
         )
     path = work / card.model
     if path.is_file() and sha256_of_file(path) == listed:
@@ -109,13 +109,13 @@ def _model_file(folder: Store, work: Path, card: EngineCard, listed: str) -> Pat
     try:
         folder.download(card.model, path)
     except NotFoundError:
-        raise ContractError(f"{folder.url}/{card.model} is missing", compile_again()) from None
+        raise ContractError(f"{folder.url}/{card.model} is missing", made_again(card)) from None
     found = sha256_of_file(path)
     if found != listed:
         path.unlink()
         raise ContractError(
             f"{folder.url}/{card.model} is damaged: sha256 is {found[:SHORT]}, "
             f"its marker says {listed[:SHORT]}",
-            compile_again(),
+            made_again(card),
         )
     return path

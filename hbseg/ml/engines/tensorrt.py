@@ -18,7 +18,7 @@ from hbseg.ml.engines.card import (
     Images,
     Logits,
     TensorRecord,
-    compile_again,
+    made_again,
 )
 from hbseg.ml.engines.device import DevicePipeline
 from hbseg.ml.engines.tensorrt_place import check_place, load_tensorrt, place_for
@@ -73,7 +73,7 @@ class TensorRtEngine:
         return logits
 
     def _refusal(self, what: str) -> ContractError:
-        return ContractError(f"{what}: {self._log.first()}", compile_again())
+        return ContractError(f"{what}: {self._log.first()}", made_again(self._card))
 
 
 def check_tensors(trt: Any, engine: Any, card: EngineCard) -> TensorRecord:
@@ -91,7 +91,7 @@ def check_tensors(trt: Any, engine: Any, card: EngineCard) -> TensorRecord:
             raise ContractError(
                 f"{card.model} has {', '.join(map(str, records)) or 'no tensor'}, "
                 f"{CARD} says {promised}",
-                compile_again(),
+                made_again(card),
             )
     return _record(trt, engine, outputs[0])
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 
 from hbseg.errors import ContractError
-from hbseg.ml.engines.card import EngineCard, Flavour, compile_again
+from hbseg.ml.engines.card import EngineCard, Flavour, compile_again, made_again
 from hbseg.runs.engines import compile_flags
 
 
@@ -86,7 +86,7 @@ def check_place(card: EngineCard, here: Place) -> None:
         if wanted != found:
             raise ContractError(
                 f"engine was compiled for {what}{wanted}, here is {what}{found}",
-                compile_again(*compile_flags(card.batch_size, card.backend, here.gpu.name)),
+                made_again(card.model_copy(update={"device": here.gpu.name})),
             )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from hbseg.errors import ContractError
-from hbseg.ml.engines.card import CARD, EngineCard, Flavour, compile_again
+from hbseg.ml.engines.card import CARD, EngineCard, Flavour, compile_again, made_again
 
 HEADER_BYTES = 32
 """Bytes of a plan that its header takes."""
@@ -36,7 +36,9 @@ def plan_header(data: bytes) -> PlanHeader:
     """
     flavour = _TAGS.get(data[:4])
     if len(data) < HEADER_BYTES or flavour is None or data[4:8] != bytes(4):
-        raise ContractError("the model file is no TensorRT engine", compile_again())
+        raise ContractError(
+            "the model file is no TensorRT engine", compile_again("--engine", "tensorrt", "--again")
+        )
     return PlanHeader(flavour, ".".join(map(str, data[24:28])))
 
 
@@ -52,5 +54,5 @@ def check_plan(path: Path, card: EngineCard) -> None:
         raise ContractError(
             f"{card.model} was written by {found}, {CARD} says {card.flavour} "
             f"{card.versions['tensorrt']}",
-            compile_again(),
+            made_again(card),
         )

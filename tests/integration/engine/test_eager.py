@@ -129,4 +129,4 @@ def test_a_file_that_is_no_safetensors_is_refused(card: EngineCard, tmp_path: Pa
     with pytest.raises(ContractError) as raised:
         open_eager(tmp_path / FILE, card, threads=1)
     assert str(raised.value).startswith("model.safetensors is not readable as a network: ")
-    assert str(raised.value).endswith("; run: hbseg submit-compile RUN --engine eager")
+    assert str(raised.value).endswith("; run: hbseg submit-compile RUN --engine eager --again")

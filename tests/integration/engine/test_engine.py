@@ -100,7 +100,7 @@ def test_a_model_with_other_inputs_is_refused(engine_copy: FolderStore, tmp_path
     with_card(engine_copy, height=96, width=96, input=None)
     assert refusal(engine_copy, tmp_path / "work") == (
         "model.onnx takes {'images': (4, 1, 64, 64)}, engine.json says images: (4, 1, 96, 96); "
-        "run: hbseg submit-compile RUN"
+        "run: hbseg submit-compile RUN --engine onnx --batch-size-eval 4 --again"
     )
 
 
@@ -115,7 +115,7 @@ def test_a_model_with_other_outputs_is_refused(engine_copy: FolderStore, tmp_pat
     with_card(engine_copy, model_sha256=sha256_of(data))
     assert refusal(engine_copy, tmp_path / "work") == (
         "model.onnx gives {'logits': (4, 1, 64, 64)}, engine.json says logits: 4 x 29 planes; "
-        "run: hbseg submit-compile RUN"
+        "run: hbseg submit-compile RUN --engine onnx --batch-size-eval 4 --again"
     )
 
 

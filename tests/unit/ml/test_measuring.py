@@ -203,7 +203,7 @@ def engine(tmp_path: Path) -> Path:
 def test_an_error_of_the_process_is_raised_with_its_hint(engine: Path) -> None:
     with pytest.raises(ContractError, match=r"cannot load model\.onnx") as raised:
         measure_apart(assignment(engine), lambda done: None)
-    assert raised.value.hint == "run: hbseg submit-compile RUN"
+    assert str(raised.value.hint).endswith("--again")
 
 
 def ends_with(code: str) -> Callable[[Sequence[str]], list[str]]:

@@ -14,6 +14,7 @@ from tests.engines import BATCH, SIZE, engine_card, grey
 EARLIER = Path(__file__).parent
 """Where a card is as the first version wrote it, when each named torch, onnx and onnxruntime."""
 L4 = {"backend": "tensorrt", "device": "NVIDIA L4"}
+MADE_AGAIN = " --engine onnx --batch-size-eval 4 --again"
 SWAPPED = [*BONES[:27], "Ulna", "Radius"]
 
 
@@ -123,26 +124,26 @@ def test_an_engine_that_is_what_is_asked_for_passes(
             "engine was compiled from weights aaaaaaaaaaaa, asked for bbbbbbbbbbbb",
             "",
         ),
-        ({"classes": SWAPPED}, {}, "engine has Ulna as class 27, expected Radius", ""),
-        ({"classes": BONES[:28]}, {}, "engine has 28 classes, expected 29", ""),
+        ({"classes": SWAPPED}, {}, "engine has Ulna as class 27, expected Radius", MADE_AGAIN),
+        ({"classes": BONES[:28]}, {}, "engine has 28 classes, expected 29", MADE_AGAIN),
         (
             {"channels": 3},
             {},
             "engine takes 3 x 64 x 64 values, expected one channel and a square",
-            "",
+            MADE_AGAIN,
         ),
         (
             {"width": 96},
             {},
             "engine takes 1 x 64 x 96 values, expected one channel and a square",
-            "",
+            MADE_AGAIN,
         ),
         (
             {"input": {"name": "images", "shape": [4, 1, 96, 96], "dtype": "float32"}},
             {},
             "engine takes images float32 4 x 1 x 96 x 96, its card promises images float32 "
             "4 x 1 x 64 x 64",
-            "",
+            MADE_AGAIN,
         ),
         (
             {},

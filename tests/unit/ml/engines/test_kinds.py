@@ -111,7 +111,8 @@ def test_a_second_kind_refuses_by_its_own_rules(tmp_path: Path) -> None:
         (
             {"versions": {"torch": "2"}},
             {},
-            "engine names no version of numpy, expected numpy; run: hbseg submit-compile RUN",
+            "engine names no version of numpy, expected numpy; run: hbseg submit-compile RUN "
+            "--engine tensorrt --tensorrt-device 'NVIDIA L4' --batch-size-eval 4 --again",
         ),
         (
             {"device": "NVIDIA H200"},

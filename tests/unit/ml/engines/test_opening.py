@@ -18,6 +18,7 @@ from hbseg.storage.store import Store
 from tests.engines import BATCH, MODEL, engine_card, write_engine
 
 TRUNCATED = MODEL[:-1]
+MADE_AGAIN = "run: hbseg submit-compile RUN --engine onnx --batch-size-eval 4 --again"
 
 
 @pytest.fixture(autouse=True)
@@ -97,22 +98,20 @@ def test_an_engine_that_was_not_asked_for_is_refused_before_its_model_is_read(
         ),
         (
             {"versions": {"torch": "2"}},
-            "engine names no version of onnx, expected torch, onnx, onnxruntime; "
-            "run: hbseg submit-compile RUN",
+            "engine names no version of onnx, expected torch, onnx, onnxruntime; " + MADE_AGAIN,
         ),
         (
             {"versions": {"torch": "2", "onnx": "1"}},
             "engine names no version of onnxruntime, expected torch, onnx, onnxruntime; "
-            "run: hbseg submit-compile RUN",
+            + MADE_AGAIN,
         ),
         (
             {"channels": 3},
-            "engine takes 3 x 64 x 64 values, expected one channel and a square; "
-            "run: hbseg submit-compile RUN",
+            "engine takes 3 x 64 x 64 values, expected one channel and a square; " + MADE_AGAIN,
         ),
         (
             {"classes": [*BONES[:27], "Ulna", "Radius"]},
-            "engine has Ulna as class 27, expected Radius; run: hbseg submit-compile RUN",
+            f"engine has Ulna as class 27, expected Radius; {MADE_AGAIN}",
         ),
     ],
 )
@@ -138,7 +137,7 @@ def test_a_card_that_is_not_valid_is_refused_with_the_command(
     write_engine(folder, **changes)
     message = refusal(folder, tmp_path / "work")
     assert sentence in message
-    assert message.endswith("; run: hbseg submit-compile RUN")
+    assert message.endswith("; run: hbseg submit-compile RUN --again")
 
 
 def test_a_card_with_a_key_of_a_newer_version_asks_for_the_upgrade(tmp_path: Path) -> None:
@@ -155,7 +154,7 @@ def test_a_damaged_model_is_refused_before_it_is_loaded(
     engine.put("model.onnx", TRUNCATED)
     message = refusal(engine, tmp_path / "work")
     assert "model.onnx is damaged: sha256 is" in message
-    assert f"its marker says {engine_card().model_sha256[:12]}; " in message
+    assert f"its marker says {engine_card().model_sha256[:12]}; {MADE_AGAIN}" in message
 
 
 def test_a_model_of_another_engine_is_refused(engine: FolderStore, tmp_path: Path) -> None:
@@ -164,21 +163,27 @@ def test_a_model_of_another_engine_is_refused(engine: FolderStore, tmp_path: Pat
     engine.put("_SUCCESS", stranger.to_json())
     own = engine_card().model_sha256[:12]
     assert refusal(engine, tmp_path / "work") == (
-        f"the marker lists model.onnx bbbbbbbbbbbb, engine.json {own}; "
-        "run: hbseg submit-compile RUN"
+        f"the marker lists model.onnx bbbbbbbbbbbb, engine.json {own}; {MADE_AGAIN}"
     )
 
 
 def test_a_damaged_card_is_refused(engine: FolderStore, tmp_path: Path) -> None:
     engine.put(CARD, engine.get(CARD).replace(b'"batch_size": 4', b'"batch_size": 8'))
-    assert "engine.json is damaged" in refusal(engine, tmp_path / "work", batch_size=8)
+    message = refusal(engine, tmp_path / "work", batch_size=8)
+    assert "engine.json is damaged" in message
+    assert message.endswith("; run: hbseg submit-compile RUN --again")
 
 
-@pytest.mark.parametrize("missing", ["model.onnx", CARD])
-def test_a_missing_file_is_refused(engine: FolderStore, tmp_path: Path, missing: str) -> None:
+@pytest.mark.parametrize(
+    ("missing", "hint"),
+    [("model.onnx", MADE_AGAIN), (CARD, "run: hbseg submit-compile RUN --again")],
+)
+def test_a_missing_file_is_refused(
+    engine: FolderStore, tmp_path: Path, missing: str, hint: str
+) -> None:
     engine.delete(missing)
     message = refusal(engine, tmp_path / "work")
-    assert message.endswith(f"/{missing} is missing; run: hbseg submit-compile RUN")
+    assert message.endswith(f"/{missing} is missing; {hint}")
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from tests.engines import BATCH, SIZE, LinearNetwork, grey, write_card
 from tests.stand_in_tensorrt import L4, VERSION, TensorRt, plan, write_plan
 
 AGAIN = "run: hbseg submit-compile RUN"
-ON_L4 = f"{AGAIN} --engine tensorrt --tensorrt-device 'NVIDIA L4' --batch-size-eval 4"
+ON_L4 = f"{AGAIN} --engine tensorrt --tensorrt-device 'NVIDIA L4' --batch-size-eval 4 --again"
 
 
 @pytest.fixture
@@ -125,31 +125,31 @@ def test_an_engine_is_opened_from_storage_and_run(folder: FolderStore, tmp_path:
         (
             {"classes": [*BONES[:27], "Ulna", "Radius"]},
             {},
-            f"engine has Ulna as class 27, expected Radius; {AGAIN}",
+            f"engine has Ulna as class 27, expected Radius; {ON_L4}",
         ),
         (
             {"flavour": "tensorrt_rtx"},
             {},
             "model.engine was written by tensorrt 11.1.0.106, engine.json says tensorrt_rtx "
-            f"11.1.0.106; {AGAIN}",
+            f"11.1.0.106; {ON_L4}",
         ),
         (
             {"versions": dict.fromkeys(KINDS["tensorrt"].libraries, "10.9.0.34")},
             {},
             "model.engine was written by tensorrt 11.1.0.106, engine.json says tensorrt "
-            f"10.9.0.34; {AGAIN}",
+            f"10.9.0.34; {ON_L4}",
         ),
         (
             {"versions": {"tensorrt": "11.1.0.106", "torch": "2"}},
             {},
             "engine names no version of torch_tensorrt, expected tensorrt, torch_tensorrt, torch, "
-            f"cuda; {AGAIN}",
+            f"cuda; {ON_L4}",
         ),
         (
             {"input": {"name": "images", "shape": [4, 1, 96, 96]}},
             {},
             "engine takes images float32 4 x 1 x 96 x 96, its card promises images float32 "
-            f"4 x 1 x 64 x 64; {AGAIN}",
+            f"4 x 1 x 64 x 64; {ON_L4}",
         ),
     ],
 )
@@ -185,7 +185,7 @@ def test_a_damaged_file_is_refused_before_it_is_loaded(
     folder.put("model.engine", damaged)
     message = refusal(folder, tmp_path)
     assert "model.engine is damaged: sha256 is" in message
-    assert message.endswith(AGAIN)
+    assert message.endswith(ON_L4)
     assert module.loaded == []
 
 
@@ -193,7 +193,10 @@ def test_a_file_that_is_no_plan_is_refused_whatever_its_marker_says(
     module: TensorRt, folder: FolderStore, tmp_path: Path
 ) -> None:
     stored(folder, tmp_path, b"PK\x03\x04" + bytes(99))
-    assert refusal(folder, tmp_path) == f"the model file is no TensorRT engine; {AGAIN}"
+    assert (
+        refusal(folder, tmp_path)
+        == f"the model file is no TensorRT engine; {AGAIN} --engine tensorrt --again"
+    )
     assert module.loaded == []
 
 
@@ -263,7 +266,7 @@ def test_an_engine_whose_tensors_are_not_those_of_its_card_is_refused(
 ) -> None:
     stored(folder, tmp_path, plan(tensors=tensors))
     message = refusal(folder, tmp_path)
-    assert message == f"model.engine has {has}, engine.json says {says}; {AGAIN}"
+    assert message == f"model.engine has {has}, engine.json says {says}; {ON_L4}"
 
 
 def test_a_plan_that_tensorrt_does_not_load_tells_its_first_reason(
@@ -272,7 +275,7 @@ def test_a_plan_that_tensorrt_does_not_load_tells_its_first_reason(
     stored(folder, tmp_path)
     module.reason = "Error Code 1: Serialization"
     assert refusal(folder, tmp_path) == (
-        f"tensorrt 11.1.0.106 cannot load model.engine: Error Code 1: Serialization; {AGAIN}"
+        f"tensorrt 11.1.0.106 cannot load model.engine: Error Code 1: Serialization; {ON_L4}"
     )
 
 
