@@ -172,6 +172,7 @@ def submit_infer(
             spec,
             session.run(run),
             [session.run(name) for name in others or ()],
+            engine=engine,
             validated=thresholds is not None,
             tell=say,
         )

@@ -94,6 +94,7 @@ def download_csv(folder: Store, target: Path) -> None:
 
 def _fetch_flags(folder: Store, marker: Marker, csv: Path) -> Flags | None:
     if FLAGS not in marker.outputs:
+        flags_beside(csv).unlink(missing_ok=True)  # those of an earlier CSV
         return None
     with replacing(flags_beside(csv), hint=_HINT) as temporary:
         _download(folder, marker, FLAGS, temporary)

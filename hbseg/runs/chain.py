@@ -189,7 +189,7 @@ class _InputLookup:
 
 def _finished(folder: Store, item: StepInput) -> Store:
     if not folder.exists(MARKER):
-        hint = f"correct {item.named_by}" if item.many else "correct --ckpt URL"
+        hint = "submit again with --with RUN" if item.many else "correct --ckpt URL"
         raise ConflictError(f"no finished {item.name} in {folder.url}", hint)
     return folder
 

@@ -40,5 +40,7 @@ def test_the_masks_of_pictures_come_with_their_flags(tmp_path: Path) -> None:
 
 def test_a_run_without_flags_gives_its_masks_alone(tmp_path: Path) -> None:
     folder = finished(FolderStore(tmp_path / "masks"), submission_csv=b"masks")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "images.flags.json").write_text("of an earlier CSV")
     download_csv(folder, tmp_path / "out" / "images.csv")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["images.csv"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from hbseg.runs.results import EVALUATION, Evaluation, Interval, Scores
 from hbseg.runs.run import Run
 from hbseg.runs.steps import Step
 from hbseg.storage.folder import FolderStore
-from hbseg.storage.markers import sha256_of, write_marker
+from hbseg.storage.markers import MARKER, read_marker, sha256_of, write_marker
 from hbseg.storage.store import Store
 
 CARD = {"batch_size": 8, "backend": "onnx", "device": "cpu", "height": 64, "fold": 0}
@@ -26,13 +27,15 @@ def done(folder: Store, **inputs: str) -> str:
     return write_marker(folder, step="x", spec_hash="x", inputs=inputs, outputs={}).digest
 
 
-def add_engine(run: Run, **changes: object) -> None:
-    folder = run.folder.folder("engine/a")
+def add_engine(run: Run, *, key: str = "a", dataset: str = "0", **changes: object) -> None:
+    folder = run.folder.folder(f"engine/{key}")
     folder.put("engine.json", json.dumps(CARD | changes).encode())
-    done(folder, checkpoint=done(run.folder.folder("stage2")))
+    stage = run.folder.folder("stage2")
+    checkpoint = read_marker(stage).digest if stage.exists(MARKER) else done(stage)
+    done(folder, checkpoint=checkpoint, dataset=dataset)
 
 
-def new_run(folder: Path, name: str, **card: object) -> Run:
+def new_run(folder: Path, name: str, **card: Any) -> Run:
     run = Run(FolderStore(folder / "runs"), name)
     run.claim(data=str(folder / "data"))
     add_engine(run, **card)
@@ -58,7 +61,8 @@ def evaluate(run: Run, thresholds: dict[str, float]) -> None:
     folder, data = run.folder.folder("valid"), evaluation.to_json()
     folder.put(EVALUATION, data)
     outputs = {EVALUATION: sha256_of(data)}
-    write_marker(folder, step="infer", spec_hash="x", inputs={}, outputs=outputs)
+    inputs = {"engine": read_marker(run.folder.folder("engine/a")).digest}
+    write_marker(folder, step="infer", spec_hash="x", inputs=inputs, outputs=outputs)
 
 
 def test_engines_of_other_runs_are_inputs_of_the_task(run: Run, tmp_path: Path) -> None:
@@ -97,7 +101,9 @@ def test_an_engine_that_is_gone_is_refused(run: Run, tmp_path: Path) -> None:
     stage = "kind: TrainSpec\nstage: 2\ndataset: {version: 0123456789abcdef}\n"
     run.folder.put("stage2/spec.yaml", stage.encode())
 
-    with pytest.raises(ConflictError, match=r"no finished member in .*/gone; correct members"):
+    with pytest.raises(
+        ConflictError, match=r"no finished member in .*/gone; submit again with --with RUN"
+    ):
         make_task(run, FolderStore(tmp_path / "data"), Step.INFER, spec)
 
 
@@ -118,6 +124,16 @@ def test_an_engine_that_is_gone_is_refused(run: Run, tmp_path: Path) -> None:
             {"height": 128},
             "the engine of run second takes 128 pixels a side, that of run main 64; "
             "average runs of one dataset.image_size",
+        ),
+        (
+            {"view": "window"},
+            "the engine of run second has view window, that of run main whole; "
+            "average runs of one dataset.view",
+        ),
+        (
+            {"classes": ["Ulna"]},
+            "the engine of run second has other classes than that of run main; "
+            "leave it out, or train second with this version of hbseg",
         ),
     ],
 )
@@ -156,6 +172,42 @@ def test_an_engine_that_saw_the_held_out_fold_is_told_where_it_judges(
     assert lines == [
         "warning: run second held out fold 3, not 0: it was trained on the pictures that judge it"
     ]
+
+
+def test_an_engine_of_another_dataset_version_is_told_where_it_judges(
+    run: Run, tmp_path: Path
+) -> None:
+    second, lines = new_run(tmp_path, "second"), list[str]()
+    add_engine(second, dataset="1")
+
+    pinned_inference(InferSpec(mode="valid"), run, [second], tell=lines.append)
+    assert lines == [
+        "warning: run second was trained on another dataset version than main: it may have seen "
+        "the pictures that judge it"
+    ]
+
+
+def test_engines_of_other_runs_are_of_the_kind_that_was_asked_for(run: Run, tmp_path: Path) -> None:
+    second = new_run(tmp_path, "second")
+    for one in (run, second):
+        add_engine(one, key="z", backend="eager")
+
+    def member(engine: str | None) -> str:
+        spec = pinned_inference(InferSpec(), run, [second], engine=engine)
+        return spec.members[0].rpartition("/")[2]
+
+    assert (member("onnx"), member("eager"), member(None)) == ("a", "z", "z")
+
+
+def test_thresholds_of_another_engine_are_refused(run: Run) -> None:
+    evaluate(run, {"Ulna": 0.4})
+    add_engine(run, key="z", dataset="1")
+    with pytest.raises(ConflictError) as raised:
+        pinned_inference(InferSpec(), run, [], validated=True)
+    assert str(raised.value) == (
+        "the evaluation of run main is of another engine than engine/z; "
+        "run: hbseg submit-infer main --mode valid"
+    )
 
 
 def test_thresholds_are_those_of_the_evaluation(run: Run) -> None:
