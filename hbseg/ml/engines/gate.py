@@ -23,6 +23,7 @@ from hbseg.errors import ContractError
 from hbseg.ml.engines.card import NEAR_DECISION, Agreement, Engine, Images, Logits, compile_again
 from hbseg.ml.frame import Frame
 from hbseg.ml.native import native_runs
+from hbseg.runs.engines import compile_flags
 
 Picture = NDArray[np.uint8]
 PerBone = NDArray[np.float64]
@@ -138,7 +139,9 @@ def _compared(model: nn.Module, engine: Engine, pictures: Sequence[Picture]) -> 
     images_bhw = np.stack([f.to_network(p) for f, p in zip(frames, pictures, strict=True)])
     expected_bchw, found_bchw = eager_logits(model, images_bhw), engine.logits(images_bhw)
     _check_finite("network", expected_bchw, "train the run's stage 2 again")
-    _check_finite("engine", found_bchw, _more_exact(engine.card.backend, engine.card.precision))
+    card = engine.card
+    hint = _more_exact(card.backend, card.precision, card.batch_size)
+    _check_finite("engine", found_bchw, hint)
     for frame, expected_chw, found_chw in zip(frames, expected_bchw, found_bchw, strict=True):
         yield _of_picture(expected_chw, found_chw, frame)
 
@@ -170,11 +173,12 @@ def _by_bone(dice_c: PerBone) -> dict[str, float]:
 
 
 def _next_step(spec: CompileSpec, setting: str) -> str:
-    return f"{_more_exact(spec.engine, spec.precision)}, or accept it with --set {setting}=X"
+    more_exact = _more_exact(spec.engine, spec.precision, spec.batch_size)
+    return f"{more_exact}, or accept it with --set {setting}=X"
 
 
-def _more_exact(kind: str, precision: str) -> str:
+def _more_exact(kind: str, precision: str, batch_size: int) -> str:
     """Return the hint to compile what is closer to the network."""
     if precision == "fp32":
-        return compile_again("--engine", "eager")
-    return compile_again("--engine", kind, "--precision", "fp32")
+        return compile_again(*compile_flags(batch_size, "eager", None))
+    return compile_again(*compile_flags(batch_size, kind, None), "--precision", "fp32")

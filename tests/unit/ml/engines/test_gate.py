@@ -107,7 +107,7 @@ def test_a_difference_near_the_decision_is_refused_with_bone_figure_limit_and_ne
     assert refusal(doctor, CompileSpec()) == (
         "engine and network differ by 0.25 in the logits of Trapezium where |logit| < 2, accepted "
         f"for fp32 is {LIMITS['fp32'].largest_difference:g}; run: hbseg submit-compile RUN "
-        "--engine eager, or accept it with --set largest_difference=X"
+        "--engine eager --batch-size-eval 8, or accept it with --set largest_difference=X"
     )
 
 
@@ -144,7 +144,7 @@ def test_dice_is_that_of_the_masks_at_native_size_by_bone() -> None:
     ) == (
         f"masks of engine and network have a Dice of {np.mean(dices):.5f} for Trapezium, accepted "
         f"for bf16 is {LIMITS['bf16'].smallest_dice:g}; run: hbseg submit-compile RUN --engine "
-        "tensorrt --precision fp32, or accept it with --set smallest_dice=X"
+        "tensorrt --batch-size-eval 8 --precision fp32, or accept it with --set smallest_dice=X"
     )
     check_agreement(found, CompileSpec(largest_difference=2, smallest_dice=0.1))
 
@@ -167,7 +167,7 @@ def test_logits_that_are_not_finite_are_refused(value: float) -> None:
         agreement_of(MODEL, DoctoredEngine(adding(value, near=False)), PICTURES)
     assert str(raised.value) == (
         "the logits of the engine are not finite for Trapezium; run: hbseg submit-compile RUN "
-        "--engine eager"
+        "--engine eager --batch-size-eval 4"
     )
     assert raised.value.step_exit_code == 76
 
