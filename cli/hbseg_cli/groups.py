@@ -96,6 +96,12 @@ class SpecSource(NamedTuple):
             engine=offered,
         )
 
+    def with_engine(self, kind: str | None) -> "SpecSource":
+        """Return the source of a chain that makes engines of a kind; none: as it is."""
+        if kind is None:
+            return self
+        return self._replace(settings=[*(self.settings or ()), f"compile.engine={kind}"])
+
     def chain(self, *, offered: str) -> "ChainSpecs":
         """Return the specs of a whole chain; `offered` and what it raises as in `spec`."""
         from hbseg.control.specs import chain_specs, preset_folder

@@ -16,6 +16,7 @@ from hbseg_cli.groups import (
 )
 from hbseg_cli.output import Format, Result, say
 from hbseg_cli.session import Session
+from hbseg_cli.submit import ENGINES, check_kind
 
 if TYPE_CHECKING:
     from hbseg.cluster.objects import Manifest
@@ -50,6 +51,10 @@ def render(
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="With --raw: leave out pictures with errors.")
     ] = False,
+    engine: Annotated[
+        str | None,
+        typer.Option("--engine", metavar=ENGINES, help="Kind of the engine that is made or run."),
+    ] = None,
 ) -> Result:
     """Print the Kubernetes manifests of a step, for kubectl apply or for keeping.
 
@@ -64,19 +69,28 @@ def render(
         step_notes,
     )
     from hbseg.errors import UsageError
+    from hbseg.runs.engines import engine_steps, has_engine
     from hbseg.runs.steps import Step
 
     wanted = _step(step)
+    check_kind(engine)
     placement = submit_options.placement(place)
     offered = place.offered_engine(placement)
     if wanted is None:
-        objects = runner_manifests(place.settings, run, source.chain(offered=offered), placement)
-        say_notes(runner_notes(placement))
+        specs = source.with_engine(engine).chain(offered=offered)
+        objects = runner_manifests(place.settings, run, specs, placement)
+        say_notes(runner_notes(specs, placement))
         return manifest_result(objects, output)
+    if engine is not None and not has_engine(wanted):
+        names = ", ".join([*engine_steps(), PIPELINE])
+        raise UsageError(f"--engine does not go with {wanted}", f"it goes with {names}")
     if (raw is not None) != (wanted == Step.PREPARE):
         raise UsageError("--raw goes with the step prepare, and prepare with --raw URL")
-    spec = source.spec(wanted, wanted.row.spec, offered=offered)
-    found = offline_step(place.settings, run, wanted, spec, placement, raw=raw, skip_bad=skip_bad)
+    compiled = engine if wanted == Step.COMPILE else None
+    spec = source.spec(wanted, wanted.row.spec, offered=offered, engine=compiled)
+    found = offline_step(
+        place.settings, run, wanted, spec, placement, raw=raw, skip_bad=skip_bad, engine=engine
+    )
     say_notes(step_notes(found, placement))
     return manifest_result(step_manifests(place.settings, found, placement), output)
 

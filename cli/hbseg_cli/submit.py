@@ -31,6 +31,13 @@ EngineOfRun = Annotated[
         "--engine", metavar=ENGINES, help="Which of the run's engines; default: the latest."
     ),
 ]
+Precision = Annotated[
+    str | None,
+    typer.Option("--precision", metavar="fp32|tf32|fp16|bf16", help="Type of the arithmetic."),
+]
+TensorrtDevice = Annotated[
+    str | None, typer.Option("--tensorrt-device", metavar="D", help="GPU model.")
+]
 
 
 def add_to(parent: typer.Typer) -> None:
@@ -77,9 +84,7 @@ def submit_compile(
     optimization_level: Annotated[
         int | None, typer.Option("--optimization-level", min=0, max=5, help="Effort, 0 to 5.")
     ] = None,
-    tensorrt_device: Annotated[
-        str | None, typer.Option("--tensorrt-device", metavar="D", help="GPU model.")
-    ] = None,
+    tensorrt_device: TensorrtDevice = None,
     engine: Annotated[
         str | None,
         typer.Option(
@@ -88,10 +93,7 @@ def submit_compile(
             help="Kind of engine; default: tensorrt where pods have GPUs, else onnx.",
         ),
     ] = None,
-    precision: Annotated[
-        str | None,
-        typer.Option("--precision", metavar="fp32|tf32|fp16|bf16", help="Type of the arithmetic."),
-    ] = None,
+    precision: Precision = None,
     again: Annotated[
         bool, typer.Option("--again", help="Make the engine again though it is there.")
     ] = False,
@@ -145,6 +147,8 @@ def submit_infer(
         ),
     ] = None,
     engine: EngineOfRun = None,
+    tensorrt_device: TensorrtDevice = None,
+    precision: Precision = None,
 ) -> Result:
     """Make masks with the run's engine: the test images', the validation's, or a folder's."""
     from hbseg.config.specs import InferSpec
@@ -165,6 +169,7 @@ def submit_infer(
     spec = source.spec(
         Step.INFER, InferSpec, mode=mode, images=images, batch_size=batch_size, flip=flip or None
     )
+    engine = _kind(engine, tensorrt_device, precision)
     if others or thresholds:
         from hbseg.control.inference import pinned_inference
 
@@ -178,7 +183,15 @@ def submit_infer(
         )
     submitter = StepSubmitter(session, submit_options, output)
     page = REPORT if spec.mode == "images" else None
-    return submitter.run(run, Step.INFER, spec, engine=engine, page=page)
+    return submitter.run(
+        run,
+        Step.INFER,
+        spec,
+        engine=engine,
+        device=tensorrt_device,
+        precision=precision,
+        page=page,
+    )
 
 
 @grouped(submit_options=SUBMIT_OPTIONS, source=SOURCE, session=SESSION, output=OUTPUT)
@@ -189,6 +202,8 @@ def submit_efficiency(
     session: Session,
     output: Format,
     engine: EngineOfRun = None,
+    tensorrt_device: TensorrtDevice = None,
+    precision: Precision = None,
 ) -> Result:
     """Measure latency, throughput and memory of the run's engines beside the eager network."""
     from hbseg.config.specs import EfficiencySpec
@@ -196,7 +211,14 @@ def submit_efficiency(
 
     spec = source.spec(Step.EFFICIENCY, EfficiencySpec)
     submitter = StepSubmitter(session, submit_options, output)
-    return submitter.run(run, Step.EFFICIENCY, spec, engine=engine)
+    return submitter.run(
+        run,
+        Step.EFFICIENCY,
+        spec,
+        engine=_kind(engine, tensorrt_device, precision),
+        device=tensorrt_device,
+        precision=precision,
+    )
 
 
 @grouped(submit_options=SUBMIT_OPTIONS, source=SOURCE, session=SESSION, output=OUTPUT)
@@ -218,7 +240,13 @@ def submit_report(
     return StepSubmitter(session, submit_options, output).run(run, Step.REPORT, spec)
 
 
-def _check_kind(engine: str | None) -> None:
+def _kind(engine: str | None, device: str | None, precision: str | None) -> str | None:
+    """Return the kind of engine; only TensorRT's are for a GPU model, or other than fp32."""
+    special = device is not None or precision not in (None, "fp32")
+    return "tensorrt" if engine is None and special else engine
+
+
+def check_kind(engine: str | None) -> None:
     """Refuse a kind of engine that there is not. Raises UsageError."""
     from hbseg.documents import nearest
     from hbseg.errors import UsageError
@@ -257,6 +285,8 @@ class StepSubmitter:
         raw: str | None = None,
         skip_bad: bool = False,
         engine: str | None = None,
+        device: str | None = None,
+        precision: str | None = None,
         again: bool = False,
         page: str | None = None,
     ) -> Result:
@@ -270,10 +300,12 @@ class StepSubmitter:
             raw: URL of the raw set, for the step prepare.
             skip_bad: whether the step prepare leaves pictures with errors out.
             engine: kind of the run's engine that the step runs; none: the latest of any kind.
+            device: GPU model that the engine is for; none: any.
+            precision: of the engine's arithmetic; none: any.
             again: whether it starts though it is done.
             page: name of the page that the step leaves; where it is, is told.
         """
-        _check_kind(engine)
+        check_kind(engine)
         if self._options.dry_run is not None:
             return self._dry_run(run, step, spec, raw=raw, skip_bad=skip_bad, engine=engine)
         from hbseg.control.pipeline import Started
@@ -293,6 +325,8 @@ class StepSubmitter:
             raw=None if raw is None else open_store(raw),
             skip_bad=skip_bad,
             engine=engine,
+            device=device,
+            precision=precision,
             again=again,
             tell=say,
         )

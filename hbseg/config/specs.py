@@ -4,7 +4,7 @@ A spec is hashed; the hash is part of the marker that says a step is done. Where
 step runs is its placement (`hbseg.config.placement`) and is never hashed.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -176,6 +176,9 @@ class TrainSpec(Spec):
         return self
 
 
+_TENSORRT_HINT: Final = "give --engine tensorrt (a pipeline: --set compile.engine=tensorrt)"
+
+
 class CompileSpec(Spec):
     """How a checkpoint becomes an engine."""
 
@@ -207,12 +210,12 @@ class CompileSpec(Spec):
         if self.precision != "fp32":
             raise ValueError(
                 f"precision {self.precision} is for TensorRT, {self.engine} engines are fp32; "
-                "give --engine tensorrt, or --precision fp32"
+                f"{_TENSORRT_HINT}, or leave the precision out"
             )
         if self.device is not None:
             raise ValueError(
                 f"device {self.device!r:.60} is for TensorRT, {self.engine} engines are for any "
-                "machine; give --engine tensorrt, or leave the device out"
+                f"machine; {_TENSORRT_HINT}, or leave the device out"
             )
         return self
 

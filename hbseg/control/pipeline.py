@@ -16,16 +16,18 @@ from hbseg.errors import (
     ConflictError,
     HbsegError,
     NotFinished,
+    NotFoundError,
+    SpecError,
     StepFailed,
     UnreachableError,
 )
 from hbseg.runs.attempts import summary_problem
 from hbseg.runs.backend import ACTIVE, Backend, JobState, Phase
-from hbseg.runs.chain import chain
+from hbseg.runs.chain import chain, reached
 from hbseg.runs.chain_specs import ChainSpecs
 from hbseg.runs.run import AT_WORK, Run
 from hbseg.runs.states import TaskState
-from hbseg.runs.steps import TRAINING_STAGES
+from hbseg.runs.steps import TRAINING_STAGES, Step
 from hbseg.runs.task import Task
 from hbseg.storage.markers import MARKER, Marker, read_marker
 from hbseg.storage.store import Store
@@ -183,7 +185,7 @@ class Pipeline:
             NotFoundError: there is no dataset.
             SpecError: the place cannot make or run the chain's engine.
         """
-        check_chain(self._specs, self._backend.name, self._placement)
+        self._check_place()
         self._run.claim(data=self._data.url, namespace=self._backend.namespace)
         with self._backend.exclusive(self._run) as check_held:
             done = []
@@ -195,6 +197,26 @@ class Pipeline:
                 self.do(task)
                 done.append(task)
             return done
+
+    def _check_place(self) -> None:
+        """Refuse a chain of which the place cannot do what is left. Raises SpecError."""
+        try:
+            check_chain(self._specs, self._backend.name, self._placement)
+        except SpecError:
+            done = self._done_steps()
+            check_chain(self._specs, self._backend.name, self._placement, done=done)
+
+    def _done_steps(self) -> set[Step]:
+        """Return the steps that are done; none where the dataset is not known yet."""
+        if self._prepare is not None:
+            return set()
+        try:
+            specs = self._specs.pinned(self._data)
+        except NotFoundError:
+            return set()
+        tasks = list(reached(self._run, self._data, specs))
+        left = {task.step for task, is_done in tasks if not is_done}
+        return {task.step for task, _ in tasks} - left
 
     def do(self, task: Task) -> Marker:
         """Do one task unless it is done, and return its marker. Raises as `run`."""

@@ -5,6 +5,7 @@ Storage is not opened: what only storage knows stays open, and is said.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from hbseg.cluster.objects import Manifest
@@ -27,7 +28,7 @@ from hbseg.config.profile import (
 )
 from hbseg.config.settings import Settings
 from hbseg.config.specs import Spec
-from hbseg.control.engines import check_gpus, check_place, offered_engine
+from hbseg.control.engines import check_gpus, check_place, offered_engine, step_engines
 from hbseg.documents import API_VERSION
 from hbseg.runs.chain_specs import ChainSpecs
 from hbseg.runs.engines import image_kind
@@ -80,15 +81,26 @@ def step_notes(found: OfflineCall, placement: Placement) -> list[str]:
     """
     call = found.call
     profile, kind = step_profile(placement.cluster, call.step), image_kind(call.step, call.engine)
-    missing = _missing_image(profile, kind, no_image(call.step, kind), image_hint(kind))
+    missing = _missing_image(profile, kind, no_image(kind, call.step), image_hint(kind))
     return [*found.open, *_override_notes(profile), *missing]
 
 
-def runner_notes(placement: Placement) -> list[str]:
+def runner_notes(specs: ChainSpecs, placement: Placement) -> list[str]:
     """Return what a person should know of the manifests of a chain's runner, a sentence each."""
     profile = placement.cluster.for_pods(PodGroup.RUNNER)
     missing = _missing_image(profile, ImageKind.CONTROL, NO_CONTROL_IMAGE, CONTROL_IMAGE_HINT)
-    return [*_override_notes(profile), *missing]
+    return [*_override_notes(profile), *missing, *_missing_images(specs, placement.cluster)]
+
+
+def _missing_images(specs: ChainSpecs, profile: ClusterProfile) -> Iterator[str]:
+    """Yield a sentence for each kind of image that steps of a chain lack."""
+    lacking: dict[ImageKind, list[Step]] = {}
+    for step, engine in step_engines(specs):
+        kind = image_kind(step, engine)
+        if step_profile(profile, step).image_of(kind) is None:
+            lacking.setdefault(kind, []).append(step)
+    for kind, steps in lacking.items():
+        yield _stand_in_note(kind, no_image(kind, *steps), image_hint(kind))
 
 
 def _override_notes(profile: ClusterProfile) -> list[str]:
@@ -102,7 +114,11 @@ def _override_notes(profile: ClusterProfile) -> list[str]:
 def _missing_image(profile: ClusterProfile, kind: ImageKind, text: str, hint: str) -> list[str]:
     if profile.image_of(kind) is not None:
         return []
-    return [f"{text}, {stand_in_image(kind)} stands for it; the cluster needs one: {hint}"]
+    return [_stand_in_note(kind, text, hint)]
+
+
+def _stand_in_note(kind: ImageKind, text: str, hint: str) -> str:
+    return f"{text}, {stand_in_image(kind)} stands for it; the cluster needs one: {hint}"
 
 
 def step_manifests(settings: Settings, found: OfflineCall, placement: Placement) -> list[Manifest]:

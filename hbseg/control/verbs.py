@@ -51,6 +51,8 @@ def submit(
     raw: Store | None = None,
     skip_bad: bool = False,
     engine: str | None = None,
+    device: str | None = None,
+    precision: str | None = None,
     again: bool = False,
     tell: Tell = say_nothing,
 ) -> Submitted:
@@ -69,6 +71,8 @@ def submit(
         raw: raw set, for the step prepare.
         skip_bad: whether the step prepare leaves pictures with errors out.
         engine: kind of the run's engine that the step runs; none: the latest of any kind.
+        device: GPU model that the engine is for; none: any.
+        precision: of the engine's arithmetic; none: any.
         again: whether it starts though it is done.
         tell: gets a warning where the run's summary cannot be written.
 
@@ -78,7 +82,17 @@ def submit(
         SpecError: its engine needs a GPU, and the place has none.
         HbsegError: the backend refuses it, or storage does not answer.
     """
-    task = make_task(run, data, step, pinned(spec, data), engine=engine, raw=raw, skip_bad=skip_bad)
+    task = make_task(
+        run,
+        data,
+        step,
+        pinned(spec, data),
+        engine=engine,
+        device=device,
+        precision=precision,
+        raw=raw,
+        skip_bad=skip_bad,
+    )
     run.claim(data=data.url, namespace=backend.namespace)
     outcome, state = start_task(backend, run, task, placement, data=data, again=again)
     if outcome == Started.DONE:

@@ -20,7 +20,7 @@ from hbseg.config.profile import IMAGE_HINT, ImageKind, image_hint
 from hbseg.doctor.check import Check, Status, failed, ok, warning
 from hbseg.doctor.subject import Subject
 from hbseg.errors import NotFoundError, UnreachableError
-from hbseg.runs.steps import Step
+from hbseg.runs.engines import engine_steps
 
 LOCAL_QUEUE: Final = Resource("kueue.x-k8s.io", "v1beta1", "localqueues", "LocalQueue")
 PRIORITY_CLASS: Final = Resource(
@@ -198,9 +198,10 @@ def runner_image(subject: Subject) -> Iterator[Check]:
 
 def tensorrt_image(subject: Subject) -> Iterator[Check]:
     """Whether the image of TensorRT engines is named, where GPUs make them what is compiled."""
-    profile, kind = subject.step_profiles[Step.COMPILE], ImageKind.TENSORRT
-    if profile.gpus_per_process and profile.image_of(kind) is None:
-        yield warning("tensorrt image", no_image(Step.COMPILE, kind), image_hint(kind))
+    kind, profiles = ImageKind.TENSORRT, {s: subject.step_profiles[s] for s in engine_steps()}
+    lacking = [step for step, profile in profiles.items() if profile.image_of(kind) is None]
+    if lacking and all(profile.gpus_per_process for profile in profiles.values()):
+        yield warning("tensorrt image", no_image(kind, *lacking), image_hint(kind))
 
 
 def queue(subject: Subject) -> Iterator[Check]:

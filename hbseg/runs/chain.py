@@ -62,6 +62,8 @@ def make_task(
     *,
     chosen: Mapping[str, Chosen] | None = None,
     engine: str | None = None,
+    device: str | None = None,
+    precision: str | None = None,
     raw: Store | None = None,
     skip_bad: bool = False,
 ) -> Task:
@@ -74,6 +76,8 @@ def make_task(
         spec: its spec; that of a training names the dataset's version (see `pinned`).
         chosen: by input, the folder that serves; other inputs are looked up in the run.
         engine: kind of an engine that is looked up; none: the latest of any kind.
+        device: GPU model that such an engine is for; none: any.
+        precision: of its arithmetic; none: any.
         raw: raw set, for the step prepare.
         skip_bad: whether the step prepare leaves pictures with errors out.
 
@@ -82,7 +86,8 @@ def make_task(
         NotFoundError: the spec names pictures, and there are none.
         InvalidInput: two of them have one name.
     """
-    lookup = _InputLookup(run, data, spec, chosen or {}, engine)
+    wanted = {"kind": engine, "device": device, "precision": precision}
+    lookup = _InputLookup(run, data, spec, chosen or {}, wanted)
     task = Task(
         step=step,
         spec=spec,
@@ -138,12 +143,13 @@ class _InputLookup:
         data: Store,
         spec: Spec,
         chosen: Mapping[str, Chosen],
-        kind: str | None,
+        wanted: Mapping[str, Any],
     ) -> None:
         self._run, self._data, self._spec, self._chosen = run, data, spec, chosen
-        self._kind = kind
+        self._wanted = wanted
+        """Of an engine: its kind, device and precision; a further one is like the first."""
         self.engine: str | None = None
-        """Kind of the engine among the inputs that were found; a further one must be of it, too."""
+        """Kind of the engine among the inputs that were found."""
 
     def inputs(self, item: StepInput) -> Iterator[Input]:
         """Yield what an entry of the table stands for; nothing: it is optional and not finished."""
@@ -178,12 +184,13 @@ class _InputLookup:
             )
         if name == ENGINE_FOLDER:
             self.engine = found.engine
+            like = {name: found.card.get(name) for name in ("device", "precision")}
+            self._wanted = {"kind": found.engine, **like}
         return folder
 
     def _latest(self, item: StepInput, name: str) -> Chosen:
         if name == ENGINE_FOLDER:
-            kind = self.engine or self._kind
-            return find_engine(self._run, **item.wanted(self._spec), kind=kind)
+            return find_engine(self._run, **item.wanted(self._spec), **self._wanted)
         return Chosen(latest_finished(self._run, name) or name)
 
 
@@ -208,12 +215,22 @@ def latest_finished(run: Run, name: str) -> str | None:
     return f"{name}/{max(found)[1]}" if found else None
 
 
-_ENGINE_WORDS = {"batch_size": "batch size", "backend": "kind", "device": "device"}
+_ENGINE_WORDS = {
+    "batch_size": "batch size",
+    "backend": "kind",
+    "device": "device",
+    "precision": "precision",
+}
 """What an engine is chosen by, as `engine.json` has it, and what messages call it."""
 
 
 def find_engine(
-    run: Run, batch_size: int, *, kind: str | None = None, device: str | None = None
+    run: Run,
+    batch_size: int,
+    *,
+    kind: str | None = None,
+    device: str | None = None,
+    precision: str | None = None,
 ) -> Chosen:
     """Return the run's latest engine of a batch size that was made from its stage 2.
 
@@ -222,13 +239,19 @@ def find_engine(
         batch_size: images of one call.
         kind: `onnx`, `tensorrt` or `eager`; none: any.
         device: GPU model that it is for, or `cpu`; none: any.
+        precision: of its arithmetic; none: any.
 
     Raises:
         ConflictError: there is none, or of an unknown kind; the hint is the command that makes one.
     """
-    asked = {"backend": kind, "device": device, "batch_size": batch_size}
+    asked = {
+        "backend": kind,
+        "device": device,
+        "precision": precision,
+        "batch_size": batch_size,
+    }
     wanted = {name: value for name, value in asked.items() if value is not None}
-    flags = shlex.join(compile_flags(batch_size, kind, device))
+    flags = shlex.join(compile_flags(batch_size, kind, device, precision))
     hint = f"{Step.COMPILE.start_hint(run.name)} {flags}"
     fitting = list(_engines(run))
     if not fitting:

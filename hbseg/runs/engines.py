@@ -29,13 +29,17 @@ ENGINE_KINDS: Final[Mapping[str, EngineKind]] = {
 }
 
 
-def compile_flags(batch_size: int, kind: str | None, device: str | None) -> Iterator[str]:
+def compile_flags(
+    batch_size: int, kind: str | None, device: str | None, precision: str | None = None
+) -> Iterator[str]:
     """Yield the flags that make `hbseg submit-compile` compile what was asked for."""
     if kind is not None:
         yield from ("--engine", kind)
     if device not in (None, "cpu"):
         yield from ("--tensorrt-device", str(device))
     yield from ("--batch-size-eval", str(batch_size))
+    if precision not in (None, "fp32"):
+        yield from ("--precision", str(precision))
 
 
 def image_kind(step: Step, engine: str | None) -> ImageKind:
@@ -51,6 +55,11 @@ def gpus_of_process(step: Step, engine: str | None, of_training: int) -> int:
     if step.row.gpu:
         return of_training
     return min(of_training, 1) if engine is not None and ENGINE_KINDS[engine].gpu else 0
+
+
+def engine_steps() -> list[Step]:
+    """Return the steps that make or run an engine."""
+    return [step for step in Step if has_engine(step)]
 
 
 def has_engine(step: Step) -> bool:

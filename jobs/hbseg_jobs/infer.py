@@ -69,7 +69,9 @@ def _write_report(context: StepContext, sources: Iterable[Source]) -> dict[str, 
 def _engine(context: StepContext, spec: InferSpec) -> Engine:
     """Return the run's engine, averaged with the others that the spec names."""
     members = [name for item in Step.INFER.row.inputs if item.many for name in item.named(spec)]
-    engines = [_opened(context, name, spec.batch_size) for name in ("engine", *members)]
+    own = _opened(context, "engine", spec.batch_size)
+    kind = own.card.backend
+    engines = [own, *(_opened(context, name, spec.batch_size, kind) for name in members)]
     if spec.mode == "valid":
         _tell_leaks(engines, members)
     engine = ensemble(engines)
@@ -87,10 +89,11 @@ def _tell_leaks(engines: Sequence[Engine], members: Sequence[str]) -> None:
             )
 
 
-def _opened(context: StepContext, name: str, batch_size: int) -> Engine:
+def _opened(context: StepContext, name: str, batch_size: int, kind: str | None = None) -> Engine:
     work = context.work / name  # model files share a name
     work.mkdir(exist_ok=True)
-    return open_engine(context.input(name), work, batch_size=batch_size, loading=libraries)
+    folder = context.input(name)
+    return open_engine(folder, work, batch_size=batch_size, kind=kind, loading=libraries)
 
 
 def _share() -> Share:

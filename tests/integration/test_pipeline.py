@@ -13,7 +13,7 @@ from hbseg.config.placement import Placement
 from hbseg.config.specs import CompileSpec, DatasetBlock, EfficiencySpec, InferSpec, TrainSpec
 from hbseg.control.pipeline import Event, Pipeline, Started, start_task
 from hbseg.control.status import statuses
-from hbseg.errors import Cancelled, ConflictError, StepFailed, UnreachableError
+from hbseg.errors import Cancelled, ConflictError, SpecError, StepFailed, UnreachableError
 from hbseg.runs.backend import Phase
 from hbseg.runs.chain import chain, find_engine, latest_finished, make_task, reached
 from hbseg.runs.chain_specs import ChainSpecs
@@ -22,6 +22,7 @@ from hbseg.runs.steps import Step
 from hbseg.runs.task import Task
 from hbseg.storage.markers import MARKER, read_marker, write_marker
 from hbseg.storage.opening import open_store
+from hbseg.system import gpu
 from tests.conftest import S3Place
 from tests.integration.conftest import FAKES, VERSION, Local, until
 from tests.integration.fakes.fake_chain import plant
@@ -310,6 +311,22 @@ def test_one_batch_size_for_all_makes_one_engine(local: Local) -> None:
     assert steps.count(Step.COMPILE) == 1
     found = statuses(local.backend, local.run, local.run.read())
     assert {status.state for status in found} == {"done"}
+
+
+def test_what_is_done_needs_no_gpu(local: Local, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "DEVICES", local.folder)
+    specs = local.specs().replaced({Step.COMPILE: CompileSpec(engine="tensorrt")})
+    tasks = []
+    for task in chain(local.run, local.data, specs):
+        plant(local.run, local.data, task, local.folder / "work")
+        tasks.append(task)
+
+    assert run_pipeline(local, specs) == [f"skipped {step}" for step in CHAIN]
+    tasks[-1].folder.delete(MARKER)
+    assert run_pipeline(local, specs)[-2:] == ["started report", "done report"]
+    next(task for task in tasks if task.step == Step.EFFICIENCY).folder.delete(MARKER)
+    with pytest.raises(SpecError, match="this machine has none"):
+        run_pipeline(local, specs)
 
 
 def test_a_chain_runs_against_real_s3_and_its_claim_is_there(local: Local, s3: S3Place) -> None:

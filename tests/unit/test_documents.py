@@ -46,7 +46,7 @@ def test_a_problem_of_several_keys_together_names_no_single_one() -> None:
         CompileSpec.from_mapping({"precision": "bf16"}, source="compile.yaml")
     assert str(raised.value) == (
         "compile.yaml: precision bf16 is for TensorRT, onnx engines are fp32; give --engine "
-        "tensorrt, or --precision fp32"
+        "tensorrt (a pipeline: --set compile.engine=tensorrt), or leave the precision out"
     )
 
 

@@ -86,13 +86,15 @@ def require_image(step: Step, engine: str | None, placement: Placement) -> None:
     """
     kind = image_kind(step, engine)
     if step_profile(placement.cluster, step).image_of(kind) is None:
-        raise SpecError(no_image(step, kind), image_hint(kind))
+        raise SpecError(no_image(kind, step), image_hint(kind))
 
 
-def no_image(step: Step, kind: ImageKind) -> str:
-    """Return the words for a step without an image of a kind."""
+def no_image(kind: ImageKind, *steps: Step) -> str:
+    """Return the words for steps, at least one, without an image of a kind."""
     what = "image with TensorRT" if kind == ImageKind.TENSORRT else "image"
-    return f"no {what} for the pods of {step}"
+    *others, last = steps
+    names = f"{', '.join(others)} and {last}" if others else last
+    return f"no {what} for the pods of {names}"
 
 
 def image_for(call: StepCall, profile: ClusterProfile) -> str:

@@ -204,7 +204,7 @@ def check_card(
     if precision is not None and precision != card.precision:
         raise ContractError(
             f"engine was compiled with precision {card.precision}, asked for {precision}",
-            compile_again(*compile_flags(batch_size, kind, device), "--precision", precision),
+            compile_again(*compile_flags(batch_size, kind, device, precision)),
         )
     if checkpoint_sha256 not in (None, card.checkpoint_sha256):
         raise ContractError(
@@ -253,9 +253,8 @@ def compile_again(*options: str) -> str:
 
 def made_again(card: EngineCard) -> str:
     """Return the hint to make an engine again in its place, where its own files are wrong."""
-    precision = () if card.precision == "fp32" else ("--precision", card.precision)
-    flags = compile_flags(card.batch_size, card.backend, card.device)
-    return compile_again(*flags, *precision, "--again")
+    flags = compile_flags(card.batch_size, card.backend, card.device, card.precision)
+    return compile_again(*flags, "--again")
 
 
 def _check_input(card: EngineCard) -> None:

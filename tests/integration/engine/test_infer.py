@@ -192,6 +192,13 @@ def test_several_runs_and_mirrored_pictures_are_averaged(
     }
 
 
+def test_an_engine_of_another_run_must_be_of_the_same_kind(chain: Chain) -> None:
+    other = other_run(chain, backend="eager")
+    spec = InferSpec(batch_size=BATCH, members=(other.url,))
+    with pytest.raises(ContractError, match="compiled for eager, asked for onnx"):
+        job(chain, spec, "mixed", member1=other)
+
+
 def test_any_folder_of_pictures_gives_masks_at_each_one_s_size(
     chain: Chain, tmp_path: Path
 ) -> None:

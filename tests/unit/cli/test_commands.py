@@ -1,5 +1,6 @@
 """Exit codes, outputs and refusals of the commands, without running a step."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ from hbseg.demo import DemoResult
 from hbseg.runs.chain_specs import ChainSpecs
 from hbseg.runs.run import Run
 from hbseg.runs.steps import Step
-from hbseg.storage.markers import sha256_of, write_marker
+from hbseg.storage.markers import Marker, sha256_of, write_marker
 from hbseg.storage.opening import open_store
+from hbseg.storage.store import Store
 from tests.unit.cli.conftest import Cli
 
 
@@ -481,3 +483,34 @@ def test_flips_and_single_thresholds_are_in_the_spec(cli: Cli) -> None:
 
     spec = outcome.json()["spec"]
     assert (spec["flip"], spec["thresholds"], spec["members"]) == (True, {"Ulna": 0.4}, [])
+
+
+def finished(folder: Store, **inputs: str) -> Marker:
+    return write_marker(folder, step="x", spec_hash="0", inputs=inputs, outputs={})
+
+
+def test_the_engine_of_a_run_is_chosen_by_its_gpu_and_its_precision(
+    cli: Cli, tmp_path: Path
+) -> None:
+    folder = claimed(tmp_path).folder
+    training = {"stage": 2, "dataset": {"version": "0123456789abcdef"}}
+    folder.put("stage2/spec.yaml", TrainSpec.from_mapping(training, source="x").to_yaml().encode())
+    stage = finished(folder.folder("stage2"))
+    for key, device, precision in (("a", "NVIDIA L4", "fp32"), ("b", "NVIDIA H200", "fp16")):
+        card = {"backend": "tensorrt", "device": device, "precision": precision, "batch_size": 8}
+        folder.put(f"engine/{key}/engine.json", json.dumps(card).encode())
+        finished(folder.folder(f"engine/{key}"), checkpoint=stage.digest)
+
+    def refusal(*words: str) -> str:
+        outcome = cli(words[0], "first", *words[1:])
+        assert (outcome.code, outcome.out) == (5, "")
+        return outcome.err
+
+    for verb in ("submit-infer", "submit-efficiency"):
+        asked = refusal(verb, "--tensorrt-device", "NVIDIA A2")
+        assert "for device NVIDIA H200, NVIDIA L4, asked for NVIDIA A2" in asked
+        assert "compile first --engine tensorrt --tensorrt-device 'NVIDIA A2'" in asked
+        asked = refusal(verb, "--tensorrt-device", "NVIDIA L4", "--precision", "fp16")
+        assert "for precision fp32, asked for fp16" in asked
+        assert "for precision fp16, fp32, asked for bf16" in refusal(verb, "--precision", "bf16")
+        assert "for kind tensorrt, asked for onnx" in refusal(verb, "--engine", "onnx")

@@ -250,13 +250,16 @@ def test_the_runner_has_the_same_notes_as_a_step(cli: Cli) -> None:
     overrides = "{spec: {hostAliases: [{ip: 10.0.0.1, hostnames: [s3.example]}]}}"
     steps = f"{{runner: {{pod_overrides: {overrides}}}}}"
     Path("hbseg.yaml").write_text(f"cluster: {{control_image: 'a/control:1', steps: {steps}}}\n")
-    named = cli("render", "pipeline", *S3)
+    named = cli("render", "pipeline", *S3, "--set", "compile.engine=onnx")
 
     assert (bare.code, bare.err) == (
         0,
         f"note: no image for runner and doctor, hbseg/control:{__version__} stands for it; the "
         "cluster needs one: set cluster.control_image in hbseg.yaml (profile.control_image of the "
-        "chart)\n",
+        "chart)\nnote: no image with TensorRT for the pods of compile, infer and efficiency, "
+        f"hbseg/tensorrt:{__version__} stands for it; the cluster needs one: set "
+        "cluster.tensorrt_image in hbseg.yaml (profile.tensorrt_image of the chart), or give "
+        "--engine onnx (a pipeline: --set compile.engine=onnx)\n",
     )
     line = 'cluster.pod_overrides sets spec.hostAliases[10.0.0.1].hostnames: ["s3.example"]'
     assert (named.code, named.err) == (0, f"note: {line}\n")
@@ -401,8 +404,43 @@ def test_what_no_engine_of_the_place_can_do_is_refused_with_the_next_step(
     assert outcome.err.count("\n") == 1
 
 
+def test_render_takes_the_kind_of_engine_that_its_refusal_and_its_note_name(cli: Cli) -> None:
+    Path("hbseg.yaml").write_text("cluster: {tensorrt_image: 'a/trt:1', control_image: 'a/c:1'}\n")
+
+    for kind, image in (("tensorrt", "a/trt:1"), ("onnx", "images.example/hbseg-train:1")):
+        for step in ("compile", "infer", "efficiency"):
+            outcome = cli("render", step, "--engine", kind, *S3)
+            assert container_of(stream(outcome.out)[1])["image"] == image
+            assert (f"for the kind {kind}; name another one with" in outcome.err) == (
+                step != "compile"
+            )
+        assert engine_of(cli("render", "compile", "--engine", kind, *S3)) == kind
+        chain = stream(cli("render", "pipeline", "--engine", kind, *S3).out)[0]["data"]["spec.yaml"]
+        assert yaml.safe_load(chain)["compile"]["engine"] == kind
+
+    refused = cli("render", "report", "--engine", "onnx", *S3)
+    assert (refused.code, refused.out) == (2, "")
+    assert "it goes with compile, infer, efficiency, pipeline" in refused.err
+
+
+def test_a_place_where_one_step_has_no_gpu_is_offered_onnx_and_refuses_tensorrt(cli: Cli) -> None:
+    steps = "{infer: {gpus_per_process: 0}}"
+    Path("hbseg.yaml").write_text(f"cluster: {{tensorrt_image: 'a/trt:1', steps: {steps}}}\n")
+
+    assert engine_of(cli("render", "compile", *S3)) == "onnx"
+    assert cli("render", "infer", *S3).code == 0
+    for step in ("infer", "pipeline"):
+        outcome = cli("render", step, "--engine", "tensorrt", *S3)
+        assert (outcome.code, outcome.out) == (5, "")
+        assert "give --engine onnx (a pipeline: --set compile.engine=onnx), or set" in outcome.err
+
+
 def test_a_kind_of_engine_that_there_is_not_is_refused_with_the_nearest(cli: Cli) -> None:
-    for verb in ("submit-infer", "submit-efficiency"):
-        outcome = cli(verb, "main", "--engine", "onx", "--dry-run", *KUBERNETES)
+    for words in (("submit-infer", "main"), ("submit-efficiency", "main")):
+        outcome = cli(*words, "--engine", "onx", "--dry-run", *KUBERNETES)
+        assert (outcome.code, outcome.out) == (2, "")
+        assert "--engine 'onx': did you mean onnx?" in outcome.err
+    for step in ("infer", "pipeline"):
+        outcome = cli("render", step, "--engine", "onx", *S3)
         assert (outcome.code, outcome.out) == (2, "")
         assert "--engine 'onx': did you mean onnx?" in outcome.err

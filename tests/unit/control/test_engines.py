@@ -47,6 +47,9 @@ def devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("kubernetes", placed(), "tensorrt"),
         ("kubernetes", CPU_ONLY, "onnx"),
         ("kubernetes", placed(steps={"compile": {"gpus_per_process": 0}}), "onnx"),
+        ("kubernetes", placed(steps={"infer": {"gpus_per_process": 0}}), "onnx"),
+        ("kubernetes", placed(steps={"efficiency": {"gpus_per_process": 0}}), "onnx"),
+        ("kubernetes", placed(steps={"report": {"gpus_per_process": 0}}), "tensorrt"),
         (
             "kubernetes",
             placed(gpus_per_process=0, steps={"others": {"gpus_per_process": 1}}),
@@ -60,7 +63,7 @@ def devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("local", placed(), "onnx"),
     ],
 )
-def test_a_place_offers_tensorrt_where_the_pods_of_compile_have_gpus(
+def test_a_place_offers_tensorrt_where_all_pods_that_make_or_run_it_have_gpus(
     backend: str, placement: Placement, kind: str
 ) -> None:
     assert offered_engine(backend, placement) == kind
@@ -95,7 +98,8 @@ def test_tensorrt_is_refused_where_the_pods_have_no_gpu(step: Step) -> None:
         check_place(step, "tensorrt", "kubernetes", CPU_ONLY)
     assert str(raised.value) == (
         f"tensorrt engines need a GPU, and the pods of {step} have none: cluster.gpus_per_process "
-        f"is 0; give --engine onnx, or set cluster.steps.{step}.gpus_per_process to 1"
+        "is 0; give --engine onnx (a pipeline: --set compile.engine=onnx), or set "
+        f"cluster.steps.{step}.gpus_per_process to 1"
     )
 
 
@@ -103,8 +107,8 @@ def test_tensorrt_is_refused_on_a_machine_without_a_gpu(devices: Path) -> None:
     with pytest.raises(SpecError) as raised:
         check_place(Step.COMPILE, "tensorrt", "local", placed())
     assert str(raised.value) == (
-        "tensorrt engines need an NVIDIA GPU, and this machine has none; give --engine onnx, or "
-        "run it with --backend kubernetes"
+        "tensorrt engines need an NVIDIA GPU, and this machine has none; give --engine onnx (a "
+        "pipeline: --set compile.engine=onnx), or run it with --backend kubernetes"
     )
     (devices / "nvidia0").touch()
     check_place(Step.COMPILE, "tensorrt", "local", placed())
@@ -116,8 +120,10 @@ def test_a_chain_is_refused_before_it_starts(tmp_path: Path) -> None:
     check_chain(onnx, "kubernetes", CPU_ONLY)
     with pytest.raises(SpecError, match="no image with TensorRT for the pods of compile; "):
         check_chain(tensorrt, "kubernetes", placed(tensorrt_image=None))
+    lacking = placed(steps={"infer": {"gpus_per_process": 0}})
     with pytest.raises(SpecError, match="the pods of infer have none"):
-        check_chain(tensorrt, "kubernetes", placed(steps={"infer": {"gpus_per_process": 0}}))
+        check_chain(tensorrt, "kubernetes", lacking)
+    check_chain(tensorrt, "kubernetes", lacking, done={Step.INFER})
 
     run, data = Run(FolderStore(tmp_path / "runs"), "first"), FolderStore(tmp_path / "data")
     pipeline = Pipeline(LocalBackend(tmp_path / "state"), run, data, tensorrt)
@@ -132,7 +138,7 @@ def test_a_step_is_refused_before_anything_of_it_starts(tmp_path: Path) -> None:
     backend = LocalBackend(tmp_path / "state")
     task = Task(Step.INFER, InferSpec(), run.folder.folder("infer"), "infer", engine="tensorrt")
 
-    with pytest.raises(SpecError, match="give --engine onnx, or run it with --backend kubernetes"):
+    with pytest.raises(SpecError, match="or run it with --backend kubernetes"):
         start_task(backend, run, task, placed(), data=data)
 
     assert (backend.tasks(run), run.read().steps) == ([], {})

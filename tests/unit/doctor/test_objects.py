@@ -77,7 +77,7 @@ def test_tensorrt_needs_an_image_where_pods_have_gpus(cluster: FakeCluster) -> N
     check = one(objects.tensorrt_image, subject(cluster, image="team/train:1"))
 
     assert check.status == Status.WARNING
-    assert check.message == "no image with TensorRT for the pods of compile"
+    assert check.message == "no image with TensorRT for the pods of compile, infer and efficiency"
     assert check.fix.startswith("set cluster.tensorrt_image in hbseg.yaml")
     for named in ({"tensorrt_image": "t:1"}, {"gpus_per_process": 0}):
         assert list(objects.tensorrt_image(subject(cluster, **named))) == []

@@ -136,20 +136,23 @@ def test_a_dataset_version_that_is_none_is_refused(run: Run, data: Store) -> Non
         make_task(run, data, Step.STAGE1, spec)
 
 
-def test_an_engine_is_found_by_batch_size_kind_and_device(run: Run) -> None:
+def test_an_engine_is_found_by_batch_size_kind_device_and_precision(run: Run) -> None:
     checkpoint = done(run, "stage2").digest
-    card = {"batch_size": 8, "backend": "onnx", "device": "cpu"}
+    card = {"batch_size": 8, "backend": "onnx", "device": "cpu", "precision": "fp32"}
     add_engine(run, "a", checkpoint=checkpoint, **card)
     add_engine(run, "b", checkpoint=checkpoint, **{**card, "batch_size": 1})
     for key, device in (("c", "NVIDIA L4"), ("d", "NVIDIA H200")):
         rt = {**card, "backend": "tensorrt", "device": device}
         add_engine(run, key, checkpoint=checkpoint, **rt)
     add_engine(run, "e", checkpoint="older", **{**card, "batch_size": 4})
+    half = {**card, "backend": "tensorrt", "device": "NVIDIA L4", "precision": "fp16"}
+    add_engine(run, "f", checkpoint=checkpoint, **half)
 
     assert find_engine(run, 8, kind="onnx").prefix == "engine/a"
     assert find_engine(run, 1).prefix == "engine/b"
-    found = find_engine(run, 8, kind="tensorrt", device="NVIDIA L4")
+    found = find_engine(run, 8, kind="tensorrt", device="NVIDIA L4", precision="fp32")
     assert (found.prefix, found.engine) == ("engine/c", "tensorrt")
+    assert find_engine(run, 8, precision="fp16").prefix == "engine/f"
 
 
 def test_a_step_runs_the_latest_engine_or_that_of_a_kind(run: Run, data: Store) -> None:
@@ -162,6 +165,8 @@ def test_a_step_runs_the_latest_engine_or_that_of_a_kind(run: Run, data: Store) 
         [folder] = [item.folder for item in task.inputs if item.name == "engine"]
         return folder.url.rpartition("/")[2], task.engine
 
+    with pytest.raises(ConflictError, match="for device cpu, asked for NVIDIA L4"):
+        make_task(run, data, Step.INFER, InferSpec(), device="NVIDIA L4")
     assert chosen(None) == ("c", "tensorrt")
     assert chosen("eager") == ("b", "eager")
     assert chosen("onnx") == ("a", "onnx")
@@ -183,6 +188,30 @@ def test_the_second_engine_of_a_step_is_of_the_kind_of_the_first(run: Run, data:
     with pytest.raises(ConflictError) as error:
         make_task(run, data, Step.EFFICIENCY, EfficiencySpec(throughput_batch_size=4))
     assert error.value.hint == "run: hbseg submit-compile main --engine onnx --batch-size-eval 4"
+
+
+def test_the_second_engine_of_a_step_is_for_the_gpu_and_precision_of_the_first(
+    run: Run, data: Store
+) -> None:
+    checkpoint = done(run, "stage2").digest
+    l4, half, h200 = ("NVIDIA L4", "fp32"), ("NVIDIA L4", "fp16"), ("NVIDIA H200", "fp32")
+    for size, order in ((1, (l4, half, h200)), (8, (h200, half, l4))):
+        for letter, (device, precision) in zip("abc", order, strict=True):
+            card = {"batch_size": size, "device": device, "precision": precision}
+            add_engine(run, f"{letter}{size}", checkpoint=checkpoint, backend="tensorrt", **card)
+
+    def chosen(**wanted: str) -> list[str]:
+        task = make_task(run, data, Step.EFFICIENCY, EfficiencySpec(), **wanted)  # type: ignore[arg-type]
+        return [item.folder.url.rpartition("/")[2] for item in task.inputs][:2]
+
+    assert chosen() == ["c1", "a8"]
+    assert chosen(device="NVIDIA L4", precision="fp32") == ["a1", "c8"]
+    assert chosen(precision="fp16") == ["b1", "b8"]
+    run.folder.delete("engine/b8/_SUCCESS")
+    with pytest.raises(ConflictError) as error:
+        chosen(precision="fp16")
+    flags = "--tensorrt-device 'NVIDIA L4' --batch-size-eval 8 --precision fp16"
+    assert error.value.hint == f"run: hbseg submit-compile main --engine tensorrt {flags}"
 
 
 @pytest.mark.parametrize(
