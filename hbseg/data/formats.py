@@ -48,9 +48,10 @@ class Header:
     """Whether a PNG in colour says what its colours are; decoders weigh them otherwise then."""
 
 
-READING: Final = 2
+READING: Final = 3
 """Number of the way in which pictures become gray: what is made of pictures follows it. 2: 16 bits
-are not stretched, transparent pixels are black, a PNG's colour space changes nothing."""
+are not stretched, transparent pixels are black, a PNG's colour space changes nothing. 3: the depth
+is that of the visible pixels."""
 
 MAX_PARTS: Final = 1_000_000
 """Most PNG chunks or JPEG segments that are walked, about a second's work."""

@@ -3,8 +3,8 @@
 A picture is what viewers show of the file (docs/data.md has the table). A rotation that EXIF asks
 for is applied. Colour becomes gray as luma (ITU-R BT.601; three equal channels keep their value
 exactly). Transparent pixels let black through, as air is in a radiograph. 16 bits are divided by
-257; where no pixel needs more than 8, 10, 12 or 14 of them, the picture is one of so many bits.
-What a file says of its colour space (gamma, profiles) changes nothing.
+257; where no visible pixel needs more than 8, 10, 12 or 14 of them, the picture is one of so many
+bits. What a file says of its colour space (gamma, profiles) changes nothing.
 """
 
 from __future__ import annotations
@@ -102,14 +102,15 @@ def _shown(pixels: NDArray[Any], header: Header) -> NDArray[np.uint8]:
     if pixels.ndim == 3:
         alpha = pixels[:, :, 3] if pixels.shape[2] == 4 else None
         pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY if alpha is None else cv2.COLOR_BGRA2GRAY)
-    clear = pixels == header.clear_level if header.clear_level is not None else None
+        if alpha is not None:
+            pixels[alpha == 0] = 0  # a level that is not shown must not decide the depth
+    if header.clear_level is not None:
+        pixels[pixels == header.clear_level] = 0
     gray = pixels if pixels.dtype == np.uint8 else _of_eight_bits(pixels, header.bits)
     if header.white_is_zero:
         gray = 255 - gray
     if alpha is not None:
         gray = np.rint(gray * (alpha / np.float32(np.iinfo(alpha.dtype).max)))
-    if clear is not None:
-        gray = np.where(clear, 0, gray)
     return np.ascontiguousarray(_TURNS[header.orientation](gray), dtype=np.uint8)
 
 

@@ -11,7 +11,7 @@ from hbseg.report import sources
 from hbseg.report.contents import Contents, Stage, StepVersion
 from hbseg.report.folders import StepFolder
 from hbseg.report.gallery import Gallery, Hands, Validation
-from hbseg.report.hands import fitting, share_of_page
+from hbseg.report.hands import fitting_in_turn, share_of_page
 from hbseg.report.page import render_page
 from hbseg.report.sections import report_view
 from hbseg.runs.results import (
@@ -44,7 +44,8 @@ def build_report(
     `inputs` are folders with markers by the names in `INPUTS`, `data` is the folder of the
     datasets, `work` a local folder for a submission while it is read. `pictures` is the number of
     validation hands (half of them the worst, half the best) and of test hands that are drawn;
-    with 0 no image is drawn or named. Equal inputs give equal bytes.
+    with 0 no image is drawn or named. Where not all fit, the last of each kind are left out, and
+    the page says how many. Equal inputs give equal bytes.
 
     Raises:
         NotFoundError: an input has no marker, or lacks a file that its marker lists.
@@ -69,9 +70,9 @@ def gather(
     gallery = Gallery(dataset, work, share_of_page(2 * pictures))
     valid, infer = folders.get("valid"), folders.get("infer")
     validation = _validation(valid)
-    worst, best = _extremes(gallery, valid, validation, pictures)
-    hands, num_images = gallery.tested(infer, pictures) if infer else ((), None)
-    hands = tuple(fitting([*worst, *best, *hands])[len(worst) + len(best) :])
+    tested, num_images = gallery.tested(infer, pictures) if infer else ((), None)
+    drawn = (*_extremes(gallery, valid, validation, pictures), tested)
+    worst, best, hands = fitting_in_turn(*drawn)
     return Contents(
         run=run,
         stages=tuple(
@@ -82,6 +83,7 @@ def gather(
         worst=worst,
         best=best,
         hands=hands,
+        num_left_out=sum(map(len, drawn)) - len(worst) - len(best) - len(hands),
         num_test_images=num_images,
         flags=infer.document(FLAGS, Flags) if infer else None,
         shows_names=pictures > 0,

@@ -132,6 +132,8 @@ class Contents:
     """Validation hands with the highest mean Dice, the highest first."""
     hands: tuple[ReportedHand, ...] = ()
     """Test hands."""
+    num_left_out: int = 0
+    """Hands of all three kinds that did not fit into the page."""
     flags: Flags | None = None
     """Those of the test images."""
     shows_names: bool = True

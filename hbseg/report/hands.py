@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from itertools import zip_longest
 from typing import Final
 
 import cv2
@@ -111,6 +113,22 @@ def fitting(hands: Iterable[ReportedHand]) -> list[ReportedHand]:
             break
         found.append(hand)
     return found
+
+
+def fitting_in_turn(*groups: Sequence[ReportedHand]) -> list[tuple[ReportedHand, ...]]:
+    """Return of each group the first hands, as many as fit into a page with those of the others.
+
+    The first of each group come before the second of any.
+    """
+    turns = [
+        (place, hand)
+        for turn in zip_longest(*groups)
+        for place, hand in enumerate(turn)
+        if hand is not None
+    ]
+    fit = len(fitting(hand for _, hand in turns))
+    counts = Counter(place for place, _ in turns[:fit])
+    return [tuple(group[: counts[place]]) for place, group in enumerate(groups)]
 
 
 def page_bytes(hand: ReportedHand) -> int:

@@ -19,7 +19,7 @@ from hbseg.report.hands import draw_hand, fitting, share_of_page
 from hbseg.report.legend import FULL_NAMES
 from hbseg.report.page import render_page
 from hbseg.report.view import Card, HandGroup, PicturesView, Table
-from hbseg.report.viewer import hand_group, viewer_view
+from hbseg.report.viewer import hand_group, left_out_text, viewer_view
 from hbseg.runs.results import PICTURES, Flags, Pictures, UnreadableRecord
 from hbseg.submission import Image
 from hbseg.submission.expected import Listed
@@ -55,8 +55,8 @@ def build_pictures_report(
 def flagged_first(names: Sequence[str], flagged: Sequence[str]) -> list[str]:
     """Return all of `names`: those that are in `flagged` first, in that order."""
     known = set(names)
-    first = [name for name in flagged if name in known]
-    return [*first, *(name for name in names if name not in set(first))]
+    first = dict.fromkeys(name for name in flagged if name in known)
+    return [*first, *(name for name in names if name not in first)]
 
 
 @dataclass
@@ -105,7 +105,7 @@ def _view(pictures: Pictures, found: _Found, flags: Flags | None) -> PicturesVie
     return PicturesView(
         folder=pictures.folder,
         cards=tuple(_cards(pictures, found, flags)),
-        left_out=_left_out(len(pictures.pictures), len(found.hands)),
+        left_out=left_out_text(len(pictures.pictures), len(found.hands)),
         flags=flags_view(flags) if flags else None,
         missing=_missing(found.missing),
         unreadable=_unreadable(pictures.unreadable),
@@ -124,15 +124,6 @@ def _cards(pictures: Pictures, found: _Found, flags: Flags | None) -> list[Card]
         cards.append(Card("Bones", str(len(BONES)), "found in every picture"))
     cards.append(Card("Unreadable", str(len(pictures.unreadable)), "left out, with the reason"))
     return cards
-
-
-def _left_out(total: int, shown: int) -> str:
-    if total == shown:
-        return ""
-    return (
-        f"{total - shown} of {total} pictures are not shown: a report has at most 15 MB. Their "
-        "masks are in submission.csv; hbseg submission show draws them."
-    )
 
 
 def _missing(missing: Counter[str]) -> Table | None:

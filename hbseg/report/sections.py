@@ -29,7 +29,7 @@ from hbseg.report.view import (
     TrainingView,
     ViewerView,
 )
-from hbseg.report.viewer import hand_group, viewer_view
+from hbseg.report.viewer import hand_group, left_out_text, viewer_view
 from hbseg.system.clock import parse
 
 SECTIONS: Final = {
@@ -58,6 +58,7 @@ def report_view(contents: Contents) -> ReportView:
         distribution=distribution_view(contents),
         evaluation=evaluation_tables(contents.evaluation) if contents.evaluation else (),
         flags=_flags(contents),
+        left_out=_left_out(contents),
         viewer=_viewer(contents),
         is_inferred=contents.num_test_images is not None,
         efficiency=efficiency_view(contents.efficiency) if contents.efficiency else None,
@@ -135,6 +136,11 @@ def _flags(contents: Contents) -> FlagsView | None:
     if contents.flags is None:
         return None
     return flags_view(contents.flags, shows_names=contents.shows_names)
+
+
+def _left_out(contents: Contents) -> str:
+    shown = len(contents.worst) + len(contents.best) + len(contents.hands)
+    return left_out_text(shown + contents.num_left_out, shown)
 
 
 def _viewer(contents: Contents) -> ViewerView:

@@ -254,6 +254,8 @@ class ReportView:
     distribution: DistributionView | None
     evaluation: tuple[Table, ...]
     flags: FlagsView | None
+    left_out: str
+    """Pictures that are not shown, as a sentence; empty where all are."""
     viewer: ViewerView
     is_inferred: bool
     """Whether the run has masks of the test images."""

@@ -30,6 +30,16 @@ def viewer_view(groups: Sequence[HandGroup]) -> ViewerView:
     )
 
 
+def left_out_text(total: int, shown: int) -> str:
+    """Return how many pictures a report leaves out, as a sentence; empty where it shows all."""
+    if total == shown:
+        return ""
+    return (
+        f"{total - shown} of {total} pictures are not shown: a report has at most 15 MB. Their "
+        "masks are in submission.csv; hbseg submission show draws them."
+    )
+
+
 def hand_group(key: str, title: str, hands: Sequence[ReportedHand]) -> HandGroup:
     """Return the figures of hands; `key` begins the anchor of each."""
     figures = (_figure(f"{key}-{number}", hand) for number, hand in enumerate(hands, start=1))

@@ -230,6 +230,26 @@ def test_16_bits_are_divided_by_what_they_use(file: Callable[[Pixels], bytes], u
     np.testing.assert_allclose(shown(file(levels)), levels * 255 / full, atol=0.51)
 
 
+DETECTOR = RNG.integers(0, 4096, (11, 13))
+DETECTOR[5, 5] = 4095
+BORDER = np.zeros_like(DETECTOR, dtype=bool)
+BORDER[:2] = True
+BORDERED = np.where(BORDER, 65535, DETECTOR)
+UNSEEN: Mapping[str, bytes] = {
+    "a transparent gray": png(BORDERED, 16, 0, chunk(b"tRNS", b"\xff\xff")),
+    "gray and alpha": png(np.dstack([BORDERED, np.where(BORDER, 0, 65535)]), 16, 4),
+    "colour and alpha": png(np.dstack([*[BORDERED] * 3, np.where(BORDER, 0, 65535)]), 16, 6),
+    "TIFF": tiff(np.dstack([*[BORDERED] * 3, np.where(BORDER, 0, 65535)]), 16, 2, t338=2),
+}
+"""Pictures of 12 bits with a transparent border that needs 16."""
+
+
+@pytest.mark.parametrize("data", UNSEEN.values(), ids=UNSEEN)
+def test_transparent_pixels_do_not_decide_the_depth(data: bytes) -> None:
+    expected = np.where(BORDER, 0, DETECTOR * 255 / 4095)
+    np.testing.assert_allclose(shown(data), expected, atol=0.51)
+
+
 def test_16_bits_are_not_stretched_to_the_pictures_own_range() -> None:
     levels = RNG.integers(20_000, 30_000, (11, 13))
     np.testing.assert_allclose(shown(png(levels, 16, 0)), levels / 257, atol=0.51)

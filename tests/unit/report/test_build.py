@@ -22,9 +22,10 @@ from hbseg.data.prepare import prepare
 from hbseg.data.shards import Sample
 from hbseg.data.synth.raw_set import write_raw_set
 from hbseg.errors import ContractError, NotFoundError
-from hbseg.report.build import INPUTS, build_report, gather
-from hbseg.report.gallery import chosen_test_hands, ends, name_of
-from hbseg.rle import encode
+from hbseg.report.build import INPUTS, build_report, gather, render
+from hbseg.report.gallery import Gallery, chosen_test_hands, ends, name_of
+from hbseg.report.hands import draw_hand, share_of_page
+from hbseg.rle import Runs, encode, runs_of
 from hbseg.storage.folder import FolderStore
 from hbseg.storage.markers import read_marker, sha256_of, write_marker
 from hbseg.storage.store import Store
@@ -198,6 +199,34 @@ def test_a_document_that_lacks_a_key_is_refused(run: RunFolders) -> None:
     finish(run.inputs["infer"], "infer", flags_json=b'{"kind": "Flags"}')
     with pytest.raises(ContractError, match=r"infer/flags\.json: images"):
         run.report()
+
+
+def test_no_number_of_noisy_pictures_makes_a_page_larger_than_15_mb(
+    run: RunFolders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (700, 700), dtype=np.uint8)
+    runs: list[Runs] = [runs_of(noise[place] > 127) for place in range(len(BONES))]
+    limit = share_of_page(200)
+    judged = draw_hand("a.png", noise, runs, limit=limit, truth=runs[::-1])
+    drawn = draw_hand("a.png", noise, runs, limit=limit)
+    monkeypatch.setattr(Gallery, "extremes", lambda *_: ((judged,) * 50, (judged,) * 50))
+    monkeypatch.setattr(Gallery, "tested", lambda *_: ((drawn,) * 100, 100))
+    found = gather("hand-1", run.inputs, run.data, run.work, pictures=100)
+    page = render(found)
+    assert len(page) <= 15_000_000
+    shown = [len(found.worst), len(found.best), len(found.hands)]
+    assert min(shown) > 0
+    assert max(shown) - min(shown) <= 1
+    assert page.count(b"data:image/jpeg") == sum(shown)
+    assert f"{200 - sum(shown)} of 200 pictures are not shown".encode() in page
+
+
+def test_only_validation_hands_are_called_held_out(run: RunFolders) -> None:
+    assert "held out" in run.report(pictures=2).decode()
+    del run.inputs["valid"]
+    page = run.report(pictures=2).decode()
+    assert "held out" not in page
+    assert "not shown" not in page
 
 
 def test_a_report_without_pictures_has_no_pixel_and_names_no_image(run: RunFolders) -> None:

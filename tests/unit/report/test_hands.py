@@ -13,6 +13,7 @@ from hbseg.report.hands import (
     as_jpeg,
     draw_hand,
     fitting,
+    fitting_in_turn,
     page_bytes,
     share_of_page,
 )
@@ -70,6 +71,16 @@ def test_hands_that_do_not_fit_any_more_are_left_out(monkeypatch: pytest.MonkeyP
     assert fitting(drawn) == drawn[:3]
     monkeypatch.setattr(hands, "PAGE_BYTES", 3 * page_bytes(drawn[0]) - 1)
     assert fitting(drawn) == drawn[:2]
+
+
+def test_groups_that_do_not_fit_keep_their_first_hands_in_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one, two = tuple(hand(f"{n}.png") for n in range(4)), (hand("x.png"),)
+    assert fitting_in_turn(one, two, ()) == [one, two, ()]
+    for room, kept in enumerate([(0, 0), (1, 0), (1, 1), (2, 1), (3, 1), (4, 1)]):
+        monkeypatch.setattr(hands, "PAGE_BYTES", room * page_bytes(one[0]))
+        assert fitting_in_turn(one, two) == [one[: kept[0]], two[: kept[1]]]
 
 
 def test_shares_of_a_page_leave_room_for_outlines() -> None:

@@ -147,3 +147,16 @@ def test_memory_does_not_grow_with_pictures_that_are_not_shown(
 
 def test_names_that_no_picture_has_are_passed_over() -> None:
     assert flagged_first(["a", "b", "c"], ["c", "x"]) == ["c", "a", "b"]
+
+
+def test_the_work_of_putting_flagged_names_first_grows_with_the_names_only() -> None:
+    class Name(str):
+        hashed = 0
+
+        def __hash__(self) -> int:
+            Name.hashed += 1
+            return super().__hash__()
+
+    names = [Name(number) for number in range(300)]
+    assert flagged_first(names, names[::-1]) == names[::-1]
+    assert Name.hashed <= 10 * len(names)
