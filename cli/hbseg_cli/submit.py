@@ -178,6 +178,8 @@ def submit_infer(
             session.run(run),
             [session.run(name) for name in others or ()],
             engine=engine,
+            device=tensorrt_device,
+            precision=precision,
             validated=thresholds is not None,
             tell=say,
         )

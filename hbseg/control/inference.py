@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from hbseg.config.specs import InferSpec
 from hbseg.control.waiting import Tell, say_nothing
@@ -24,6 +25,8 @@ def pinned_inference(
     others: Sequence[Run],
     *,
     engine: str | None = None,
+    device: str | None = None,
+    precision: str | None = None,
     validated: bool = False,
     tell: Tell = say_nothing,
 ) -> InferSpec:
@@ -36,6 +39,8 @@ def pinned_inference(
         run: the run.
         others: runs whose engines are averaged with the run's own.
         engine: kind of the run's engine; none: the latest of any kind.
+        device: GPU model that it is for; none: any.
+        precision: of its arithmetic; none: any.
         validated: whether thresholds are those of the run's evaluation.
         tell: gets a warning where an engine was trained on the pictures that judge it.
 
@@ -45,25 +50,24 @@ def pinned_inference(
         ConflictError: a run has no fitting engine, or no evaluation of its engine; the hint is the
             command that makes one.
     """
+    _check_once([run.name, *(other.name for other in others)])
     for named in (run, *others):
         named.read()
     changes: dict[str, object] = {}
+    chosen = partial(
+        find_engine, run, spec.batch_size, kind=engine, device=device, precision=precision
+    )
     if others:
-        changes["members"] = _members(spec, run, engine, others, tell)
+        changes["members"] = _members(spec, run, chosen(), others, tell)
     if validated:
-        changes["thresholds"] = _thresholds(run, spec.batch_size, engine)
+        changes["thresholds"] = _thresholds(run, chosen)
     return InferSpec.from_mapping(spec.to_mapping() | changes, source="infer")
 
 
 def _members(
-    spec: InferSpec, run: Run, engine: str | None, others: Sequence[Run], tell: Tell
+    spec: InferSpec, run: Run, own: Chosen, others: Sequence[Run], tell: Tell
 ) -> list[str]:
     """Return the URLs of the engines of other runs."""
-    names = [run.name, *(other.name for other in others)]
-    for name in names:
-        if names.count(name) > 1:
-            raise UsageError(f"run {name} is averaged with itself", "name each run once")
-    own = find_engine(run, spec.batch_size, kind=engine)
     urls = []
     for other in others:
         device = own.card.get("device")
@@ -73,6 +77,12 @@ def _members(
             _tell_leak(run, own, other, found, tell)
         urls.append(other.folder.folder(found.prefix).url)
     return urls
+
+
+def _check_once(names: Sequence[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"run {name} is averaged with itself", "name each run once")
 
 
 def _check_alike(run: Run, own: Chosen, other: Run, found: Chosen) -> None:
@@ -117,7 +127,7 @@ def _inputs(run: Run, engine: Chosen) -> Mapping[str, str]:
     return read_marker(run.folder.folder(engine.prefix)).inputs
 
 
-def _thresholds(run: Run, batch_size: int, engine: str | None) -> dict[str, float]:
+def _thresholds(run: Run, chosen: Callable[[], Chosen]) -> dict[str, float]:
     """Return each bone's threshold that the evaluation of the run's engine found."""
     folder = run.folder.folder(Step.INFER.folder_for(VALIDATED).name)
     source = f"{folder.url}/{EVALUATION}"
@@ -128,7 +138,7 @@ def _thresholds(run: Run, batch_size: int, engine: str | None) -> dict[str, floa
         sha256 = {**marker.outputs, **marker.records}[EVALUATION]
     except (NotFoundError, KeyError):
         raise ConflictError(f"run {run.name} has no evaluation", hint) from None
-    own = find_engine(run, batch_size, kind=engine)
+    own = chosen()
     if marker.inputs.get("engine") != read_marker(run.folder.folder(own.prefix)).digest:
         raise ConflictError(
             f"the evaluation of run {run.name} is of another engine than {own.prefix}", hint
