@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from hbseg.config.specs import CompileSpec, Spec, TrainSpec
+from hbseg.config.specs import CompileSpec, EfficiencySpec, Spec, TrainSpec
 from hbseg.data.places import version_folder
 from hbseg.documents import canonical_digest, in_this_version
 from hbseg.errors import ConflictError, NotFoundError
@@ -71,7 +71,8 @@ def make_task(
         run: the run.
         data: folder of the datasets.
         step: the step.
-        spec: its spec; that of a training names the dataset's version (see `pinned`).
+        spec: its spec; that of a training names the dataset's version (see `pinned`). In one
+            of the step efficiency, the batch size for the throughput is filled in.
         chosen: by input, the folder that serves; other inputs are looked up in the run.
         engine: kind of an engine that is looked up; none: the latest of any kind.
         raw: raw set, for the step prepare.
@@ -82,6 +83,8 @@ def make_task(
         NotFoundError: the spec names pictures, and there are none.
         InvalidInput: two of them have one name.
     """
+    if isinstance(spec, EfficiencySpec) and spec.throughput_batch_size is None:
+        spec = spec.with_throughput(_throughput_batch_size(run, spec.batch_size, engine))
     lookup = _InputLookup(run, data, spec, chosen or {}, engine)
     task = Task(
         step=step,
@@ -251,6 +254,25 @@ def find_engine(
             hint,
         )
     return Chosen(f"{ENGINE_FOLDER}/{key}", made_for, card)
+
+
+def _throughput_batch_size(run: Run, batch_size: int, kind: str | None) -> int:
+    """Return the batch size of the latest engine of more images, of the kind that latency is of.
+
+    It is `batch_size` where there is no such engine.
+
+    Raises:
+        ConflictError: there is no engine of `batch_size`, see `find_engine`.
+    """
+    kind = find_engine(run, batch_size, kind=kind).engine
+    found = [
+        (end, key, size)
+        for end, key, card in _engines(run)
+        if card.get("backend") == kind
+        and isinstance(size := card.get("batch_size"), int)
+        and size > batch_size
+    ]
+    return max(found)[2] if found else batch_size
 
 
 def _in_order(value: object) -> tuple[bool, object]:
