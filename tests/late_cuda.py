@@ -129,9 +129,13 @@ class LateTorch:
 
     @staticmethod
     def zeros(shape: Any, *, dtype: torch.dtype, **where: Any) -> Any:
-        values = torch.zeros(shape, dtype=dtype)
-        return GpuTensor(values) if "device" in where else values
+        if "device" not in where:
+            return torch.zeros(shape, dtype=dtype)
+        found = LateTorch.empty(shape, dtype=dtype)
+        found.copy_(torch.zeros(shape, dtype=dtype), non_blocking=True)
+        return found
 
     @staticmethod
     def empty(shape: Any, *, dtype: torch.dtype, **where: Any) -> Any:
-        return GpuTensor(torch.full(shape, torch.nan, dtype=dtype))
+        wrong = torch.nan if dtype.is_floating_point else 99
+        return GpuTensor(torch.full(shape, wrong, dtype=dtype))

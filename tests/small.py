@@ -27,7 +27,6 @@ stage2:
 infer: {{batch_size: {batch_size}}}
 efficiency:
   batch_size: {batch_size}
-  throughput_batch_size: {batch_size}
   warmup: 1
   iterations: 3
 report: {{pictures: 2}}

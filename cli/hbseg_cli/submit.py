@@ -409,11 +409,13 @@ class StepSubmitter:
         from hbseg.config.specs import CompileSpec
         from hbseg.control.engines import check_place
         from hbseg.errors import UsageError
+        from hbseg.runs.chain_specs import offline_spec
         from hbseg.runs.run_name import checked_run_name
 
         settings = self._session.settings
         name = checked_run_name(run or settings.need("run"))
         self._session.backend()  # refused here where there is no such
+        spec = offline_spec(spec)
         engine = spec.engine if isinstance(spec, CompileSpec) else engine
         check_place(step, engine, "local", self._placement)
         if on_server:

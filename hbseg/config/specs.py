@@ -272,8 +272,9 @@ class EfficiencySpec(Spec):
     kind: Literal["EfficiencySpec"] = "EfficiencySpec"
     batch_size: Count = 1
     """Batch size of the engine whose latency is measured."""
-    throughput_batch_size: Count = 8
-    """Batch size of the engine whose throughput is measured."""
+    throughput_batch_size: Count | None = None
+    """Batch size of the engine whose throughput is measured; none: the one of the step infer in a
+    chain, the one of the run's latest larger engine elsewhere. It is set when it is submitted."""
     warmup: Annotated[int, Field(ge=0)] = 5
     """Calls that are not counted, for each number of images of a call."""
     iterations: Count = 30
@@ -281,6 +282,12 @@ class EfficiencySpec(Spec):
     seconds: Positive = 2.0
     """Time in seconds after which fewer calls than these are enough, for each number of images of
     a call; three are always counted."""
+
+    def with_throughput(self, batch_size: int) -> Self:
+        """Return the spec with a batch size for the throughput where it names none."""
+        if self.throughput_batch_size is not None:
+            return self
+        return self.model_copy(update={"throughput_batch_size": batch_size})
 
 
 class ReportSpec(Spec):

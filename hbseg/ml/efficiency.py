@@ -65,7 +65,8 @@ def measure(
 def figures(found: Efficiency, spec: EfficiencySpec) -> dict[str, float]:
     """Return what the marker says: latency and speedup of one engine, throughput of the other."""
     latency = found.engines[spec.batch_size].calls[spec.batch_size]
-    throughput = found.engines[spec.throughput_batch_size].calls[spec.throughput_batch_size]
+    size = spec.throughput_batch_size or spec.batch_size
+    throughput = found.engines[size].calls[size]
     return {
         "p50_ms": latency.p50_ms,
         "images_per_second": throughput.images_per_second,
@@ -156,7 +157,7 @@ def _measured(assignments: Sequence[Assignment], heartbeat: Heartbeat) -> list[M
 def _document(
     spec: EfficiencySpec, cards: Sequence[EngineCard], measured: Sequence[Measured]
 ) -> Efficiency:
-    gpus = {card.device: None for card in cards if card.device != CPU}
+    gpus = {found.device: None for found in measured if found.device != CPU}
     return Efficiency(
         image_size=cards[0].height,
         warmup=spec.warmup,

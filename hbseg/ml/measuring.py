@@ -28,6 +28,7 @@ from hbseg.errors import HbsegError, KilledError
 from hbseg.ml.engines.card import CPU, DeviceEngine, EngineCard, Images
 from hbseg.ml.engines.kinds import kind_of
 from hbseg.ml.engines.opening import open_engine
+from hbseg.runs.engines import ENGINE_KINDS
 from hbseg.runs.results import Latency, Measured
 from hbseg.storage.folder import FolderStore
 from hbseg.system.processes import dies_with_parent, stop
@@ -51,7 +52,7 @@ class Assignment(Block):
     folder: str
     """Local copy of the engine's folder, or of the training stage's."""
     card: EngineCard
-    """Of the engine; it tells where the eager network runs, too."""
+    """Of the engine; the eager network runs where the engine does."""
     pictures: str
     """File (NumPy's format) of pictures as the network sees them, uint8 [n, S, S]."""
     images: tuple[Count, ...]
@@ -74,6 +75,9 @@ class Assignment(Block):
 
 class Meter(Protocol):
     """Measures time and memory of a device."""
+
+    device: str
+    """The GPU's name, or `cpu`."""
 
     def begin(self) -> None:
         """Take what is held now as no network's own."""
@@ -145,22 +149,42 @@ def measure_here(assignment: Assignment, called: Called) -> Measured:
     Raises:
         ContractError: the engine or the checkpoint is damaged, or cannot run here.
     """
-    meter = CpuMeter() if assignment.card.device == CPU else GpuMeter()
     batches = _batches(np.load(assignment.pictures), assignment.images)
     load = _engine(assignment) if assignment.network == "engine" else _eager(assignment)
+    meter = GpuMeter() if runs_on_gpu(assignment.card) else CpuMeter()
     gc.collect()
     meter.begin()
-    start = time.perf_counter()
-    network = load()
-    network(batches[0][:1])
-    load_seconds = time.perf_counter() - start
+    loaded: list[Network] = []
+
+    def first_call() -> None:
+        loaded.append(load())
+        loaded[0](batches[0][:1])
+
+    load_seconds = meter.seconds(first_call)
     calls = {
         len(batch_bhw): latency(
-            network, batch_bhw, assignment, meter, after(called, index * assignment.calls)
+            loaded[0], batch_bhw, assignment, meter, after(called, index * assignment.calls)
         )
         for index, batch_bhw in enumerate(batches)
     }
-    return Measured(load_ms=load_seconds * 1000, memory_mib=meter.own_mib(), calls=calls)
+    return Measured(
+        device=meter.device,
+        load_ms=load_seconds * 1000,
+        memory_mib=meter.own_mib(),
+        calls=calls,
+    )
+
+
+def runs_on_gpu(card: EngineCard) -> bool:
+    """Return whether an engine runs on a GPU of this machine.
+
+    An eager engine's card names no GPU, since it runs on one only where there is one.
+    """
+    if not ENGINE_KINDS[card.backend].gpu:
+        return False
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def latency(
@@ -229,7 +253,7 @@ def _eager(assignment: Assignment) -> Callable[[], Network]:
 
     from hbseg.ml.checkpoint import load_model
 
-    device = torch.device("cpu" if assignment.card.device == CPU else "cuda")
+    device = torch.device("cuda" if runs_on_gpu(assignment.card) else "cpu")
     torch.set_num_threads(assignment.threads)
     torch.backends.cudnn.allow_tf32 = False  # fp32, as the reference of the engines is
 
@@ -251,6 +275,8 @@ class CpuMeter:
     Where the kernel cannot forget earlier peaks, the largest memory is the one since the process
     began.
     """
+
+    device = CPU
 
     def __init__(self) -> None:
         self._before = 0.0
@@ -286,6 +312,7 @@ class GpuMeter:
 
         self._cuda: Any = torch.cuda  # not all of it is typed
         self._cuda.init()
+        self.device: str = self._cuda.get_device_name()
         self._outside = self._allocated = 0
 
     def begin(self) -> None:

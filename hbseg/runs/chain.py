@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from hbseg.config.specs import CompileSpec, Spec, TrainSpec
+from hbseg.config.specs import CompileSpec, EfficiencySpec, Spec, TrainSpec
 from hbseg.data.places import version_folder
 from hbseg.documents import canonical_digest, in_this_version
 from hbseg.errors import ConflictError, NotFoundError
@@ -73,7 +73,8 @@ def make_task(
         run: the run.
         data: folder of the datasets.
         step: the step.
-        spec: its spec; that of a training names the dataset's version (see `pinned`).
+        spec: its spec; that of a training names the dataset's version (see `pinned`). In one
+            of the step efficiency, the batch size for the throughput is filled in.
         chosen: by input, the folder that serves; other inputs are looked up in the run.
         engine: kind of an engine that is looked up; none: the latest of any kind.
         device: GPU model that such an engine is for; none: any.
@@ -87,6 +88,8 @@ def make_task(
         InvalidInput: two of them have one name.
     """
     wanted = {"kind": engine, "device": device, "precision": precision}
+    if isinstance(spec, EfficiencySpec) and spec.throughput_batch_size is None:
+        spec = spec.with_throughput(_throughput_batch_size(run, spec.batch_size, wanted))
     lookup = _InputLookup(run, data, spec, chosen or {}, wanted)
     task = Task(
         step=step,
@@ -274,6 +277,25 @@ def find_engine(
             hint,
         )
     return Chosen(f"{ENGINE_FOLDER}/{key}", made_for, card)
+
+
+def _throughput_batch_size(run: Run, batch_size: int, wanted: Mapping[str, str | None]) -> int:
+    """Return the batch size of the latest engine of more images that is like that of latency.
+
+    It is of the same kind, GPU and precision. It is `batch_size` where there is no such engine.
+
+    Raises:
+        ConflictError: there is no engine of `batch_size`, see `find_engine`.
+    """
+    like = find_engine(run, batch_size, **wanted).card
+    found = [
+        (end, key, size)
+        for end, key, card in _engines(run)
+        if all(card.get(name) == like.get(name) for name in ("backend", "device", "precision"))
+        and isinstance(size := card.get("batch_size"), int)
+        and size > batch_size
+    ]
+    return max(found)[2] if found else batch_size
 
 
 def _in_order(value: object) -> tuple[bool, object]:

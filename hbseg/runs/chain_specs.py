@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple, TypeVar
 
-from hbseg.config.specs import Spec, TrainSpec
+from hbseg.config.specs import EfficiencySpec, InferSpec, Spec, TrainSpec
 from hbseg.runs.steps import Folder, Step
 from hbseg.storage.store import Store
 
@@ -16,7 +16,8 @@ class ChainSpecs(NamedTuple):
     """The specs of a whole run, by step.
 
     Where later steps need an engine of their own batch size, those sizes replace the one of the
-    spec `compile`.
+    spec `compile`. Throughput is measured at the batch size of the inference where the spec
+    `efficiency` names none.
     """
 
     by_step: Mapping[str, Spec]
@@ -45,13 +46,20 @@ class ChainSpecs(NamedTuple):
     def of_step(self, step: Step) -> Iterator[tuple[Folder, Spec]]:
         """Yield the specs with which the chain runs a step, and the folder that each makes."""
         for folder in (folder for folder in step.row.folders if folder.in_chain):
-            spec = self.by_step[step].model_copy(update=dict(folder.when))
+            spec = self._measured(step).model_copy(update=dict(folder.when))
             yield from ((folder, variant) for variant in self._variants(folder, spec))
+
+    def _measured(self, step: Step) -> Spec:
+        """Return a step's spec; that of the efficiency with its batch size for the throughput."""
+        spec = self.by_step[step]
+        if not isinstance(spec, EfficiencySpec):
+            return spec
+        return spec.with_throughput(self.get(Step.INFER, InferSpec).batch_size)
 
     def _variants(self, folder: Folder, spec: Spec) -> list[Spec]:
         """Return a spec as each of the steps that read the folder needs it, without repetition."""
         wanted = [
-            item.wanted(self.by_step[step])
+            item.wanted(self._measured(step))
             for step in chain_steps()
             for item in step.row.inputs
             if item.folder == folder.name
@@ -83,3 +91,10 @@ def pinned(spec: Kind, data: Store) -> Kind:
 
     block = spec.dataset.model_copy(update={"version": open_version(data, None).version})
     return spec.model_copy(update={"dataset": block})
+
+
+def offline_spec(spec: Spec) -> Spec:
+    """Return a spec with the usual batch size where only the run's engines know one."""
+    if not isinstance(spec, EfficiencySpec):
+        return spec
+    return spec.with_throughput(InferSpec().batch_size)

@@ -176,6 +176,8 @@ class Latency(Block):
 class Measured(Block):
     """One network, as an engine or eager."""
 
+    device: str = "cpu"
+    """Name of the GPU that it ran on, or `cpu`."""
     load_ms: float
     """From the files on the local disk to the end of the first call, of one image; its libraries
     are loaded before."""

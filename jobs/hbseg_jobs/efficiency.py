@@ -18,7 +18,7 @@ def work(context: StepContext) -> None:
 
     inputs = context.task.input_digests()
     stage, engines = context.input("checkpoint"), [context.input("engine")]
-    if spec.throughput_batch_size != spec.batch_size:
+    if spec.throughput_batch_size not in (None, spec.batch_size):
         engines.append(context.input("throughput_engine"))
     dataset = open_version(context.data, context.input("dataset").url.rpartition("/")[2])
     measured = measure(

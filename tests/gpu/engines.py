@@ -9,10 +9,11 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from functools import partial
+from math import inf
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -20,10 +21,13 @@ import torch
 from hbseg.config.specs import CompileSpec
 from hbseg.errors import ContractError
 from hbseg.ml.checkpoint import load_model
-from hbseg.ml.engines.card import CARD, DeviceEngine, Engine, EngineCard, Images, Logits
+from hbseg.ml.engines.card import CARD, CPU, DeviceEngine, Engine, EngineCard, Images, Logits
 from hbseg.ml.engines.gate import eager_logits
 from hbseg.ml.engines.opening import open_engine
 from hbseg.ml.predict import Prediction, Source, predict
+from hbseg.runs.chain import latest_finished
+from hbseg.runs.results import EFFICIENCY, Efficiency
+from hbseg.runs.run import Run
 from hbseg.storage.folder import FolderStore
 from hbseg.storage.markers import read_marker
 from hbseg.storage.opening import open_store
@@ -39,6 +43,8 @@ ACCEPTED = {"fp32": 0.02, "fp16": 0.1, "bf16": 0.8}
 """By precision: largest |logit difference| to the eager network, where |logit| < 2."""
 SMALLEST_DICE = 0.99
 """Of the test hands' masks by two kinds of engines, mean over all."""
+SAME: Final = 4
+"""The eager engine and the network that it is are not further apart than this factor in speed."""
 ROUNDS = 5
 
 
@@ -49,12 +55,15 @@ def engines(people: People) -> dict[str, Any]:
     told: dict[str, Any] = {"onnx": _made(people, "onnx")}
     told["eager"] = _made(people, "eager") | _looked_at(people, "eager")
     told["eager"]["races"] = _races(people)
+    told["eager"] |= _measured(people, "eager", smallest=1 / SAME, largest=SAME)
     told["eager"]["dice_to_onnx"] = _dice(people, "eager", "onnx")
     if not (importlib.util.find_spec("tensorrt") and importlib.util.find_spec("torch_tensorrt")):
         return told | {"tensorrt": "not installed"}
     for precision in ACCEPTED:
         name = f"tensorrt {precision}"
         told[name] = _made(people, "tensorrt", precision) | _looked_at(people, "tensorrt")
+        if precision == "fp16":  # building a further engine for each takes minutes
+            told[name] |= _measured(people, "tensorrt", precision, smallest=1)
         told[name]["dice_to_onnx"] = _dice(people, "tensorrt", "onnx")
     told["tensorrt refused"] = _refused(people)
     return told
@@ -69,6 +78,30 @@ def _made(people: People, kind: str, precision: str = "fp32") -> dict[str, Any]:
     card = _card(_newest(people, kind))
     assert card.precision == precision
     return told | card.figures()
+
+
+def _measured(
+    people: People, kind: str, precision: str = "fp32", *, smallest: float, largest: float = inf
+) -> dict[str, float]:
+    """Run the step efficiency with engines of batch size 1 and the usual one; return figures.
+
+    On a GPU the speedup must be between two limits; other work on a CPU changes it at will.
+    """
+    words = ("--engine", kind, "--batch-size-eval", "1", "--set", f"precision={precision}")
+    people.hbseg("submit-compile", RUN, *words, "--wait")
+    people.hbseg("submit-efficiency", RUN, "--engine", kind, "--wait")
+    prefix = latest_finished(Run(open_store(str(people.runs)), RUN), "efficiency")
+    folder = _run(people).folder(str(prefix))
+    found = Efficiency.from_text(folder.get(EFFICIENCY), source=EFFICIENCY)
+    assert (found.backend, found.precision) == (kind, precision)
+    assert sorted(found.engines) == [1, CompileSpec().batch_size]
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else CPU
+    assert {one.device for one in (*found.engines.values(), found.eager)} == {device}
+    assert device == CPU or found.processor.endswith(f", {device}")
+    metrics = read_marker(folder).metrics
+    if device != CPU:
+        assert smallest < metrics["speedup"] < largest, f"{kind}: speedup {metrics['speedup']}"
+    return metrics
 
 
 def _csv(people: People, kind: str) -> Path:

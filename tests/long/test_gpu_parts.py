@@ -26,6 +26,7 @@ def test_a_killed_training_the_engines_and_the_chain(tmp_path: Path) -> None:
     assert restart(people) == {"repeated": True, "killed": True}
     looked_at = engines(people)
     assert looked_at["eager"]["races"] == "no GPU"
+    assert looked_at["eager"]["images_per_second"] > 0
     figures = chain(people)
 
     assert figures["1"]["epochs"] == figures["2"]["epochs"] == 3

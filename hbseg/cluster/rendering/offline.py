@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from hbseg.config.specs import CompileSpec, Spec, TrainSpec
+from hbseg.config.specs import CompileSpec, EfficiencySpec, InferSpec, Spec, TrainSpec
 from hbseg.data.places import version_key
+from hbseg.runs.chain_specs import offline_spec
 from hbseg.runs.engines import has_engine
 from hbseg.runs.step_call import StepCall
 from hbseg.runs.steps import Step, folder_named
@@ -47,6 +48,8 @@ def offline_call(
     It is the call of `hbseg.runs.chain`'s task of the same step wherever nothing is open.
     """
     runs, data = canonical_url(runs), canonical_url(data)
+    notes = list(_unset(spec))
+    spec = offline_spec(spec)
     prefix = _prefix(step, spec)
     runs_engine = has_engine(step)
     call = StepCall(
@@ -61,7 +64,16 @@ def offline_call(
         skip_bad=skip_bad,
         engine=spec.engine if isinstance(spec, CompileSpec) else engine if runs_engine else None,
     )
-    return OfflineCall(call, tuple(_open(call)))
+    return OfflineCall(call, (*notes, *_open(call)))
+
+
+def _unset(spec: Spec) -> Iterator[str]:
+    if isinstance(spec, EfficiencySpec) and spec.throughput_batch_size is None:
+        yield (
+            "throughput_batch_size is not set: a submit takes that of the run's latest engine, "
+            f"these manifests have {InferSpec().batch_size}; name one with "
+            "--set throughput_batch_size=N"
+        )
 
 
 def _prefix(step: Step, spec: Spec) -> str:

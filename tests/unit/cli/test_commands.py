@@ -205,6 +205,13 @@ def test_a_dry_run_is_the_whole_job_as_yaml_and_needs_no_storage(
     assert not (tmp_path / "state").exists()
 
 
+def test_a_dry_run_names_the_usual_batch_size_where_only_the_engines_know_one(cli: Cli) -> None:
+    job = yaml.safe_load(cli("submit-efficiency", "first", "--dry-run").out)
+    assert job["spec"]["throughput_batch_size"] == 8
+    given = cli("submit-efficiency", "first", "--dry-run", "--set", "throughput_batch_size=2")
+    assert yaml.safe_load(given.out)["spec"]["throughput_batch_size"] == 2
+
+
 @pytest.mark.parametrize(
     ("verb", "step"),
     [

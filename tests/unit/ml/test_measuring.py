@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from hbseg.errors import ContractError, KilledError
 from hbseg.ml import measuring
@@ -20,9 +21,12 @@ from hbseg.ml.measuring import (
     Assignment,
     CpuMeter,
     GpuMeter,
+    _eager,
     _engine,
     latency,
     measure_apart,
+    measure_here,
+    runs_on_gpu,
 )
 from hbseg.storage.folder import FolderStore
 from tests.engines import BATCH, SIZE, BrightnessEngine, engine_card, grey, write_engine
@@ -128,6 +132,12 @@ class FakeCuda:
     def __getattr__(self, name: str) -> Callable[[], None]:
         return lambda: None  # init, synchronize, empty_cache
 
+    def is_available(self) -> bool:
+        return True
+
+    def get_device_name(self) -> str:
+        return "NVIDIA L4"
+
     def reset_peak_memory_stats(self) -> None:
         self.peak = self.allocated
 
@@ -175,6 +185,43 @@ def test_on_a_gpu_events_time_and_both_kinds_of_memory_count(
     meter.begin()
     assert meter.seconds(cuda.call) == pytest.approx(0.003)
     assert meter.own_mib() == 40 + 25
+
+
+def test_an_eager_engine_and_its_network_are_measured_on_the_gpu_that_there_is(
+    engine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The card of an eager engine says `cpu` wherever it was made."""
+    cuda, devices = FakeCuda(), []
+
+    class QueuedEngine(StreamEngine):
+        def stream(self, batches: Iterable[Images]) -> Iterator[str]:
+            cuda.call()
+            yield from super().stream(batches)
+
+    def moved(device: torch.device) -> None:
+        devices.append(device.type)
+
+    loaded = SimpleNamespace(model=SimpleNamespace(to=moved))
+    monkeypatch.setattr("hbseg.ml.checkpoint.load_model", lambda folder: loaded)
+    monkeypatch.setattr(measuring, "open_engine", lambda *_, **__: QueuedEngine(BATCH))
+    monkeypatch.setattr("torch.cuda", cuda)
+    asked = assignment(engine, card=engine_card(backend="eager", versions={"torch": "2"}))
+
+    found = measure_here(asked, lambda done: None)
+    assert found.device == "NVIDIA L4"
+    assert found.memory_mib == 40 + 25
+    assert found.load_ms == pytest.approx(3)
+    assert found.calls[1].p50_ms == pytest.approx(3)
+    _eager(asked)()
+    assert devices == ["cuda"]
+
+
+def test_an_onnx_engine_and_its_network_are_measured_on_the_cpu_beside_a_gpu(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("torch.cuda", FakeCuda())
+    assert not runs_on_gpu(engine_card())
+    assert runs_on_gpu(engine_card(backend="tensorrt"))
 
 
 class StreamEngine(BrightnessEngine):

@@ -14,8 +14,10 @@ from hbseg.config.specs import (
     ModelBlock,
     PrepareSpec,
     ReportSpec,
+    Spec,
     TrainSpec,
 )
+from hbseg.control.specs import chain_specs
 from hbseg.data.places import version_folder
 from hbseg.errors import ConflictError, InvalidInput, VersionError
 from hbseg.runs.chain import chain, find_engine, make_task, pictures_key
@@ -200,8 +202,10 @@ def test_the_second_engine_of_a_step_is_for_the_gpu_and_precision_of_the_first(
             card = {"batch_size": size, "device": device, "precision": precision}
             add_engine(run, f"{letter}{size}", checkpoint=checkpoint, backend="tensorrt", **card)
 
+    spec = EfficiencySpec(throughput_batch_size=8)
+
     def chosen(**wanted: str) -> list[str]:
-        task = make_task(run, data, Step.EFFICIENCY, EfficiencySpec(), **wanted)  # type: ignore[arg-type]
+        task = make_task(run, data, Step.EFFICIENCY, spec, **wanted)  # type: ignore[arg-type]
         return [item.folder.url.rpartition("/")[2] for item in task.inputs][:2]
 
     assert chosen() == ["c1", "a8"]
@@ -212,6 +216,35 @@ def test_the_second_engine_of_a_step_is_for_the_gpu_and_precision_of_the_first(
         chosen(precision="fp16")
     flags = "--tensorrt-device 'NVIDIA L4' --batch-size-eval 8 --precision fp16"
     assert error.value.hint == f"run: hbseg submit-compile main --engine tensorrt {flags}"
+
+
+def test_throughput_is_measured_at_the_run_s_latest_larger_batch_size(
+    run: Run, data: Store
+) -> None:
+    checkpoint = done(run, "stage2").digest
+
+    def measured(batch_size: int = 1, engine: str | None = None) -> Spec:
+        spec = EfficiencySpec(batch_size=batch_size)
+        return make_task(run, data, Step.EFFICIENCY, spec, engine=engine).spec
+
+    add_engine(run, "a", checkpoint=checkpoint, batch_size=1, backend="eager", device="cpu")
+    assert measured() == EfficiencySpec(throughput_batch_size=1)
+    add_engine(run, "b", checkpoint=checkpoint, batch_size=8, backend="eager", device="cpu")
+    add_engine(run, "c", checkpoint=checkpoint, batch_size=16, backend="eager", device="cpu")
+    assert measured() == EfficiencySpec(throughput_batch_size=16)
+    assert measured(16) == EfficiencySpec(batch_size=16, throughput_batch_size=16)
+    add_engine(run, "d", checkpoint=checkpoint, batch_size=4, backend="onnx", device="cpu")
+    add_engine(run, "e", checkpoint=checkpoint, batch_size=1, backend="onnx", device="cpu")
+    assert measured() == EfficiencySpec(throughput_batch_size=4)
+    assert measured(engine="eager") == EfficiencySpec(throughput_batch_size=16)
+
+
+def test_a_chain_with_another_batch_size_measures_that_one() -> None:
+    specs = chain_specs(settings=["compile.batch_size=16", "infer.batch_size=16"])
+    sizes = [dict(spec)["batch_size"] for _, spec in specs.of_step(Step.COMPILE)]
+    assert sizes == [16, 1]
+    (spec,) = (spec for _, spec in specs.of_step(Step.EFFICIENCY))
+    assert dict(spec)["throughput_batch_size"] == 16
 
 
 @pytest.mark.parametrize(
@@ -307,7 +340,7 @@ def test_the_chain_makes_an_engine_for_each_batch_size_and_both_kinds_of_masks()
             Step.STAGE2: TrainSpec(stage=2),
             Step.COMPILE: CompileSpec(batch_size=99),
             Step.INFER: InferSpec(mode="valid", batch_size=8),
-            Step.EFFICIENCY: EfficiencySpec(batch_size=1, throughput_batch_size=8),
+            Step.EFFICIENCY: EfficiencySpec(),
             Step.REPORT: ReportSpec(),
         }
     )
@@ -316,6 +349,8 @@ def test_the_chain_makes_an_engine_for_each_batch_size_and_both_kinds_of_masks()
     masks = [(folder.name, spec) for folder, spec in specs.of_step(Step.INFER)]
 
     assert engines == [CompileSpec(batch_size=8), CompileSpec(batch_size=1)]
+    (efficiency,) = (spec for _, spec in specs.of_step(Step.EFFICIENCY))
+    assert efficiency == EfficiencySpec(throughput_batch_size=8)
     further = specs.replaced({Step.EFFICIENCY: EfficiencySpec(throughput_batch_size=16)})
     sizes = [dict(spec)["batch_size"] for _, spec in further.of_step(Step.COMPILE)]
     assert sizes == [8, 1, 16]

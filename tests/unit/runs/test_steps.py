@@ -43,8 +43,8 @@ def test_one_engine_is_one_input_where_a_step_asks_twice_for_the_same() -> None:
         return [item.name for item in Step.EFFICIENCY.inputs_for(spec)]
 
     two = ["engine", "throughput_engine", "checkpoint", "dataset"]
-    assert names(EfficiencySpec()) == two
-    assert names(EfficiencySpec(batch_size=8)) == [two[0], *two[2:]]
+    assert names(EfficiencySpec(throughput_batch_size=8)) == two
+    assert names(EfficiencySpec(batch_size=8, throughput_batch_size=8)) == [two[0], *two[2:]]
 
 
 def test_the_inputs_of_a_step_come_before_it() -> None:

@@ -67,7 +67,7 @@ INFER = call(Step.INFER, "infer", InferSpec(), dataset=DATASET, engine=ENGINE)
 EFFICIENCY = call(
     Step.EFFICIENCY,
     "efficiency/0a1b2c3d4e5f",
-    EfficiencySpec(),
+    EfficiencySpec(throughput_batch_size=8),
     engine=ENGINE,
     throughput_engine=THROUGHPUT_ENGINE,
     checkpoint=f"{RUN}/stage2",

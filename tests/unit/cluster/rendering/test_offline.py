@@ -144,7 +144,14 @@ def test_what_is_open_is_said() -> None:
     assert "efficiency/unresolved and engine/unresolved" in sentences(
         Step.EFFICIENCY, EfficiencySpec()
     )
+    assert "throughput_batch_size is not set" in sentences(Step.EFFICIENCY, EfficiencySpec())
+    assert "throughput" not in sentences(Step.EFFICIENCY, EfficiencySpec(throughput_batch_size=2))
     assert "efficiency/unresolved" in sentences(Step.REPORT, ReportSpec())
+
+
+def test_manifests_name_a_batch_size_that_only_the_runs_engines_know() -> None:
+    found = offline_call("main", Step.EFFICIENCY, EfficiencySpec(), runs="s3://a", data="s3://b")
+    assert found.call.spec == EfficiencySpec(throughput_batch_size=InferSpec().batch_size)
 
 
 def test_a_url_is_written_as_its_store_writes_it(
