@@ -2,7 +2,7 @@
 
 The same rule as `hbseg.ml.native`, with the same arithmetic in the same order, so the runs are
 equal to the bit. What crosses the bus: the axes of a picture to the device; 29 boxes and the
-edges of all runs back. With `one_piece` the masks in their boxes come back, one byte a pixel.
+edges of all runs back.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 from hbseg import rle
 from hbseg.ml.boxes import Box, runs_in_boxes, starts_of
 from hbseg.ml.frame import Frame, Grid
-from hbseg.ml.native import Axes, largest_filled, logit_levels
+from hbseg.ml.native import Axes, logit_levels
 
 
 def device_runs(
@@ -25,7 +25,6 @@ def device_runs(
     place: Frame | Grid,
     *,
     threshold: float | Sequence[float] = 0.5,
-    one_piece: bool = False,
 ) -> list[rle.Runs]:
     """Return the runs of each bone at the picture's own size.
 
@@ -33,15 +32,13 @@ def device_runs(
         logits_chw: float32 [29, h, w] on any device.
         place: of the picture on the logits; a frame: they show its whole square, at any size.
         threshold: probability above 0 and below 1, or one for each bone in class order.
-        one_piece: keep only the largest 8-connected part of each bone, and fill its holes.
     """
     number, height, width = logits_chw.shape
     axes = Axes.of(place, height, width)
     levels = torch.from_numpy(np.array(logit_levels(threshold, number))).to(logits_chw.device)
     boxes = [axes.box(*found) for found in _boxes_above(logits_chw, levels)]
     flat = _flat_masks(logits_chw, levels, _DeviceAxes(axes, logits_chw.device), boxes)
-    edges = _edges_of_pieces(flat, boxes) if one_piece else _edges(flat)
-    return runs_in_boxes(edges, boxes, len(axes.columns.low))
+    return runs_in_boxes(_edges(flat), boxes, len(axes.columns.low))
 
 
 def _boxes_above(logits_chw: Tensor, levels: Tensor) -> Iterator[Sequence[int]]:
@@ -100,12 +97,3 @@ def _between(part: Tensor, dim: int, low: Tensor, high: Tensor, weight: Tensor) 
 def _edges(flat: Tensor) -> NDArray[np.int64]:
     found: NDArray[np.int64] = (torch.nonzero(flat[1:] != flat[:-1])[:, 0] + 1).cpu().numpy()
     return found
-
-
-def _edges_of_pieces(flat: Tensor, boxes: Sequence[Box]) -> NDArray[np.int64]:
-    masks = flat.cpu().numpy()
-    for box, start in zip(boxes, starts_of(boxes), strict=False):
-        if box.pixels:
-            mask = masks[start : start + box.pixels].reshape(box.height, -1)[:, 1:]
-            mask[:] = largest_filled(mask)
-    return np.flatnonzero(masks[1:] != masks[:-1]) + 1

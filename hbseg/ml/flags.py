@@ -12,13 +12,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Final
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from hbseg.anatomy import BONES, DISTAL_PHALANGES, METACARPALS, RAYS
 from hbseg.ml.bone_shape import BoneShape, bone_shape
-from hbseg.rle import Runs, Segments, patch_of_segments
+from hbseg.ml.confidence import MIDDLE
+from hbseg.rle import Runs, Segments
 from hbseg.runs.results import Flag, FlaggedImage, FlagKind
 from hbseg.submission import Image
 
@@ -29,7 +29,7 @@ ORDER_LIMIT: Final = 0.25
 FAR_LIMIT: Final = 0.8
 """Widest gap between the outlines of neighbours, in bone sizes."""
 CONFIDENCE_LIMIT: Final = 0.65
-"""Lowest mean probability of the pixels of a mask."""
+"""Lowest confidence of a bone whose mask is not empty."""
 
 NEIGHBOURS: Final = (
     *(pair for bones in RAYS.values() for pair in pairwise(bones)),
@@ -66,11 +66,13 @@ DECIMALS: Final = 4
 """Digits that a severity is rounded to: the same on every machine."""
 
 Shapes = Mapping[str, BoneShape]
-Places = NDArray[np.int64]
 
 
 def flagged_image(
-    image: Image, runs: Sequence[Runs], confidences: Sequence[float | None]
+    image: Image,
+    runs: Sequence[Runs],
+    confidences: Sequence[float],
+    second_parts: Sequence[float],
 ) -> list[FlaggedImage]:
     """Return the image with its flags, or nothing where it has none.
 
@@ -78,8 +80,9 @@ def flagged_image(
         image: name and size.
         runs: of the 29 masks, in class order.
         confidences: of the 29 bones (`hbseg.ml.confidence`).
+        second_parts: of the 29 masks (`hbseg.ml.pieces`), before any part was left out.
     """
-    flags = flags_of(runs, confidences, image.height, image.width)
+    flags = flags_of(runs, confidences, second_parts, image.height, image.width)
     return [FlaggedImage(image=image.name, flags=flags)] if flags else []
 
 
@@ -89,15 +92,19 @@ def in_order(images: Iterable[FlaggedImage]) -> tuple[FlaggedImage, ...]:
 
 
 def flags_of(
-    runs: Sequence[Runs], confidences: Sequence[float | None], height: int, width: int
+    runs: Sequence[Runs],
+    confidences: Sequence[float],
+    second_parts: Sequence[float],
+    height: int,
+    width: int,
 ) -> tuple[Flag, ...]:
-    """Return the flags of an image of `height` x `width` pixels, the most severe first."""
+    """Return the flags of an image, the most severe first; arguments as `flagged_image`."""
     found = zip(BONES, (bone_shape(of_bone, height, width) for of_bone in runs), strict=True)
     shapes = {bone: shape for bone, shape in found if shape is not None}
-    flags = [*_missing(shapes), *_unsure(confidences)]
+    flags = [*_missing(shapes), *_unsure(shapes, confidences), *_split(second_parts)]
     if shapes:
         size = bone_size(shapes)
-        flags += [*_split(shapes), *_disordered(shapes, size), *_far(shapes, size)]
+        flags += [*_disordered(shapes, size), *_far(shapes, size)]
     return tuple(sorted(flags, key=lambda flag: -flag.severity))
 
 
@@ -113,47 +120,21 @@ def _missing(shapes: Shapes) -> Iterator[Flag]:
             yield Flag(kind=FlagKind.MISSING, bone=bone, severity=1.0, text=text)
 
 
-def _unsure(confidences: Sequence[float | None]) -> Iterator[Flag]:
+def _unsure(shapes: Shapes, confidences: Sequence[float]) -> Iterator[Flag]:
     for bone, confidence in zip(BONES, confidences, strict=True):
-        if confidence is not None and confidence < CONFIDENCE_LIMIT:
-            text = f"the mean probability inside {bone} is {confidence:.2f}"
+        if bone in shapes and confidence < CONFIDENCE_LIMIT:
+            figure = "mean" if confidence > MIDDLE else "largest"
+            text = f"the {figure} probability of {bone} is {confidence:.2f}"
             severity = _severity(1 - confidence, 1 - CONFIDENCE_LIMIT)
             yield Flag(kind=FlagKind.LOW_CONFIDENCE, bone=bone, severity=severity, text=text)
 
 
-def _split(shapes: Shapes) -> Iterator[Flag]:
-    for bone, shape in shapes.items():
-        share = second_part(shape)
+def _split(second_parts: Sequence[float]) -> Iterator[Flag]:
+    for bone, share in zip(BONES, second_parts, strict=True):
         if share > SPLIT_LIMIT:
             text = f"{bone} is in two parts, the second has {share:.0%} of the area of the first"
             severity = _severity(share, SPLIT_LIMIT)
             yield Flag(kind=FlagKind.SPLIT, bone=bone, severity=severity, text=text)
-
-
-def second_part(shape: BoneShape) -> float:
-    """Return the area of the second largest 8-connected part, as a share of the largest."""
-    if _certainly_one_part(shape.segments):
-        return 0.0
-    mask = patch_of_segments(shape.segments).mask
-    _, _, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-    areas = np.sort(stats[1:, cv2.CC_STAT_AREA])
-    return float(areas[-2] / areas[-1]) if len(areas) > 1 else 0.0
-
-
-def _certainly_one_part(of: Segments) -> bool:
-    """Return whether all segments but one touch one in the row above, or all but one below."""
-    stride = int(of.right.max()) + 3  # so that no row's end touches the next one's start
-    starts, ends = of.row * stride + of.left, of.row * stride + of.right
-    return any(
-        np.count_nonzero(~_touching(starts, ends, shift)) == 1 for shift in (-stride, stride)
-    )
-
-
-def _touching(starts: Places, ends: Places, shift: int) -> NDArray[np.bool_]:
-    """Return which segments touch another one, corners included, if they are moved by `shift`."""
-    first = np.searchsorted(ends, starts + shift, side="left")
-    behind = np.searchsorted(starts, ends + shift, side="right")
-    return behind > first
 
 
 def _disordered(shapes: Shapes, size: float) -> Iterator[Flag]:

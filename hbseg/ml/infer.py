@@ -66,7 +66,7 @@ class Part(Document):
     dice_sums: tuple[tuple[float, ...], ...] = ()
     """Of each bone, the sum of the pictures' Dice at each level of `hbseg.ml.thresholds`."""
     flagged: tuple[FlaggedImage, ...] = ()
-    """Pictures that a human looks at first, where the truth is not known."""
+    """Pictures that a human looks at first."""
 
 
 @dataclass(frozen=True)
@@ -231,14 +231,12 @@ class InferStep:
             )
 
     def _write_results(self, found: _Found, table: Path) -> dict[str, str]:
-        documents: dict[str, Document] = {}
+        documents: dict[str, Document] = {FLAGS: found.flags()}
         outputs = {}
         if self._truth is not None:
             self._folder.upload(EVALUATION_TABLE, table)
             outputs[EVALUATION_TABLE] = sha256_of_file(table)
             documents[EVALUATION] = found.tally.evaluation(found.dice_sums)
-        else:
-            documents[FLAGS] = found.flags()
         if self._spec.images is not None:
             documents[PICTURES] = found.of_folder(self._spec.images)
         for key, document in documents.items():
@@ -257,12 +255,11 @@ class InferStep:
         metrics: dict[str, float] = {
             "images": len(found.pictures),
             "unreadable": len(found.unreadable),
+            "flagged": len(found.flagged),
         }
         if self._computed:
             metrics["seconds_per_image"] = self._seconds / self._computed
-        if self._truth is None:
-            metrics["flagged"] = len(found.flagged)
-        else:
+        if self._truth is not None:
             metrics["dice"] = found.tally.mean_dice
         return metrics
 
@@ -286,9 +283,8 @@ class _Made:
         self.pictures.append(PictureRecord(path=item.path, height=item.height, width=item.width))
         image = _image(self.pictures[-1])
         self.rows.append(submission.rows(image, item.codes()))
-        if self.truth is None:
-            self.flagged += flagged_image(image, item.runs, item.confidences)
-        else:
+        self.flagged += flagged_image(image, item.runs, item.confidences, item.second_parts)
+        if self.truth is not None:
             self._judge(item, self.truth(item.path))
 
     def _judge(self, item: Prediction, truth: TrueHand) -> None:

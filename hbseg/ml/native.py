@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import cv2
 import numpy as np
@@ -26,7 +26,6 @@ from hbseg.ml.boxes import EMPTY, Box, runs_in_boxes, starts_of
 from hbseg.ml.frame import Frame, Grid
 
 Logits = NDArray[np.float32]
-Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,6 @@ def native_runs(
     place: Frame | Grid,
     *,
     threshold: float | Sequence[float] = 0.5,
-    one_piece: bool = False,
 ) -> list[rle.Runs]:
     """Return the runs of each bone at the picture's own size.
 
@@ -122,7 +120,6 @@ def native_runs(
         logits_chw: float32 [29, h, w].
         place: of the picture on the logits; a frame: they show its whole square, at any size.
         threshold: probability above 0 and below 1, or one for each bone in class order.
-        one_piece: keep only the largest 8-connected part of each bone, and fill its holes.
     """
     number, height, width = logits_chw.shape
     axes = Axes.of(place, height, width)
@@ -134,8 +131,6 @@ def native_runs(
         if box.pixels:
             mask = flat[start : start + box.pixels].reshape(box.height, -1)[:, 1:]
             np.greater(_interpolated(plane, axes, box), level, out=mask)
-            if one_piece:
-                mask[:] = largest_filled(mask)
     edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
     return runs_in_boxes(edges, boxes, len(axes.columns.low))
 
@@ -144,18 +139,6 @@ def logit_levels(threshold: float | Sequence[float], number: int) -> list[np.flo
     """Return the logit of each of `number` bones' threshold; a pixel of the bone is above it."""
     values = threshold if isinstance(threshold, Sequence) else [threshold] * number
     return [np.float32(math.log(value / (1 - value))) for value in values]
-
-
-def largest_filled(mask: Mask) -> Mask:
-    """Return the largest 8-connected part of a mask with its holes filled."""
-    outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    parts = [_filled(outline) for outline in outlines]
-    if not parts:
-        return mask
-    left, top, part = max(parts, key=lambda placed: int(placed[2].sum()))
-    filled = np.zeros_like(mask)
-    filled[top : top + part.shape[0], left : left + part.shape[1]] = part
-    return filled
 
 
 def _boxes_above(logits_chw: Logits, levels: Sequence[np.float32]) -> Iterator[Sequence[int]]:
@@ -181,11 +164,3 @@ def _between(part: Logits, axis: Axis) -> Logits:
     high *= axis.weight[:, None]
     high += low
     return high
-
-
-def _filled(outline: NDArray[Any]) -> tuple[int, int, Mask]:
-    """Return the place and the mask of all that an outer contour encloses."""
-    left, top, width, height = cv2.boundingRect(outline)
-    part = np.zeros((height, width), dtype=np.uint8)
-    cv2.drawContours(part, [outline], 0, 1, cv2.FILLED, offset=(-left, -top))
-    return left, top, part.astype(bool)

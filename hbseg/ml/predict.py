@@ -12,6 +12,8 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
+from threading import Condition
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +23,7 @@ from hbseg.errors import InvalidInput, NotFoundError
 from hbseg.ml.confidence import confidences
 from hbseg.ml.engines.card import DeviceEngine, Engine, Images, Logits
 from hbseg.ml.native import native_runs
+from hbseg.ml.pieces import largest_piece, second_part
 from hbseg.ml.views import Look, Picture, PictureLogits, View
 from hbseg.ml.windows import look_of
 
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
     from torch import Tensor  # ONNX engines run without torch
 
 BATCHES_AHEAD = 2
-"""Batches of pictures that are read while the engine works on one."""
+"""Batches of crops that are read while the engine works on one; at least a picture is."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +55,11 @@ class Prediction:
     width: int
     runs: list[rle.Runs]
     """Of the 29 bones, at native size."""
-    confidences: list[float | None]
+    confidences: list[float]
     """How sure the network is of each bone; see `hbseg.ml.confidence`."""
+    second_parts: list[float]
+    """How large the second part of each mask is, or was before it was left out; see
+    `hbseg.ml.pieces`."""
     logits: PictureLogits | None = None
     """What the masks were made of, where it was asked for; valid until the next item is."""
 
@@ -84,6 +90,7 @@ class _Viewed:
 
     path: str
     view: View
+    crops: Sequence[Picture]
 
 
 def predict(
@@ -109,25 +116,26 @@ def predict(
         if isinstance(item, Unreadable):
             yield item
             continue
-        grid = item.logits.grid
-        runs = runs_of(item.logits, threshold=threshold, one_piece=one_piece)
-        sure = confidences(item.logits.logits_chw, threshold=threshold)
+        height, width = item.logits.grid.height, item.logits.grid.width
+        runs = runs_of(item.logits, threshold=threshold)
+        second_parts = [second_part(of_bone, height, width) for of_bone in runs]
+        if one_piece:
+            runs = [largest_piece(of_bone, height, width) for of_bone in runs]
+        sure = confidences(item.logits.logits_chw)
         kept = item.logits if keep_logits else None
-        yield Prediction(item.path, grid.height, grid.width, runs, sure, kept)
+        yield Prediction(item.path, height, width, runs, sure, second_parts, kept)
 
 
-def runs_of(
-    logits: PictureLogits, *, threshold: float | Sequence[float] = 0.5, one_piece: bool = False
-) -> list[rle.Runs]:
+def runs_of(logits: PictureLogits, *, threshold: float | Sequence[float] = 0.5) -> list[rle.Runs]:
     """Return the runs of each bone, see `native_runs`; on a GPU they are found there."""
     planes, grid = logits.logits_chw, logits.grid
     if isinstance(planes, np.ndarray):
-        return native_runs(planes, grid, threshold=threshold, one_piece=one_piece)
+        return native_runs(planes, grid, threshold=threshold)
     if planes.is_cuda:
         from hbseg.ml.device_runs import device_runs
 
-        return device_runs(planes, grid, threshold=threshold, one_piece=one_piece)
-    return native_runs(planes.numpy(), grid, threshold=threshold, one_piece=one_piece)
+        return device_runs(planes, grid, threshold=threshold)
+    return native_runs(planes.numpy(), grid, threshold=threshold)
 
 
 def picture_logits(
@@ -185,7 +193,7 @@ class _Feed:
             if isinstance(item, Unreadable):
                 self._unreadable.append(item)
                 continue
-            for crop in item.view.crops():
+            for crop in item.crops:
                 self.waiting.append(item)
                 yield crop
 
@@ -199,17 +207,59 @@ def _streamed(engine: Engine, batches: Iterator[Images]) -> Iterator[Logits | Te
 def _read_ahead(
     sources: Iterable[Source], look: Look, size: int, ahead: int
 ) -> Generator[_Viewed | Unreadable]:
+    """Yield what is read of each source; a thread reads on while less than `ahead` crops wait."""
     pool = ThreadPoolExecutor(1, thread_name_prefix="pictures")
     waiting: deque[Future[_Viewed | Unreadable]] = deque()
+    shelf = _Shelf(ahead)
     try:
         for source in sources:
-            waiting.append(pool.submit(_read, source, look, size))
+            waiting.append(pool.submit(shelf.put, partial(_read, source, look, size)))
             if len(waiting) > ahead:
-                yield waiting.popleft().result()
+                yield shelf.take(waiting.popleft())
         while waiting:
-            yield waiting.popleft().result()
+            yield shelf.take(waiting.popleft())
     finally:
+        shelf.close()
         pool.shutdown(cancel_futures=True)
+
+
+class _Shelf:
+    """Counts the crops that were read and not taken; who reads waits while they are too many."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._crops = 0
+        self._closed = False
+        self._changed = Condition()
+
+    def put(self, read: Callable[[], _Viewed | Unreadable]) -> _Viewed | Unreadable:
+        """Read a picture as soon as there is room for one, whatever its crops are."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._crops < self._most)
+        item = read()
+        self._add(_num_crops(item))
+        return item
+
+    def take(self, future: Future[_Viewed | Unreadable]) -> _Viewed | Unreadable:
+        """Return a picture once it is read, and make room."""
+        item = future.result()
+        self._add(-_num_crops(item))
+        return item
+
+    def close(self) -> None:
+        """Let nobody wait any more."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+
+    def _add(self, crops: int) -> None:
+        with self._changed:
+            self._crops += crops
+            self._changed.notify()
+
+
+def _num_crops(item: _Viewed | Unreadable) -> int:
+    return len(item.crops) if isinstance(item, _Viewed) else 0
 
 
 def _read(source: Source, look: Look, size: int) -> _Viewed | Unreadable:
@@ -217,4 +267,9 @@ def _read(source: Source, look: Look, size: int) -> _Viewed | Unreadable:
         gray = source.load()
     except (InvalidInput, NotFoundError) as error:
         return Unreadable(source.path, error)
-    return _Viewed(source.path, look(gray, size))
+    try:
+        view = look(gray, size)
+    except InvalidInput as error:
+        named = InvalidInput(f"{source.path}: {error.message}", error.hint)
+        return Unreadable(source.path, named)
+    return _Viewed(source.path, view, list(view.crops()))

@@ -9,16 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hbseg.errors import InvalidInput
 from hbseg.ml.frame import Frame, Grid
 
 if TYPE_CHECKING:
     from torch import Tensor  # ONNX engines run without torch
 
+MAX_SIDE: Final = 20_000
+"""Longest side of a picture that is padded to a square, in pixels: the square takes 400 MB."""
 Picture = NDArray[np.uint8]
 """Grey levels, uint8 [height, width]."""
 Planes: TypeAlias = "NDArray[np.float32] | Tensor"
@@ -68,6 +71,16 @@ class WholePicture:
 
 
 def whole_picture(gray: Picture, size: int) -> WholePicture:
-    """Return the view of a picture as a single crop."""
+    """Return the view of a picture as a single crop.
+
+    Raises:
+        InvalidInput: a side is longer than `MAX_SIDE`.
+    """
     frame = Frame.of(gray.shape[0], gray.shape[1], size)
+    if frame.side > MAX_SIDE:
+        raise InvalidInput(
+            f"{frame.width} x {frame.height} pixels, expected a longer side of at most "
+            f"{MAX_SIDE:,}: the picture is padded to a square",
+            "cut out the hand, or scale the picture down",
+        )
     return WholePicture(frame, frame.to_network(gray))

@@ -23,10 +23,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from hbseg.anatomy import NUM_BONES
 from hbseg.config.specs import ViewName
+from hbseg.errors import InvalidInput
 from hbseg.ml.frame import Grid
 from hbseg.ml.views import Look, Picture, PictureLogits, Planes, whole_picture
 
+MAX_LOGITS: Final = 2 * 2**30
+"""Most bytes of the logits of one picture, at an output stride of 1: about 4300 x 4300 pixels."""
 GRID: Final = 4
 """Largest output stride of a network: what is a multiple of it has a place in any logits."""
 
@@ -126,10 +130,15 @@ class Buffer:
 
 
 class WindowedPicture:
-    """The view of overlapping windows at native size (`hbseg.ml.views.View`)."""
+    """The view of overlapping windows at native size (`hbseg.ml.views.View`).
+
+    Raises:
+        InvalidInput: the logits of the picture would take more than `MAX_LOGITS` bytes.
+    """
 
     def __init__(self, gray: Picture, size: int, buffer: Buffer) -> None:
         self._windows = Windows(gray.shape[0], gray.shape[1], size)
+        _check_size(self._windows)
         self._padded = self._windows.to_network(gray)
         self._waiting = self._windows.places()[::-1]
         self._buffer = buffer
@@ -173,6 +182,17 @@ def look_of(view: ViewName) -> Look:
         return whole_picture
     buffer = Buffer()
     return lambda gray, size: WindowedPicture(gray, size, buffer)
+
+
+def _check_size(windows: Windows) -> None:
+    rows, columns = windows.shape
+    needed = rows * columns * NUM_BONES * 4
+    if needed > MAX_LOGITS:
+        raise InvalidInput(
+            f"{windows.width} x {windows.height} pixels: the logits of windows would take "
+            f"{needed / 2**30:.1f} GiB, expected at most {MAX_LOGITS / 2**30:.1f} GiB",
+            "scale the picture down, or take a network that sees the whole picture",
+        )
 
 
 def _starts(length: int, size: int) -> list[int]:

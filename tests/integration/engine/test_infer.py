@@ -14,7 +14,7 @@ from hbseg.data.annotation import full_masks
 from hbseg.data.dataset import open_version
 from hbseg.errors import ContractError, SpecError
 from hbseg.ml import infer
-from hbseg.runs.results import Evaluation
+from hbseg.runs.results import Evaluation, FlagKind, Flags
 from hbseg.runs.steps import Step
 from hbseg.storage.markers import read_marker, sha256_of
 from hbseg.storage.store import Store
@@ -102,7 +102,19 @@ def test_validation_gives_the_figures_of_the_held_out_fold(chain: Chain) -> None
             expected.append(dice)
     marker = read_marker(folder)
     assert marker.metrics["dice"] == pytest.approx(np.mean(expected), abs=1e-9)
-    assert set(marker.outputs) == {"submission.csv", "evaluation.csv", "evaluation.json"}
+    assert set(marker.outputs) == {
+        *("submission.csv", "evaluation.csv", "evaluation.json", "flags.json")
+    }
+    flags = Flags.from_text(folder.get("flags.json"), source="flags.json")
+    assert (flags.images, len(flags.flagged)) == (len(samples), marker.metrics["flagged"])
+    empty = {(name, bone) for name, bone, code in codes if not code}
+    missing = {
+        (image.image, flag.bone)
+        for image in flags.flagged
+        for flag in image.flags
+        if flag.kind is FlagKind.MISSING
+    }
+    assert missing == empty
     check_summary(folder, rows, len(samples))
 
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
 import torch.nn.functional as F
 
@@ -43,18 +42,15 @@ def codes(runs: list[rle.Runs]) -> list[str]:
     return [rle.to_text(each) for each in runs]
 
 
-@pytest.mark.parametrize("one_piece", [False, True])
-def test_runs_from_tensors_are_those_from_arrays(one_piece: bool) -> None:
+def test_runs_from_tensors_are_those_from_arrays() -> None:
     areas = np.zeros(NUM_BONES)
     for seed in range(60):
         place, size = places(seed)
         logits = random_logits(seed, *size)
         thresholds = np.random.default_rng(seed).uniform(0.2, 0.8, NUM_BONES).tolist()
 
-        expected = native_runs(logits, place, threshold=thresholds, one_piece=one_piece)
-        found = device_runs(
-            torch.from_numpy(logits), place, threshold=thresholds, one_piece=one_piece
-        )
+        expected = native_runs(logits, place, threshold=thresholds)
+        found = device_runs(torch.from_numpy(logits), place, threshold=thresholds)
 
         assert codes(found) == codes(expected), seed
         assert rle.area(found[ALL]) == place.height * place.width

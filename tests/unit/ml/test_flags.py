@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from hbseg.anatomy import BONES, INDEX, RAYS
-from hbseg.ml.bone_shape import bone_shape
 from hbseg.ml.flags import (
     CONFIDENCE_LIMIT,
     FAR_LIMIT,
@@ -15,8 +14,8 @@ from hbseg.ml.flags import (
     flagged_image,
     flags_of,
     in_order,
-    second_part,
 )
+from hbseg.ml.pieces import second_part
 from hbseg.rle import Runs, runs_of
 from hbseg.runs.results import Flag, FlaggedImage, FlagKind
 from hbseg.submission import Image
@@ -24,11 +23,17 @@ from hbseg.submission import Image
 from .hands import SIDE, Outlines, drawn, mirrored, posed, turned
 
 SURE = [0.95] * len(BONES)
+ONE_PART = [0.0] * len(BONES)
 EMPTY = np.empty((0, 2), dtype=np.int64)
 
 
 def flags(runs: list[Runs]) -> list[tuple[str, str]]:
-    return [(flag.kind.value, flag.bone) for flag in flags_of(runs, SURE, SIDE, SIDE)]
+    return [(flag.kind.value, flag.bone) for flag in found(runs)]
+
+
+def found(runs: list[Runs], sure: list[float] = SURE) -> tuple[Flag, ...]:
+    second_parts = [second_part(of_bone, SIDE, SIDE) for of_bone in runs]
+    return flags_of(runs, sure, second_parts, SIDE, SIDE)
 
 
 def swapped(outlines: Outlines, first: str, second: str) -> Outlines:
@@ -70,9 +75,9 @@ def test_two_fingers_in_the_place_of_each_other_are_out_of_order(place: int, vie
 def test_the_bone_that_is_named_is_the_one_that_left_the_order() -> None:
     outlines, _ = posed(2)
     there = outlines["finger-16"].mean(0) - outlines["finger-4"].mean(0) + np.array([20, 0])
-    found = flags(drawn(outlines | {"finger-4": outlines["finger-4"] + there}))
-    assert found[0] in [("ray-order", "finger-4"), ("far", "finger-4")]
-    assert {bone for _, bone in found} == {"finger-4"}
+    told = flags(drawn(outlines | {"finger-4": outlines["finger-4"] + there}))
+    assert told[0] in [("ray-order", "finger-4"), ("far", "finger-4")]
+    assert {bone for _, bone in told} == {"finger-4"}
 
 
 def moved(outlines: Outlines, bones: tuple[str, ...], away_from: str, pixels: float) -> Outlines:
@@ -138,36 +143,25 @@ def test_a_large_second_part_is_flagged_and_a_small_one_is_not() -> None:
     assert flags(with_part(outlines, "finger-7", SPLIT_LIMIT + 0.03)) == [("split", "finger-7")]
 
 
-@pytest.mark.parametrize("seed", range(15))
-def test_the_second_part_is_that_of_all_8_connected_parts(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    mask = rng.random((14, 17)) < rng.choice([0.15, 0.3, 0.6, 0.95])
-    mask[7, 8] = True
-    shape = bone_shape(runs_of(mask), 14, 17)
-    assert shape is not None
-    _, _, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
-    areas = [*sorted(stats[1:, cv2.CC_STAT_AREA].tolist(), reverse=True), 0]
-    assert second_part(shape) == areas[1] / areas[0]
-
-
-@pytest.mark.parametrize("pixels", [[(0, 4), (2, 0)], [(0, 2), (2, 2)], [(0, 0), (0, 2)]])
-def test_pixels_that_do_not_touch_are_two_parts(pixels: list[tuple[int, int]]) -> None:
-    mask = np.zeros((3, 5), dtype=bool)
-    for place in pixels:
-        mask[place] = True
-    shape = bone_shape(runs_of(mask), 3, 5)
-    assert shape is not None
-    assert second_part(shape) == 1.0
-
-
 def test_a_bone_that_the_network_is_unsure_of_is_flagged() -> None:
     runs = drawn(posed(1)[0])
     sure = [*SURE[:-1], CONFIDENCE_LIMIT]
-    assert flags_of(runs, sure, SIDE, SIDE) == ()
-    (flag,) = flags_of(runs, [*SURE[:-1], 0.6], SIDE, SIDE)
+    assert found(runs, sure) == ()
+    (flag,) = found(runs, [*SURE[:-1], 0.6])
     assert (flag.kind, flag.bone) == (FlagKind.LOW_CONFIDENCE, "Ulna")
-    assert flag.text == "the mean probability inside Ulna is 0.60"
+    assert flag.text == "the mean probability of Ulna is 0.60"
     assert flag.severity == pytest.approx(1 - 0.35 / 0.4, abs=1e-4)
+
+
+def test_a_mask_of_a_low_threshold_says_that_no_pixel_is_likely() -> None:
+    (flag,) = found(drawn(posed(1)[0]), [*SURE[:-1], 0.42])
+    assert flag.text == "the largest probability of Ulna is 0.42"
+
+
+def test_a_second_part_that_was_left_out_of_the_mask_is_flagged() -> None:
+    runs = drawn(posed(1)[0])
+    (flag,) = flags_of(runs, SURE, [*ONE_PART[:-1], 0.9], SIDE, SIDE)
+    assert (flag.kind, flag.bone) == (FlagKind.SPLIT, "Ulna")
 
 
 def test_severity_rises_with_what_is_beyond_the_limit() -> None:
@@ -175,7 +169,7 @@ def test_severity_rises_with_what_is_beyond_the_limit() -> None:
     severities = []
     for shift in (30, 45, 60):
         runs = drawn(moved(outlines, ("finger-8",), "finger-9", shift))
-        (flag,) = flags_of(runs, SURE, SIDE, SIDE)
+        (flag,) = found(runs)
         severities.append(flag.severity)
     assert 0 < severities[0] < severities[1] < severities[2] < 1
     assert "bone sizes from finger-9" in flag.text
@@ -198,7 +192,7 @@ def test_the_most_severe_images_come_first() -> None:
 def test_an_image_without_flags_is_left_out() -> None:
     runs = drawn(posed(1)[0])
     named = Image("test/DCM/ID1/hand.png", SIDE, SIDE)
-    assert flagged_image(named, runs, SURE) == []
+    assert flagged_image(named, runs, SURE, ONE_PART) == []
     runs[0] = EMPTY
-    (found,) = flagged_image(named, runs, SURE)
-    assert found.image == "hand.png"
+    (flagged,) = flagged_image(named, runs, SURE, ONE_PART)
+    assert flagged.image == "hand.png"

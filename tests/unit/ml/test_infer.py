@@ -7,9 +7,10 @@ import cv2
 import numpy as np
 import pytest
 
-from hbseg import submission
+from hbseg import rle, submission
 from hbseg.anatomy import BONES
 from hbseg.config.specs import InferSpec
+from hbseg.data.pictures import encode_png
 from hbseg.errors import ContractError, InvalidInput, NotFoundError
 from hbseg.ml import infer
 from hbseg.ml.engines.card import Images, Logits
@@ -30,12 +31,16 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(
-    folder: FolderStore, pictures: Path, engine: BrightnessEngine | None = None
+    folder: FolderStore,
+    pictures: Path,
+    engine: BrightnessEngine | None = None,
+    *,
+    one_piece: bool = False,
 ) -> tuple[Inferred, BrightnessEngine]:
     engine = engine or BrightnessEngine(2)
     work = pictures.parent / "work"
     work.mkdir(exist_ok=True)
-    spec = InferSpec(mode="images", images=str(pictures), batch_size=2)
+    spec = InferSpec(mode="images", images=str(pictures), batch_size=2, one_piece=one_piece)
     step = InferStep(spec, engine, folder, work, identity=IDENTITY)
     inferred = step.run(folder_sources(FolderStore(pictures)))
     assert inferred is not None
@@ -97,6 +102,18 @@ def test_unreadable_pictures_are_listed_and_the_rest_is_done(
     again, engine = run(folder, tmp_path / "in")
     assert engine.batches == []
     assert again.outputs == inferred.outputs
+
+
+def test_a_thin_picture_is_listed_and_the_rest_is_done(tmp_path: Path) -> None:
+    picture(tmp_path / "in", "hand.png", 1)
+    thin = np.zeros((8, 30_000), dtype=np.uint8)
+    (tmp_path / "in" / "thin.png").write_bytes(cv2.imencode(".png", thin)[1].tobytes())
+    folder = FolderStore(tmp_path / "out")
+    run(folder, tmp_path / "in")
+    assert names_of(tmp_path / "out" / "submission.csv") == ["hand.png"]
+    (left_out,) = json.loads(folder.get("pictures.json"))["unreadable"]
+    assert left_out["path"] == "thin.png"
+    assert left_out["problem"].startswith("thin.png: 30000 x 8 pixels, expected a longer side")
 
 
 def test_a_folder_of_which_nothing_can_be_read_is_refused(tmp_path: Path) -> None:
@@ -187,6 +204,24 @@ def test_flagged_pictures_are_listed_with_the_most_severe_first(tmp_path: Path) 
     severities = [image.severity for image in found.flagged]
     assert severities == sorted(severities, reverse=True)
     assert inferred.outputs["flags.json"] == sha256_of(folder.get("flags.json"))
+
+
+@pytest.mark.parametrize("one_piece", [False, True])
+def test_a_bone_in_two_parts_is_flagged_whether_both_are_kept_or_one(
+    tmp_path: Path, one_piece: bool
+) -> None:
+    (tmp_path / "in").mkdir()
+    blocks = np.zeros((200, 200), dtype=np.uint8)
+    blocks[20:60, 20:60] = blocks[120:160, 130:170] = 255
+    (tmp_path / "in" / "blocks.png").write_bytes(encode_png(blocks))
+    folder = FolderStore(tmp_path / "out")
+    run(folder, tmp_path / "in", one_piece=one_piece)
+    for _, _, code in submission.read(tmp_path / "out" / "submission.csv"):
+        mask = rle.decode(code, blocks.shape)
+        assert [mask[:100].any(), mask[100:].any()].count(True) == (1 if one_piece else 2)
+    (image,) = Flags.from_text(folder.get("flags.json"), source="flags.json").flagged
+    split = [flag.bone for flag in image.flags if flag.kind is FlagKind.SPLIT]
+    assert sorted(split) == sorted(BONES)
 
 
 def test_a_part_that_is_damaged_is_made_again(tmp_path: Path) -> None:

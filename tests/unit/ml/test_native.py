@@ -63,25 +63,3 @@ def test_the_threshold_is_a_probability() -> None:
     frame = Frame.of(64, 64, 32)
     assert rle.area(native_runs(logits, frame, threshold=0.73)[0]) == 64 * 64
     assert rle.area(native_runs(logits, frame, threshold=0.74)[0]) == 0
-
-
-def test_a_bone_is_one_piece_without_holes_on_request() -> None:
-    logits = np.full((NUM_BONES, 32, 32), -1, dtype=np.float32)
-    logits[0, 2:4, 2:4] = 1
-    logits[0, 10:20, 10:20] = 1
-    logits[0, 14:16, 14:16] = -1
-    frame = Frame.of(32, 32, 32)
-    assert rle.area(native_runs(logits, frame)[0]) == 100
-    assert rle.area(native_runs(logits, frame, one_piece=True)[0]) == 100
-    logits[0, 14:16, 14:16] = 1
-    assert rle.area(native_runs(logits, frame)[0]) == 104
-    assert rle.area(native_runs(logits, frame, one_piece=True)[0]) == 100
-
-
-def test_filling_changes_nothing_where_there_is_no_hole() -> None:
-    frame = Frame.of(256, 256, 64)
-    disc = np.full((NUM_BONES, 64, 64), -1, dtype=np.float32)
-    y, x = np.mgrid[0:64, 0:64]
-    disc[:, (x - 30) ** 2 + (y - 33) ** 2 < 200] = 1
-    plain, filled = (native_runs(disc, frame, one_piece=choice) for choice in (False, True))
-    assert [rle.to_text(runs) for runs in plain] == [rle.to_text(runs) for runs in filled]

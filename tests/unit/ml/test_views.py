@@ -18,7 +18,7 @@ from hbseg.ml.engines.card import Images
 from hbseg.ml.frame import Grid
 from hbseg.ml.native import native_runs
 from hbseg.ml.predict import Prediction, Source, Unreadable, predict
-from hbseg.ml.views import Picture, PictureLogits, Planes
+from hbseg.ml.views import MAX_SIDE, Picture, PictureLogits, Planes
 from tests.engines import SIZE, BrightnessEngine, grey
 
 
@@ -112,6 +112,34 @@ def test_a_few_pictures_are_held_whatever_their_number(kind: type[BrightnessEngi
     sources = (Source(f"{index}", partial(grey, index, SIZE, 128)) for index in range(60))
     for _ in predict(kind(4), sources, look=look):
         assert len(held) <= 16
+
+
+@pytest.mark.parametrize("kind", [BrightnessEngine, StreamingEngine])
+def test_of_pictures_with_many_crops_one_is_read_ahead(kind: type[BrightnessEngine]) -> None:
+    read: list[str] = []
+
+    def load(name: str) -> Picture:
+        read.append(name)
+        return np.zeros((SIZE, 9 * SIZE), dtype=np.uint8)
+
+    sources = (Source(name, partial(load, name)) for name in "abcdef")
+    for done, _ in enumerate(predict(kind(4), sources, look=Strips), start=1):
+        assert len(read) <= done + 2
+    assert "".join(read) == "abcdef"
+
+
+@pytest.mark.parametrize("shape", [(SIZE, MAX_SIDE + 1), (MAX_SIDE + 1, SIZE)])
+def test_a_picture_whose_square_is_huge_is_not_read(shape: tuple[int, int]) -> None:
+    thin = np.broadcast_to(np.uint8(0), shape)
+    sources = [Source("thin.png", lambda: thin), strip_source(0)]
+    unreadable, found = predict(BrightnessEngine(4), sources)
+    assert isinstance(found, Prediction)
+    assert isinstance(unreadable, Unreadable)
+    size = f"{shape[1]} x {shape[0]}"
+    assert str(unreadable.error) == (
+        f"thin.png: {size} pixels, expected a longer side of at most 20,000: the picture is padded "
+        "to a square; cut out the hand, or scale the picture down"
+    )
 
 
 class OnGpu(Tensor):

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from hbseg import rle
 from hbseg.anatomy import NUM_BONES
+from hbseg.errors import InvalidInput
 from hbseg.ml.engines.card import Images
 from hbseg.ml.frame import Frame
 from hbseg.ml.native import Logits, native_runs
@@ -105,6 +106,17 @@ def test_a_picture_smaller_than_a_window_repeats_its_edge() -> None:
     (window,) = WindowedPicture(gray, WINDOW, Buffer()).crops()
     expected = np.pad(gray, ((22, 22), (17, 17)), mode="edge")
     assert np.array_equal(window, expected)
+
+
+def test_a_picture_whose_logits_are_huge_is_refused() -> None:
+    gray = np.broadcast_to(np.uint8(0), (10_000, 10_000))
+    with pytest.raises(InvalidInput) as raised:
+        WindowedPicture(gray, WINDOW, Buffer())
+    assert str(raised.value) == (
+        "10000 x 10000 pixels: the logits of windows would take 10.8 GiB, expected at most 2.0 GiB;"
+        " scale the picture down, or take a network that sees the whole picture"
+    )
+    WindowedPicture(gray[:4096, :4096], WINDOW, Buffer())
 
 
 def test_weights_fall_from_the_centre_as_a_gaussian_and_are_never_0() -> None:
