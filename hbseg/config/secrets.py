@@ -19,6 +19,8 @@ _ANYWHERE: Final = r"(?i).*(secret|password|passwd|passphrase|credential).*|.*to
 """Words that tell a secret wherever they stand: `SECRET_VALUE`, `PGPASSWORD`, `AUTHTOKEN_2`."""
 _LAST: Final = rf"(?i){_KEYS}|pass|pat|pwd|auth|creds?|jwt"
 """Words that do so as the last one: `WANDB_API_KEY`, and not `KEY_PREFIX`."""
+_PARTS: Final = ("key", "secret", "pass", "pat", "pwd", "auth", "cred", "jwt", "token")
+"""One of them is in each such name; to look for them costs less than to compile the patterns."""
 _ABOUT: Final = frozenset(("file", "path", "dir", "url", "uri", "name"))
 """Last words of a name that tells where a secret is, and not what it is."""
 _ALWAYS: Final = frozenset(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"))
@@ -70,9 +72,11 @@ def _has_form_of_key(value: str) -> bool:
 
 
 def _is_name_of_secret(name: str) -> bool:
-    words = _words(name)
     if name in _ALWAYS:
         return True
+    if not any(part in name.lower() for part in _PARTS):
+        return False
+    words = _words(name)
     if not words or words[-1].lower() in _ABOUT:
         return False
     is_last = re.fullmatch(_LAST, words[-1]) is not None

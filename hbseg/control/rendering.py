@@ -31,7 +31,7 @@ from hbseg.config.specs import Spec
 from hbseg.control.engines import check_gpus, check_place, offered_engine, step_engines
 from hbseg.documents import API_VERSION
 from hbseg.runs.chain_specs import ChainSpecs
-from hbseg.runs.engines import image_kind
+from hbseg.runs.engines import has_engine, image_kind
 from hbseg.runs.run_name import checked_run_name
 from hbseg.runs.steps import Step
 from hbseg.storage.opening import canonical_url
@@ -67,7 +67,9 @@ def offline_step(
         data=settings.need("data"),
         raw=raw,
         skip_bad=skip_bad,
-        engine=engine or offered_engine("kubernetes", placement),
+        engine=engine
+        if engine or not has_engine(step)
+        else offered_engine("kubernetes", placement),
     )
     check_place(step, found.call.engine, "kubernetes", placement)
     check_storage(found.call.folders(), step_profile(placement.cluster, step))
