@@ -7,16 +7,14 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import torch
 
-from hbseg.anatomy import BONES
 from hbseg.config.specs import CompileSpec, ModelBlock, TrainSpec
 from hbseg.errors import ContractError, SpecError
-from hbseg.ml.checkpoint import LoadedModel
+from hbseg.ml.checkpoint import LoadedModel, ModelCard
 from hbseg.ml.engines import tensorrt_compile
 from hbseg.ml.engines.card import CARD, EngineCard, Images, Logits, check_card
 from hbseg.ml.engines.compile import compile_engine
@@ -57,9 +55,8 @@ def shipped() -> list[Shipped]:
 
 def loaded(block: ModelBlock = SMALL, size: int = SIZE) -> LoadedModel:
     torch.manual_seed(0)
-    card = SimpleNamespace(image_size=size, classes=BONES, model=block)
-    model = SimpleNamespace(model=Segmenter(block).eval(), card=card, weights_sha256="a" * 64)
-    return cast("LoadedModel", model)
+    card = ModelCard(model=block, image_size=size, weights_sha256="a" * 64)
+    return LoadedModel(Segmenter(block).eval(), card)
 
 
 @pytest.fixture(scope="module")
