@@ -107,7 +107,7 @@ def run_demo(
 
     Raises:
         ConflictError: another demo is at work in the folder.
-        InvalidInput: `folder` lies in `images` or `images` in it, or two pictures have one name.
+        InvalidInput: `folder` and `images` overlap, or two pictures have one name.
         NotFoundError: there is no picture in `images`.
         HbsegError: a step failed, the raw set has errors, SeaweedFS is not installed.
     """

@@ -28,7 +28,7 @@ Pixels = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
 class Span(Block):
-    """Where a frame lies in its shard, in bytes."""
+    """Place of a frame in its shard, in bytes."""
 
     offset: Annotated[int, Field(ge=0)]
     length: Annotated[int, Field(ge=1, le=1 << 30)]
@@ -79,7 +79,7 @@ class Sample(Block):
 
 
 class ShardTable(Document):
-    """What lies in one shard."""
+    """What is in one shard."""
 
     kind: Literal["ShardTable"] = "ShardTable"
     shard: ShardKey

@@ -136,7 +136,7 @@ def reap_all_but(own: int) -> None:
 
 
 def _feed(descriptor: int, logs: RankLogs) -> bool:
-    """Take all that lies in the pipe; return false at its end."""
+    """Take all that is in the pipe; return false at its end."""
     while True:
         try:
             data = os.read(descriptor, 1 << 16)

@@ -1,4 +1,4 @@
-"""How a picture of any size lies in the network's square input.
+"""Where a picture of any size is in the network's square input.
 
 The picture is padded to a square of its longer side and scaled, so that it keeps its proportions.
 Pixel centres are shared: a point x of the padded picture is at (x + 0.5) * size / side - 0.5 in

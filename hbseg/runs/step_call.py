@@ -75,5 +75,5 @@ class StepCall(NamedTuple):
 
 
 def runs_url(run: Run) -> str:
-    """Return the URL of the folder of runs that a run lies in."""
+    """Return the URL of the folder of runs that a run is in."""
     return run.folder.url.removesuffix(f"/{run.name}")

@@ -44,7 +44,7 @@ WAVE_HEIGHT: Final = 2.2
 
 @dataclass(frozen=True, kw_only=True)
 class BonePlacement:
-    """Where the hand's frame lies in the picture: turn, size, shift and a faint warp."""
+    """Place of the hand's frame in the picture: turn, size, shift and a faint warp."""
 
     scale: float
     """Picture pixels for one pixel of the hand's frame."""

@@ -37,7 +37,7 @@ def write_raw_set(
 ) -> None:
     """Writes `hands` training and `test_hands` test pictures, two a person, below `out`.
 
-    Test hands have no annotation in `out/test`; their truth lies in `out/test_truth`. Hands that
+    Test hands have no annotation in `out/test`; their truth is in `out/test_truth`. Hands that
     are there already are kept, so that a run that was killed can be repeated. `progress` gets the
     number of hands that are there and of all hands.
 
